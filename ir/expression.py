@@ -1,0 +1,200 @@
+"""Expressions: the whole tree on one screen. Nodes are immutable; spans take no part in equality.
+
+A scalar expression stands for one value at one point of an iteration space. Booleans are values too.
+The same nodes serve the cascade (reads of tensors) and the tile program (reads of tiles).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
+
+from einsum_compiler.ir.span import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """Any expression."""
+
+    span: Span | None = field(default=None, compare=False, repr=False, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Constant(Expression):
+    """A literal, ``pi``, ``inf``, ``true`` or ``false``. A negative literal is one constant."""
+
+    value: bool | int | float
+
+    def __eq__(self, other: object) -> bool:
+        # 1, 1.0 and True are equal in Python and must not be here.
+        return isinstance(other, Constant) and (type(self.value), repr(self.value)) == (
+            type(other.value),
+            repr(other.value),
+        )
+
+    def __hash__(self) -> int:
+        return hash((type(self.value), repr(self.value)))
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter(Expression):
+    """A scalar parameter of the cascade, or an argument of a ``def`` inside its body."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rank(Expression):
+    """A rank variable as a number: its coordinate."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Extent(Expression):
+    """The extent of a rank, named by the rank: ``Extent("n")`` prints as ``N``."""
+
+    rank: str
+
+
+@dataclass(frozen=True, slots=True)
+class Slice(Expression):
+    """The whole fibre, ``:``; only as an index of the collection of ``in``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read(Expression):
+    """One element of a tensor, ``T[i, j]``; in a tile program a tile by name, with no indices."""
+
+    tensor: str
+    indices: tuple[Expression, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unary(Expression):
+    """``-x`` or ``not x``."""
+
+    operator: str
+    operand: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Binary(Expression):
+    """``+ - * / // % ** ^ & | << >> and or``; ``/`` is real, ``//`` floors, ``%`` is non-negative."""
+
+    operator: str
+    left: Expression
+    right: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison(Expression):
+    """A chain ``a < b <= c``: operands one more than operators; ``== != < <= > >=``."""
+
+    operators: tuple[str, ...]
+    operands: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Membership(Expression):
+    """``item in T[i, :]`` or ``item not in T[i, :]``."""
+
+    item: Expression
+    collection: Read
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Conditional(Expression):
+    """``if(c, a, b)``: the branch not taken is not evaluated."""
+
+    condition: Expression
+    then: Expression
+    otherwise: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Expression):
+    """A function of the language or a ``def`` applied to scalars; ``default(x, 0)`` included."""
+
+    function: str
+    arguments: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cast(Expression):
+    """``cast(x, bf16)``: a rounding that algebra never moves or drops."""
+
+    operand: Expression
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction(Expression):
+    """``op[ranks](body where predicate)``; binds its ranks inside the parentheses."""
+
+    operator: str
+    ranks: tuple[str, ...]
+    body: Expression
+    where: Expression | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CascadeCall(Expression):
+    """A call of a library cascade, ``softmax[n](S[b, m, n])``; gone after ``inline``."""
+
+    cascade: str
+    ranks: tuple[str, ...]
+    arguments: tuple[Expression, ...]
+    where: Expression | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection(Expression):
+    """``topk[c](body where p, count = k)`` or ``argsort[c](body)``; always a whole right side."""
+
+    operator: str
+    ranks: tuple[str, ...]
+    body: Expression
+    where: Expression | None = None
+    count: Expression | None = None
+
+
+def children(node: Expression) -> tuple[Expression, ...]:
+    """The direct subexpressions, in the order of the fields."""
+    found: list[Expression] = []
+    for f in fields(node):
+        value = getattr(node, f.name)
+        if isinstance(value, Expression):
+            found.append(value)
+        elif isinstance(value, tuple):
+            found.extend(v for v in value if isinstance(v, Expression))
+    return tuple(found)
+
+
+def walk(node: Expression) -> Iterator[Expression]:
+    """The node and everything below it, parents first."""
+    yield node
+    for child in children(node):
+        yield from walk(child)
+
+
+def map_children(node: Expression, change: Callable[[Expression], Expression]) -> Expression:
+    """The node with ``change`` applied to each direct subexpression; the node itself if none changed."""
+    changed: dict[str, object] = {}
+    for f in fields(node):
+        value = getattr(node, f.name)
+        if isinstance(value, Expression):
+            new: object = change(value)
+            if new is not value:
+                changed[f.name] = new
+        elif isinstance(value, tuple) and any(isinstance(v, Expression) for v in value):
+            new = tuple(change(v) if isinstance(v, Expression) else v for v in value)
+            if any(a is not b for a, b in zip(new, value, strict=True)):
+                changed[f.name] = new
+    return replace(node, **changed) if changed else node  # type: ignore[arg-type]
+
+
+def transform(node: Expression, change: Callable[[Expression], Expression]) -> Expression:
+    """The tree rebuilt from the leaves up, ``change`` applied to every node."""
+    return change(map_children(node, lambda child: transform(child, change)))
