@@ -1,0 +1,107 @@
+"""Level 2: the plan, which says how a cascade runs. A frozen value that prints, parses, is scored and searched.
+
+```
+plan attention {
+  kernel O, L { program b, h, m:96  stream n:128  resident e, f }
+}
+```
+``program`` ranks are spread over programs, tile by tile (``m:96``; no number: one coordinate at a time); the ``stream`` rank is a loop
+over tiles inside each program; ``resident`` ranks are held whole. A tensor between kernels is the output of one and an input of later ones.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from einsum_compiler.ir.errors import PlanError
+
+
+@dataclass(frozen=True, slots=True)
+class RankTile:
+    """A rank and the coordinates of it that one tile holds."""
+
+    rank: str
+    size: int = 1
+
+    def __str__(self) -> str:
+        return self.rank if self.size == 1 else f"{self.rank}:{self.size}"
+
+
+@dataclass(frozen=True, slots=True)
+class KernelPlan:
+    """One kernel: the tensors it writes and what becomes of each rank."""
+
+    outputs: tuple[str, ...]
+    program: tuple[RankTile, ...]
+    stream: RankTile | None = None
+    resident: tuple[str, ...] = ()
+    warps: int = 4
+    stages: int = 2
+
+    def tile(self, rank: str) -> int:
+        """The tile of a program or stream rank; 1 for a program rank without one."""
+        ranks = (*self.program, *((self.stream,) if self.stream else ()))
+        return next((r.size for r in ranks if r.rank == rank), 1)
+
+    def __str__(self) -> str:
+        parts = [f"program {', '.join(map(str, self.program))}" if self.program else ""]
+        if self.stream:
+            parts.append(f"stream {self.stream.rank}:{self.stream.size}")
+        if self.resident:
+            parts.append(f"resident {', '.join(self.resident)}")
+        if (self.warps, self.stages) != (4, 2):
+            parts.append(f"warps {self.warps} stages {self.stages}")
+        return f"kernel {', '.join(self.outputs)} {{ {'  '.join(p for p in parts if p)} }}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The kernels of a cascade in the order they run."""
+
+    name: str
+    kernels: tuple[KernelPlan, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([f"plan {self.name} {{", *(f"  {k}" for k in self.kernels), "}"])
+
+
+_KERNEL = re.compile(r"kernel\s+([^{]+)\{([^}]*)\}")
+_CLAUSE = re.compile(r"(program|stream|resident|warps|stages)\s+((?:(?!\b(?:program|stream|resident|warps|stages)\b).)*)", re.S)
+
+
+def parse_plan(text: str) -> Plan:
+    """The plan that ``text`` prints. Raises ``PlanError`` on anything else."""
+    head = re.match(r"\s*plan\s+([\w.]+)\s*\{(.*)\}\s*$", text, re.S)
+    if not head:
+        raise PlanError("not a plan: expected 'plan NAME { kernel ... }'")
+    kernels = []
+    for outputs, body in _KERNEL.findall(head[2]):
+        clauses = {name: _names(value) for name, value in _CLAUSE.findall(body)}
+        stream = [_rank_tile(r) for r in clauses.get("stream", [])]
+        if len(stream) > 1:
+            raise PlanError(f"a kernel streams one rank, not {len(stream)}: flatten them first")
+        kernels.append(
+            KernelPlan(
+                tuple(_names(outputs)),
+                tuple(_rank_tile(r) for r in clauses.get("program", [])),
+                stream[0] if stream else None,
+                tuple(clauses.get("resident", [])),
+                int(clauses.get("warps", ["4"])[0]),
+                int(clauses.get("stages", ["2"])[0]),
+            )
+        )
+    if not kernels:
+        raise PlanError("a plan needs at least one kernel")
+    return Plan(head[1], tuple(kernels))
+
+
+def _names(text: str) -> list[str]:
+    return [n.strip() for n in text.split(",") if n.strip()]
+
+
+def _rank_tile(text: str) -> RankTile:
+    rank, _, size = text.partition(":")
+    if size and not size.strip().isdigit() or size.strip() == "0":
+        raise PlanError(f"'{text}': a tile is a positive number of coordinates")
+    return RankTile(rank.strip(), int(size) if size else 1)

@@ -1,0 +1,1 @@
+"""From a partitioned cascade to a tile program."""

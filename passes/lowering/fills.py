@@ -1,0 +1,108 @@
+"""What an expression becomes where a filter removed the point, if its operands are filled with known values.
+
+Law: a fill moves back through a map if the map sends it to the identity of the reduction for all finite other operands. So
+scores filled with -inf make weights of 0 and no second select is needed; ``0 * v`` needs v finite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from einsum_compiler.ir.expression import (
+    Binary,
+    Call,
+    Cast,
+    Conditional,
+    Constant,
+    Expression,
+    Extent,
+    Parameter,
+    Rank,
+    Read,
+    Unary,
+)
+
+FINITE = "finite"
+Filled = float | str | None  # a known value, FINITE (some finite number), or None (anything)
+
+_AT_MINUS_INFINITY = {"exp": 0.0, "exp2": 0.0, "sigmoid": 0.0, "relu": 0.0, "softplus": 0.0, "tanh": -1.0, "erf": -1.0}
+_AT_ZERO = {"exp": 1.0, "exp2": 1.0, "relu": 0.0, "tanh": 0.0, "erf": 0.0, "sin": 0.0, "abs": 0.0, "sqrt": 0.0, "silu": 0.0,
+            "gelu": 0.0, "sign": 0.0, "floor": 0.0, "ceil": 0.0, "round": 0.0, "sigmoid": 0.5, "cos": 1.0}  # fmt: skip
+# Functions that give a finite number for every finite argument (exp may overflow; its argument is then not a filled point).
+_FINITE_FOR_FINITE = frozenset(
+    ("exp", "exp2", "tanh", "sigmoid", "erf", "relu", "abs", "sin", "cos", "softplus", "silu", "gelu", "floor", "ceil", "round", "sign")
+)
+
+
+def filled_value(node: Expression, operand: Callable[[str], Filled]) -> Filled:
+    """The value of ``node`` at a removed point, ``operand`` telling what each tile holds there."""
+    match node:
+        case Constant(value=value):
+            return float(value)
+        case Read(tensor=tensor):
+            return operand(tensor)
+        case Parameter() | Extent() | Rank():
+            return FINITE
+        case Cast(operand=inner):
+            return filled_value(inner, operand)
+        case Unary(operator="-", operand=inner):
+            value = filled_value(inner, operand)
+            return -value if isinstance(value, float) else value
+        case Binary(operator=op, left=left, right=right):
+            return _binary(op, filled_value(left, operand), filled_value(right, operand))
+        case Call(function=function, arguments=arguments):
+            return _call(function, [filled_value(a, operand) for a in arguments])
+        case Conditional(then=then, otherwise=otherwise):
+            a, b = filled_value(then, operand), filled_value(otherwise, operand)
+            if a is None or b is None:
+                return None
+            return a if a == b else (FINITE if _is_finite(a) and _is_finite(b) else None)
+        case _:
+            return None
+
+
+def _is_finite(value: Filled) -> bool:
+    return value == FINITE or (isinstance(value, float) and math.isfinite(value))
+
+
+def _binary(op: str, left: Filled, right: Filled) -> Filled:
+    if left is None or right is None:
+        return None
+    if isinstance(left, float) and isinstance(right, float):
+        with_numbers = {"+": left + right, "-": left - right, "*": left * right}
+        value = with_numbers.get(op)
+        return None if value is None or math.isnan(value) else value
+    if op in ("+", "-"):
+        if isinstance(left, float) and math.isinf(left):
+            return left
+        if isinstance(right, float) and math.isinf(right):
+            return right if op == "+" else -right
+        return FINITE
+    if op == "*":
+        if 0.0 in (left, right) and _is_finite(left) and _is_finite(right):
+            return 0.0
+        return FINITE if _is_finite(left) and _is_finite(right) else None
+    if op == "/" and isinstance(right, float) and right not in (0.0, math.inf, -math.inf):
+        return left / right if isinstance(left, float) else left
+    return None  # a divisor that may be 0
+
+
+def _call(function: str, values: list[Filled]) -> Filled:
+    if any(v is None for v in values):
+        return None
+    if function in ("max", "min"):
+        absorbing = math.inf if function == "max" else -math.inf
+        if absorbing in values:
+            return absorbing
+        if all(isinstance(v, float) for v in values):
+            return max(v for v in values if isinstance(v, float)) if function == "max" else min(
+                v for v in values if isinstance(v, float)
+            )
+        return FINITE
+    (value, *_) = values
+    if len(values) == 1 and value == -math.inf:
+        return _AT_MINUS_INFINITY.get(function)
+    if len(values) == 1 and value == 0.0:
+        return _AT_ZERO.get(function)
+    return FINITE if function in _FINITE_FOR_FINITE and all(map(_is_finite, values)) else None

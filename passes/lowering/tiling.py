@@ -1,0 +1,108 @@
+"""Ranks as tiles: which ranks are program indices, which are axes, and the coordinate each stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from einsum_compiler.ir.build import add, ceil_divide, multiply
+from einsum_compiler.ir.errors import PlanError
+from einsum_compiler.ir.expression import Constant, Expression, Extent, Rank
+from einsum_compiler.ir.plan import KernelPlan
+from einsum_compiler.ir.tile import Axis, ProgramRank
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How one kernel holds every rank.
+
+    A program rank ``m`` with tiles of 96 is the index ``m.1`` and the axis ``m.0:96``; with tiles of 1 it is the index ``m``.
+    The stream rank ``n`` arrives from the cascade as ``n.1`` (the loop) and ``n.0`` (an axis). Other ranks are axes
+    of their whole extent, which is therefore a constant of the kernel.
+    """
+
+    plan: KernelPlan
+    extents: Mapping[str, int]  # constants: resident ranks, and ranks in divisors or coefficients
+
+    @property
+    def loop(self) -> str | None:
+        """The index of the loop over tiles of the stream rank."""
+        return f"{self.plan.stream.rank}.1" if self.plan.stream else None
+
+    def is_program(self, rank: str) -> bool:
+        return any(p.rank == rank for p in self.plan.program)
+
+    def extent(self, rank: str) -> Expression:
+        return Constant(self.extents[rank]) if rank in self.extents else Extent(rank)
+
+    def axis(self, rank: str) -> Axis | None:
+        """The axis a rank of the cascade occupies in a tile; None for an index."""
+        if self.is_program(rank):
+            size = self.plan.tile(rank)
+            return Axis(f"{rank}.0", size) if size > 1 else None
+        if rank == self.loop:
+            return None
+        if self.plan.stream and rank == f"{self.plan.stream.rank}.0":
+            return Axis(rank, self.plan.stream.size)
+        if rank not in self.extents:
+            raise PlanError(f"the plan does not say what becomes of rank '{rank}'")
+        return Axis(rank, self.extents[rank])
+
+    def axes(self, ranks: tuple[str, ...]) -> tuple[Axis, ...]:
+        return tuple(axis for axis in map(self.axis, ranks) if axis)
+
+    def coordinate(self, rank: str) -> Expression:
+        """The coordinate of a rank of the cascade at one element of a tile."""
+        if self.is_program(rank) and self.plan.tile(rank) > 1:
+            return add(multiply(Constant(self.plan.tile(rank)), Rank(f"{rank}.1")), Rank(f"{rank}.0"))
+        return Rank(rank)
+
+    @property
+    def stream_coordinate(self) -> Expression | None:
+        """``n.1*size + n.0``, the coordinate on the streamed rank."""
+        if self.plan.stream is None:
+            return None
+        rank, size = self.plan.stream.rank, self.plan.stream.size
+        return add(multiply(Constant(size), Rank(f"{rank}.1")), Rank(f"{rank}.0"))
+
+    @property
+    def axis_sizes(self) -> dict[str, int]:
+        """The size of every axis, by the rank of the tile."""
+        sizes = {r: n for r, n in self.extents.items() if not self.is_program(r)}
+        for tile in self.plan.program:
+            if tile.size > 1:
+                sizes[f"{tile.rank}.0"] = tile.size
+        if self.plan.stream:
+            sizes[f"{self.plan.stream.rank}.0"] = self.plan.stream.size
+        return sizes
+
+    @property
+    def known_ranks(self) -> dict[str, int]:
+        """Every index and axis with a known number of values, for bounds of index expressions."""
+        known = self.axis_sizes
+        for tile in self.plan.program:
+            if tile.rank in self.extents:
+                outer = f"{tile.rank}.1" if tile.size > 1 else tile.rank
+                known[outer] = -(-self.extents[tile.rank] // tile.size)
+        return known
+
+    @property
+    def program(self) -> tuple[ProgramRank, ...]:
+        """The indices the programs are spread over."""
+        return tuple(
+            ProgramRank(f"{t.rank}.1", ceil_divide(self.extent(t.rank), t.size))
+            if t.size > 1
+            else ProgramRank(t.rank, self.extent(t.rank))
+            for t in self.plan.program
+        )
+
+    def row_bounds(self, axes: tuple[Axis, ...]) -> tuple[Expression, ...]:
+        """What keeps the tiled program ranks among ``axes`` inside their extents: ``96*m.1 + m.0 < M``."""
+        from einsum_compiler.ir.build import less
+
+        held = {a.rank for a in axes}
+        return tuple(
+            less(self.coordinate(t.rank), self.extent(t.rank))
+            for t in self.plan.program
+            if f"{t.rank}.0" in held and self.extents.get(t.rank, 1) % t.size
+        )
