@@ -1,0 +1,38 @@
+"""What was probably meant: notes that errors carry below the caret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def close_names(name: str, known: Iterable[str]) -> list[str]:
+    """Known names that a slip of the keyboard away from ``name``, best first; other cases of letters included."""
+    import difflib
+
+    known = list(dict.fromkeys(known))
+    same = [k for k in known if k.lower() == name.lower() and k != name]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    return list(dict.fromkeys([*same, *near]))[:3]
+
+
+def did_you_mean(name: str, known: Iterable[str], all_of: bool = False) -> tuple[str, ...]:
+    """The note ``did you mean ...?``; with ``all_of``, else the list of what there is."""
+    known = tuple(known)
+    close = close_names(name, known)
+    if close:
+        return (f"did you mean {listed(close, 'or')}?",)
+    return (f"there are {listed(known)}",) if all_of and known else ()
+
+
+def listed(names: Iterable[str], last: str = "and") -> str:
+    """``a, b and c``."""
+    names = list(names)
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} {last} {names[-1]}"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 index``, ``2 indices``."""
+    plurals = {"index": "indices", "axis": "axes"}
+    return f"{number} {noun if number == 1 else plurals.get(noun, noun + 's')}"
