@@ -43,6 +43,7 @@ def assign_sweeps(cascade: Cascade, loop: str | None) -> Sweeps:
         e.target.tensor for e in cascade.equations if loop_index(e, loop) == add(Rank(loop), Constant(1))
     )
     steps = [e for e in cascade.equations if not any(isinstance(i, Constant) for i in e.target.indices)]
+    inside_loop = frozenset(e.target.tensor for e in steps if loop_index(e, loop) is not None)
     level: dict[str, int] = {}
     stage: dict[str, int] = {}
     changed = True
@@ -56,16 +57,18 @@ def assign_sweeps(cascade: Cascade, loop: str | None) -> Sweeps:
                 changed |= stage.get(name) != new
                 stage[name] = new
             else:
-                inside = [level.get(r.tensor, 1) for r in reads if _is_inside(r, loop, level)]
-                outside = [_finished(r, loop, states, level, stage) + 1 for r in reads if not _is_inside(r, loop, level)]
+                inside = [level.get(r.tensor, 1) for r in reads if _is_inside(r, loop, inside_loop)]
+                outside = [
+                    _finished(r, loop, states, level, stage) + 1 for r in reads if not _is_inside(r, loop, inside_loop)
+                ]
                 new = max([1, *inside, *outside])
                 changed |= level.get(name) != new
                 level[name] = new
     return Sweeps(level, stage, states)
 
 
-def _is_inside(read: Read, loop: str, level: dict[str, int]) -> bool:
-    return read.tensor in level and not finished_read(read, loop)
+def _is_inside(read: Read, loop: str, inside_loop: frozenset[str]) -> bool:
+    return read.tensor in inside_loop and not finished_read(read, loop)
 
 
 def finished_read(read: Read, loop: str) -> bool:

@@ -1,0 +1,54 @@
+"""The ranges of a loop over tiles: closed forms where the filter has them, a list found at run time where not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import reduce
+
+from einsum_compiler.ir.build import add, ceil_divide, conjunction, multiply
+from einsum_compiler.ir.expression import Constant, Expression, Rank
+from einsum_compiler.ir.plan import KernelPlan
+from einsum_compiler.ir.tile import ProgramRank, Range, Schedule, TileList
+from einsum_compiler.passes.analysis.index_sets import NotAffine, Split, tile_ranges
+from einsum_compiler.passes.lowering.tiles import TileWriter
+from einsum_compiler.passes.lowering.tiling import Tiling
+from einsum_compiler.passes.lowering.translate import Domain
+
+
+def loop_ranges(
+    predicate: Domain, plan: KernelPlan, tiling: Tiling, writer: TileWriter, number: int
+) -> tuple[tuple[Range | TileList, ...], Schedule | None]:
+    """Full and partial ranges for the tiles where ``predicate`` holds somewhere, and the schedule that lists them if need be."""
+    assert plan.stream is not None
+    rank, size = plan.stream.rank, plan.stream.size
+    others = tuple(Split(t.rank, f"{t.rank}.1" if t.size > 1 else t.rank, t.size) for t in plan.program)
+    combined = conjunction(sorted(predicate, key=str)) or Constant(True)
+    found = tile_ranges(combined, Split(rank, f"{rank}.1", size), others)
+    if isinstance(found, NotAffine):
+        return _listed(combined, plan, tiling, number)
+    translator = writer.translator
+
+    def place(node: Expression) -> Expression:
+        return translator.place(translator.prepare(node))
+
+    return tuple(replace(r, lower=place(r.lower), upper=place(r.upper)) for r in found.ranges), None
+
+
+def _listed(predicate: Expression, plan: KernelPlan, tiling: Tiling, number: int) -> tuple[tuple[TileList, ...], Schedule]:
+    assert plan.stream is not None
+    rank, size = plan.stream.rank, plan.stream.size
+    from einsum_compiler.ir.build import ranks_of
+
+    # Programs that differ only in ranks the filter does not name share a row of the list.
+    used = set(ranks_of(predicate))
+    tiles = tuple(t for t in plan.program if t.rank in used)
+    program = tuple(p for t, p in zip(plan.program, tiling.program, strict=True) if t.rank in used)
+    ranks = (*((t.rank, p.rank, t.size) for t, p in zip(tiles, program, strict=True)), (rank, f"{rank}.1", size))
+    stream = ProgramRank(f"{rank}.1", ceil_divide(tiling.extent(rank), size))
+    schedule = Schedule(f"tiles{number or ''}", predicate, ranks, program, stream)
+    position = reduce(lambda p, q: add(multiply(p, q.count), Rank(q.rank)), program, _zero())
+    return (TileList(schedule.name, position, False), TileList(schedule.name, position, True)), schedule
+
+
+def _zero() -> Expression:
+    return Constant(0)

@@ -1,0 +1,307 @@
+"""``lower``: the cascade of one kernel, with its streamed rank split and its states explicit, as a tile program.
+
+Nearly mechanical (design, section 5): the loop of sweep k holds the equations of pass level k; states are carried; what needs a state's
+last value stands after its loop; the rest is the prologue. A filter becomes the ranges of the loop and, in partial tiles only, one select at
+the first value whose emptiness reaches a reduction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from einsum_compiler.ir.build import conjunction, extents_of, parameters_of
+from einsum_compiler.ir.cascade import Cascade, Equation
+from einsum_compiler.ir.expression import Constant, Expression, Extent, Rank, Read, Reduction, walk
+from einsum_compiler.ir.fold import substitute
+from einsum_compiler.ir.plan import KernelPlan
+from einsum_compiler.ir.tile import (
+    Carry,
+    Loop,
+    Map,
+    Range,
+    ScalarOperand,
+    Schedule,
+    Statement,
+    Store,
+    TensorOperand,
+    TileKernel,
+    TileType,
+)
+from einsum_compiler.passes.lowering.loops import loop_ranges
+from einsum_compiler.passes.lowering.scope import Scope
+from einsum_compiler.passes.lowering.sweeps import assign_sweeps, finished_read, loop_index
+from einsum_compiler.passes.lowering.tiles import TileWriter
+from einsum_compiler.passes.lowering.tiling import Tiling
+from einsum_compiler.passes.lowering.translate import EVERYWHERE, Domain
+
+
+@dataclass(frozen=True)
+class LoweringContext:
+    """What is known when a kernel is lowered, besides cascade and plan.
+
+    ``dtypes``: element types of inputs, buffers and outputs; ``scalars``: types of scalar parameters; ``extents`` and ``parameters``: constants of the
+    kernel (resident ranks, divisors, coefficients).
+    """
+
+    dtypes: Mapping[str, str]
+    scalars: Mapping[str, str]
+    extents: Mapping[str, int]
+    parameters: Mapping[str, int | bool]
+
+
+def lower(cascade: Cascade, plan: KernelPlan, context: LoweringContext) -> TileKernel:
+    """The tile program of one kernel.
+
+    ``cascade`` is what ``online`` and ``precision`` left: every reduction over the streamed rank is a state along ``n.1``. Raises ``PlanError`` where
+    the plan cannot hold the cascade.
+    """
+    return _Lowering(cascade, plan, context).kernel()
+
+
+class _Lowering:
+    def __init__(self, cascade: Cascade, plan: KernelPlan, context: LoweringContext) -> None:
+        extents = dict(context.extents)
+        if plan.stream:
+            extents[f"{plan.stream.rank}.0"] = plan.stream.size
+        self.cascade, self.plan, self.context = cascade, plan, context
+        self.tiling = Tiling(plan, extents)
+        self.loop = self.tiling.loop
+        self.sweeps = assign_sweeps(cascade, self.loop)
+        self.writer = TileWriter(cascade, self.tiling, context.dtypes, context.scalars, context.parameters, self._tile_of)
+        self.absorbed = self._absorbed()
+        self.schedules: list[Schedule] = []
+        self.outputs = {t.name: t for t in cascade.outputs}
+
+    # -- the kernel -------------------------------------------------------------------------------------------------------
+
+    def kernel(self) -> TileKernel:
+        body: list[Statement] = []
+        outer: Scope | None = None
+        for stage in range(self.sweeps.count + 1):
+            scope = Scope(outer=outer)
+            self.writer.scope = scope
+            loop = None
+            for equation in self._outside(stage):
+                self._equation(equation)
+            self._store_all(stage)
+            if stage < self.sweeps.count:
+                loop = self._loop(stage + 1, scope)
+            body += scope.statements
+            if loop:
+                body.append(loop)
+            outer = scope
+        return self._assemble(tuple(body))
+
+    def _assemble(self, body: tuple[Statement, ...]) -> TileKernel:
+        tensors = self.writer.loaded
+        for schedule in self.schedules:
+            for node in walk(schedule.predicate):
+                if isinstance(node, Read):
+                    tensors.setdefault(node.tensor, None)
+        expressions = [*_expressions(body), *(p.count for p in self.tiling.program)]
+        expressions += [e for s in self.schedules for e in (s.predicate, s.stream.count, *(p.count for p in s.program))]
+        operands = {t.name: t for t in self.cascade.inputs}
+        inputs = tuple(self._operand(operands[name].name, operands[name].ranks) for name in operands if name in tensors)
+        outputs = tuple(self._operand(t.name, t.ranks) for t in self.cascade.outputs)
+        expressions += [e for t in (*inputs, *outputs) for e in t.extents]
+        return TileKernel(
+            ".".join([self.cascade.name, *self.plan.outputs]),
+            inputs,
+            outputs,
+            tuple(ScalarOperand(n, self.context.scalars[n]) for n in parameters_of(*expressions)),
+            extents_of(*expressions),
+            self.tiling.program,
+            body,
+            tuple(self.schedules),
+        )
+
+    def _operand(self, name: str, ranks: tuple[str, ...]) -> TensorOperand:
+        extents = tuple(substitute(Extent(r), self.tiling.extents, self.context.parameters) for r in ranks)
+        return TensorOperand(name, self.context.dtypes[name], extents)
+
+    # -- which equations stand where ----------------------------------------------------------------------------------------
+
+    def _outside(self, stage: int) -> list[Equation]:
+        level = self.sweeps.level
+        return [
+            e
+            for e in self.cascade.equations
+            if e.target.tensor not in level and e.target.tensor not in self.sweeps.states
+            and self.sweeps.stage.get(e.target.tensor) == stage
+        ]  # fmt: skip
+
+    def _inside(self, sweep: int) -> list[Equation]:
+        """The equations sweep ``sweep`` needs, those of earlier sweeps that it computes again included."""
+        assert self.loop is not None
+        steps = [e for e in self.cascade.equations if loop_index(e, self.loop) is not None]
+        needed = {
+            e.target.tensor
+            for e in steps
+            if self.sweeps.level[e.target.tensor] == sweep
+            and (e.target.tensor in self.sweeps.states or e.target.tensor.removesuffix(f".{self.plan.stream.rank}") in self._streamed_outputs)  # type: ignore[union-attr]
+        }
+        for equation in reversed(steps):
+            if equation.target.tensor not in needed:
+                continue
+            for node in [n for e in (equation.value, equation.where) if e for n in walk(e) if isinstance(n, Read)]:
+                if node.tensor in self.sweeps.level and not finished_read(node, self.loop):
+                    if node.tensor in self.sweeps.states and self.sweeps.level[node.tensor] < sweep:
+                        continue
+                    needed.add(node.tensor)
+        return [e for e in steps if e.target.tensor in needed]
+
+    @property
+    def _streamed_outputs(self) -> frozenset[str]:
+        """Outputs that carry the streamed rank: they are stored inside the loop."""
+        stream = self.plan.stream.rank if self.plan.stream else ""
+        return frozenset(t.name for t in self.cascade.outputs if stream in t.ranks)
+
+    def _absorbed(self) -> dict[str, Equation]:
+        """Reductions inside a tile that only the update of one state reads: they accumulate into it directly."""
+        if self.loop is None:
+            return {}
+        readers: dict[str, list[Equation]] = {}
+        for equation in self.cascade.equations:
+            for node in walk(equation.value):
+                if isinstance(node, Read):
+                    readers.setdefault(node.tensor, []).append(equation)
+        found = {}
+        for equation in self.cascade.equations:
+            name = equation.target.tensor
+            if isinstance(equation.value, Reduction) and len(readers.get(name, [])) == 1 and equation.where is None:
+                (reader,) = readers[name]
+                if reader.target.tensor in self.sweeps.states and self.writer.accumulation(
+                    reader.value, equation.value.operator, name
+                ):
+                    found[name] = equation
+        return found
+
+    # -- tiles of computed tensors --------------------------------------------------------------------------------------------
+
+    def _tile_of(self, read: Read) -> tuple[Expression, Domain] | None:
+        """The tile that holds a computed tensor at a read; None for an input."""
+        if read.tensor in self.writer.translator.inputs:
+            return None
+        name = read.tensor
+        if name in self.sweeps.states and self.loop is not None and read.indices[-1] == self.writer.next_index:
+            name = f"{name}.next"
+        return self.writer.tile(name, read)
+
+    def _equation(self, equation: Equation) -> None:
+        name = equation.target.tensor
+        if name in self.absorbed:
+            return
+        if name in self.sweeps.states:
+            self._state(equation)
+            return
+        value = equation.value
+        if isinstance(value, Read) and value.tensor in self.sweeps.states and equation.target.dtype is None:
+            self.writer.alias(name, value.tensor)  # the state's last value
+        elif isinstance(value, Reduction):
+            self.writer.reduction(name, equation, value, None)
+        else:
+            self.writer.map(name, equation)
+
+    def _state(self, equation: Equation) -> None:
+        name = f"{equation.target.tensor}.next"
+        for local, inner in self.absorbed.items():
+            if any(isinstance(n, Read) and n.tensor == local for n in walk(equation.value)):
+                assert isinstance(inner.value, Reduction)
+                rest = self.writer.accumulation(equation.value, inner.value.operator, local)
+                self.writer.reduction(name, replace(inner, targets=equation.targets), inner.value, rest)
+                return
+        self.writer.map(name, equation)
+
+    # -- loops ------------------------------------------------------------------------------------------------------------------
+
+    def _loop(self, sweep: int, outer: Scope) -> Loop:
+        assert self.plan.stream is not None and self.loop is not None
+        saved = self.writer.snapshot()
+        # A first writing finds the domains of the reductions, whose common part the ranges of the loop stand for.
+        trial = Scope(loop=self.loop, outer=replace_scope(outer))
+        self._body(sweep, trial)
+        predicate = frozenset.intersection(*trial.reduced) if trial.reduced else EVERYWHERE
+        self.writer.restore(saved)
+        inner = frozenset(c for c in predicate if self.writer.is_about_tiles(c))
+        scope = Scope(loop=self.loop, predicate=inner, outer=outer)
+        self._body(sweep, scope)
+        self.writer.scope = outer
+        ranges, schedule = loop_ranges(inner, self.plan, self.tiling, self.writer, len(self.schedules))
+        if schedule:
+            self.schedules.append(schedule)
+        return Loop(self.loop, ranges, self._carries(sweep), tuple(scope.statements))
+
+    def _body(self, sweep: int, scope: Scope) -> None:
+        self.writer.scope = scope
+        for carry in self._carries(sweep):
+            self.writer.declare(carry.name, carry.type)
+        for equation in self._inside(sweep):
+            self._equation(equation)
+            self._store_streamed(equation)
+
+    def _carries(self, sweep: int) -> tuple[Carry, ...]:
+        found = []
+        for equation in self.cascade.equations:
+            name = equation.target.tensor
+            if name not in self.sweeps.states or self.sweeps.level[name] != sweep or equation.target.indices[-1] != Constant(0):
+                continue
+            axes = self.tiling.axes(equation.target.ranks)
+            initial, _ = self.writer.translator.value(self.writer.translator.prepare(equation.value))
+            dtype = self.writer.real if self.writer.kind(initial) == "real" else self.writer.dtype_of(initial)
+            if isinstance(initial, Constant) and not isinstance(initial.value, bool):
+                dtype = self.writer.state_dtype(name)
+            found.append(Carry(name, TileType(dtype, axes), initial, f"{name}.next"))
+        return tuple(found)
+
+    # -- stores -------------------------------------------------------------------------------------------------------------------
+
+    def _store_all(self, stage: int) -> None:
+        for output in self.cascade.outputs:
+            if output.name in self._streamed_outputs or self.sweeps.stage.get(output.name) != stage:
+                continue
+            self._store(output.name, output.name, output.ranks)
+
+    def _store_streamed(self, equation: Equation) -> None:
+        stream = self.plan.stream.rank if self.plan.stream else ""
+        name = equation.target.tensor.removesuffix(f".{stream}")
+        if name in self._streamed_outputs and equation.target.tensor == f"{name}.{stream}":
+            self._store(name, equation.target.tensor, self.outputs[name].ranks)
+
+    def _store(self, tensor: str, tile: str, ranks: tuple[str, ...]) -> None:
+        """Writes an output; where it is empty it is 0."""
+        writer = self.writer
+        value, domain = writer.held(tile)
+        stream = self.plan.stream.rank if self.plan.stream else None
+        axes = writer.store_axes(ranks)
+        bounds = list(self.tiling.row_bounds(axes))
+        if stream in ranks:
+            in_range = frozenset({writer.stream_bound()})
+            bounds.append(writer.translator.place(conjunction(in_range)))
+            domain -= in_range
+            writer.scope.reduced.append(in_range)
+        if domain:
+            value = writer.filled_with_zero(value, domain)
+        indices = tuple(writer.translator.coordinate(r) for r in ranks)
+        writer.scope.statements.append(Store(tensor, axes, indices, value, conjunction(bounds)))
+
+
+def replace_scope(scope: Scope) -> Scope:
+    """A scope to write into and throw away: what it holds so far can be read."""
+    return Scope(scope.loop, scope.predicate, scope.outer, list(scope.statements), dict(scope.loads), dict(scope.current))
+
+
+def _expressions(statements: tuple[Statement, ...]) -> list[Expression]:
+    from einsum_compiler.ir.tile_ranges import expressions_of
+
+    found: list[Expression] = []
+    for statement in statements:
+        found += expressions_of(statement)
+        if isinstance(statement, Loop):
+            found += [c.initial for c in statement.carries]
+            for r in statement.ranges:
+                found += [r.lower, r.upper] if isinstance(r, Range) else [r.position]
+            found += _expressions(statement.body)
+    return found
+
+
