@@ -1,0 +1,95 @@
+// Loops over the rows and columns of a tile, and reductions of what a function computes there.
+#pragma once
+#include "exponential.hpp"
+#include "trigonometry.hpp"
+
+namespace tile {
+
+// Note [Functions of a position]
+// A body is called as body(i, j) with a row number and a position of LANES columns (`whole`, or `partial` at the end of
+// a row that LANES does not divide), reads with load(m, i, j), computes on vectors, writes with store(m, i, j, v) and
+// returns a vector where a reduction follows. It is instantiated for both positions: print it as
+//     [&](long i, auto j) __attribute__((always_inline)) { ... }
+// If everything it touches is scratch padded to LANES, pass the padded number of columns: `partial` is then never met.
+
+template <class F> TILE_INLINE void for_each_row(long rows, long columns, F body) {
+    for (long i = 0; i < rows; ++i) {
+        long j = 0;
+        for (; j + LANES <= columns; j += LANES) body(i, whole{j});
+        if (j < columns) body(i, partial{j, int(columns - j)});
+    }
+}
+
+// Folds: an operation with its identity.
+struct sum { template <class T> static constexpr T identity = T(0); template <class V> TILE_INLINE V operator()(V a, V b) const { return a + b; } };
+struct prod { template <class T> static constexpr T identity = T(1); template <class V> TILE_INLINE V operator()(V a, V b) const { return a * b; } };
+template <class T> constexpr T lowest = sizeof(T) == 4 ? T(-2147483647 - 1) : T(-9223372036854775807L - 1);
+template <> inline constexpr float lowest<float> = -__builtin_inff();
+template <> inline constexpr double lowest<double> = -__builtin_inf();
+template <class T> constexpr T highest = T(-1) - lowest<T>;
+template <> inline constexpr float highest<float> = __builtin_inff();
+template <> inline constexpr double highest<double> = __builtin_inf();
+// Extrema that keep a NaN, and those for values that hold none (see max_ordered).
+struct maximum { template <class T> static constexpr T identity = lowest<T>; template <class V> TILE_INLINE V operator()(V a, V b) const { return max(a, b); } };
+struct minimum { template <class T> static constexpr T identity = highest<T>; template <class V> TILE_INLINE V operator()(V a, V b) const { return min(a, b); } };
+struct maximum_ordered { template <class T> static constexpr T identity = lowest<T>; template <class V> TILE_INLINE V operator()(V a, V b) const { return max_ordered(a, b); } };
+struct minimum_ordered { template <class T> static constexpr T identity = highest<T>; template <class V> TILE_INLINE V operator()(V a, V b) const { return min_ordered(a, b); } };
+// Of masks.
+struct any_of { template <class T> static constexpr T identity = T(0); template <class V> TILE_INLINE V operator()(V a, V b) const { return a | b; } };
+struct all_of { template <class T> static constexpr T identity = T(-1); template <class V> TILE_INLINE V operator()(V a, V b) const { return a & b; } };
+
+template <int Step, class V, int... I> TILE_INLINE V exchange_lanes(V v, indices<I...>) { return __builtin_shufflevector(v, v, (I ^ Step)...); }
+template <class V, int... I> TILE_INLINE auto lower_half(V v, indices<I...>) { return __builtin_shufflevector(v, v, I...); }
+template <class V, int... I> TILE_INLINE auto upper_half(V v, indices<I...>) { return __builtin_shufflevector(v, v, (I + int(sizeof...(I)))...); }
+
+// The fold of the lanes, as a tree.
+template <class Op, class V> TILE_INLINE element<V> fold_lanes(Op op, V v) {
+    constexpr int L = lanes_of<V>;
+    if constexpr (L > 4) {
+        first_indices<L / 2> half;
+        return fold_lanes(op, op(lower_half(v, half), upper_half(v, half)));
+    } else {
+        if constexpr (L > 2) v = op(v, exchange_lanes<2>(v, first_indices<L>()));
+        v = op(v, exchange_lanes<1>(v, first_indices<L>()));
+        return v[0];
+    }
+}
+
+// finish(i, fold of body(i, :)) for every row. Four vectors are folded side by side where the row is long enough, so
+// that the latency of the operation does not bound the loop. The order depends on `columns` and LANES only.
+template <class Op, class F, class G> TILE_INLINE void fold_rows(Op op, long rows, long columns, F body, G finish) {
+    using V = decltype(body(0L, whole{0}));
+    const V identity = splat_as<V>(Op::template identity<element<V>>);
+    for (long i = 0; i < rows; ++i) {
+        V total = identity;
+        long j = 0;
+        if (columns >= 4 * LANES) {
+            V part[4] = {identity, identity, identity, identity};
+            for (; j + 4 * LANES <= columns; j += 4 * LANES)
+#pragma GCC unroll 4
+                for (int u = 0; u < 4; ++u) part[u] = op(part[u], body(i, whole{j + u * LANES}));
+            total = op(op(part[0], part[1]), op(part[2], part[3]));
+        }
+        for (; j + LANES <= columns; j += LANES) total = op(total, body(i, whole{j}));
+        if (j < columns) {
+            partial end{j, int(columns - j)};
+            total = op(total, select(present(end.count), body(i, end), identity));
+        }
+        finish(i, fold_lanes(op, total));
+    }
+}
+
+// finish(j, fold of body(:, j)) for every position of columns.
+template <class Op, class F, class G> TILE_INLINE void fold_columns(Op op, long rows, long columns, F body, G finish) {
+    using V = decltype(body(0L, whole{0}));
+    auto one = [&](auto j) __attribute__((always_inline)) {
+        V total = splat_as<V>(Op::template identity<element<V>>);
+        for (long i = 0; i < rows; ++i) total = op(total, body(i, j));
+        finish(j, total);
+    };
+    long j = 0;
+    for (; j + LANES <= columns; j += LANES) one(whole{j});
+    if (j < columns) one(partial{j, int(columns - j)});
+}
+
+}  // namespace tile

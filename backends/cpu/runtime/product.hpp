@@ -1,0 +1,149 @@
+// Matrix products on register blocks.
+#pragma once
+#include "convert.hpp"
+
+namespace tile {
+
+// Note [Register blocks]
+// A block of R rows and N vectors of C stays in registers over the whole depth: per step N loads of B, R broadcasts of
+// A, R N multiply-adds. Two loads and two multiply-adds a cycle are the machine's, so R N >= R + N keeps the arithmetic
+// busy, and R N must reach the latency of the multiply-add times two (8 to 10). 16 registers (AVX2): 6 x 2 = 12 for C,
+// 2 for B, 1 for A. 32 registers (AVX-512): 6 x 4 = 24, 4, 1. Without a fused instruction the product needs a register
+// of its own: 4 x 2. What is left over at the edges runs as narrower blocks of the same code.
+#if VECTOR_BYTES == 64 || defined(__aarch64__)
+constexpr int block_rows = 6, block_vectors = 4;
+#elif defined(__FMA__)
+constexpr int block_rows = 6, block_vectors = 2;
+#else
+constexpr int block_rows = 4, block_vectors = 2;
+#endif
+
+// Note [Odd strides]
+// The rows of one column block of B are read together. With a stride of a power of two they share a few sets of the
+// first cache level and evict each other; an odd number of 64-byte lines spreads them over all sets.
+template <class T> constexpr long padded_stride(long columns) {
+    long lines = (columns * long(sizeof(T)) + 63) / 64;
+    return (lines | 1) * (64 / long(sizeof(T)));
+}
+
+// What happens to C: C = A B; C += A B; C[i, :] = C[i, :] * scale[i] + A B. The last one costs no sweep of its own,
+// so a running accumulator is rescaled where it is updated.
+struct overwrite {};
+struct accumulate {};
+template <class T> struct rescale { const T* scale; };
+template <class T> struct update { bool reads; const T* scale; };
+template <class T> TILE_INLINE update<T> update_of(overwrite) { return {false, nullptr}; }
+template <class T> TILE_INLINE update<T> update_of(accumulate) { return {true, nullptr}; }
+template <class T> TILE_INLINE update<T> update_of(rescale<T> r) { return {true, r.scale}; }
+template <class T> TILE_INLINE update<T> update_of(rescale<const T> r) { return {true, r.scale}; }
+
+// One step of depth: operands of types A and B, sums of type C.
+template <class A, class B, class C> struct single_step {
+    static constexpr int lanes = VECTOR_BYTES / sizeof(C), depth = 1;
+    using sum = vec<C, lanes>;
+    using a_type = A;
+    using b_type = B;
+    static TILE_INLINE sum load_b(const B* p, int) {
+        if constexpr (same<B, C>) return load_raw<sum>(p);
+        else if constexpr (lanes == LANES) return convert<C>(load(p, whole{0}));
+        else {
+            sum v;
+            for (int l = 0; l < lanes; ++l) v[l] = C(widen(p[l]));
+            return v;
+        }
+    }
+    static TILE_INLINE sum multiply_add(sum acc, const A* a, long, sum b, int) { return acc + splat<C, lanes>(C(widen(*a))) * b; }
+};
+
+template <class Step, int R, int N, class C>
+__attribute__((noinline)) void product_block(long depth, const typename Step::a_type* a, long a_row, long a_depth,
+                                             const typename Step::b_type* b, long b_depth, C* c, long c_row, update<C> u) {
+    using sum = typename Step::sum;
+    constexpr int L = Step::lanes, width = L * Step::depth;
+    sum acc[R][N] = {};
+    for (long k = 0; k < depth; ++k, b += b_depth, a += a_depth * Step::depth) {
+#pragma GCC unroll 2
+        for (int h = 0; h < Step::depth; ++h) {
+            decltype(Step::load_b(b, 0)) row[N];
+#pragma GCC unroll 8
+            for (int v = 0; v < N; ++v) row[v] = Step::load_b(b + v * width, h);
+#pragma GCC unroll 8
+            for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+                for (int v = 0; v < N; ++v) acc[r][v] = Step::multiply_add(acc[r][v], a + r * a_row, a_depth, row[v], h);
+        }
+    }
+    if (u.scale) {
+        for (int r = 0; r < R; ++r)
+            for (int v = 0; v < N; ++v) acc[r][v] += load_raw<sum>(c + r * c_row + v * L) * u.scale[r];
+    } else if (u.reads) {
+        for (int r = 0; r < R; ++r)
+            for (int v = 0; v < N; ++v) acc[r][v] += load_raw<sum>(c + r * c_row + v * L);
+    }
+    for (int r = 0; r < R; ++r)
+        for (int v = 0; v < N; ++v) store_raw(c + r * c_row + v * L, acc[r][v]);
+}
+
+// All rows of one block of columns, from R rows at a time down to 4, 2 and 1.
+template <class Step, int R, int N, class C>
+TILE_INLINE void product_rows(long i, long rows, long depth, const typename Step::a_type* a, long a_row, long a_depth,
+                              const typename Step::b_type* b, long b_depth, C* c, long c_row, update<C> u) {
+    for (; i + R <= rows; i += R) {
+        update<C> here = {u.reads, u.scale ? u.scale + i : nullptr};
+        product_block<Step, R, N>(depth, a + i * a_row, a_row, a_depth, b, b_depth, c + i * c_row, c_row, here);
+    }
+    constexpr int fewer = R > 4 ? 4 : R / 2;
+    if constexpr (fewer > 0)
+        if (i < rows) product_rows<Step, fewer, N>(i, rows, depth, a, a_row, a_depth, b, b_depth, c, c_row, u);
+}
+
+// Column blocks outside, row blocks inside: the columns of B (depth x 64 bytes or 256) stay in the first cache level
+// while A streams from the second.
+template <class Step, class C>
+void product_tiles(update<C> u, long rows, long columns, long depth, const typename Step::a_type* a, long a_row, long a_depth,
+                   const typename Step::b_type* b, long b_depth, C* c, long c_row) {
+    constexpr int L = Step::lanes, N = block_vectors, width = L * Step::depth;
+    long j = 0;
+    for (; j + N * L <= columns; j += N * L)
+        product_rows<Step, block_rows, N>(0, rows, depth, a, a_row, a_depth, b + j * Step::depth, b_depth, c + j, c_row, u);
+    for (; j + L <= columns; j += L)
+        product_rows<Step, block_rows, 1>(0, rows, depth, a, a_row, a_depth, b + j * Step::depth, b_depth, c + j, c_row, u);
+    if (j == columns) return;
+    // The last columns go through a buffer, so that nothing outside B and C is touched.
+    constexpr int steps = 64, height = 16;
+    const long count = columns - j;
+    typename Step::b_type b_edge[steps * width] = {};
+    C c_edge[height * L];
+    for (long i = 0; i < rows; i += height) {
+        const long some = rows - i < height ? rows - i : height;
+        for (long r = 0; r < some; ++r)
+            for (long l = 0; l < L; ++l) {
+                C old = u.reads && l < count ? c[(i + r) * c_row + j + l] : C(0);
+                c_edge[r * L + l] = u.scale ? old * u.scale[i + r] : old;
+            }
+        for (long k = 0; k < depth; k += steps) {
+            const long some_depth = depth - k < steps ? depth - k : steps;
+            for (long s = 0; s < some_depth; ++s)
+                for (long l = 0; l < count * Step::depth; ++l) b_edge[s * width + l] = b[(k + s) * b_depth + j * Step::depth + l];
+            product_rows<Step, block_rows, 1>(0, some, some_depth, a + i * a_row + k * Step::depth * a_depth, a_row, a_depth,
+                                              b_edge, long(width), c_edge, long(L), update<C>{true, nullptr});
+        }
+        for (long r = 0; r < some; ++r)
+            for (long l = 0; l < count; ++l) c[(i + r) * c_row + j + l] = c_edge[r * L + l];
+    }
+}
+
+// C[rows, columns] = A[rows, depth] B[depth, columns], then as `how` says. A has any strides; B and C have unit column
+// stride. C is f32, f64 or an integer; A and B may be narrower and are widened. Any sizes, zero included. Fastest when
+// `columns` is a multiple of LANES: pad B and C in scratch and pass the padded number.
+template <class How, class A, class B, class C>
+TILE_INLINE void product(How how, long rows, long columns, long depth, strided<A> a, matrix<B> b, matrix<C> c) {
+    using Step = single_step<typename plain<A>::type, typename plain<B>::type, C>;
+    product_tiles<Step, C>(update_of<C>(how), rows, columns, depth, a.data, a.row_stride, a.column_stride, b.data, b.stride, c.data, c.stride);
+}
+template <class How, class A, class B, class C>
+TILE_INLINE void product(How how, long rows, long columns, long depth, matrix<A> a, matrix<B> b, matrix<C> c) {
+    product(how, rows, columns, depth, rows_of(a), b, c);
+}
+
+}  // namespace tile
