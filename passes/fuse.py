@@ -1,0 +1,234 @@
+"""``fuse``: which equations share a kernel, and which tensors are stored between kernels.
+
+A kernel has *program* ranks (spread over programs), at most one *streamed* rank (a loop over tiles) and *resident* ranks (held whole). Laws used:
+
+- A reduction over a program rank cannot be finished inside a kernel, so its result is stored by an earlier one (unless the rank is
+  short enough to be resident, or can itself be streamed in several sweeps).
+- A tensor read at other coordinates than its own needs values of other programs, so it is stored.
+- Work that lacks a program rank is repeated for each of its tiles. Where that costs more than a share of the whole, its result is stored.
+- Of several long reduced ranks one can be streamed; the results of reductions over the others are stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, prod
+
+from einsum_compiler.ir.build import reads_of
+from einsum_compiler.ir.cascade import Cascade, Equation, Tensor
+from einsum_compiler.ir.expression import Expression, Rank, Reduction
+
+SHORT = 128  # a rank that is both reduced and stored may be held whole up to this extent
+LONG = 1024  # a reduced rank beyond this extent is not held whole beside a streamed one
+RESIDENT_OUTPUT = 1024  # an output rank that the streamed work lacks is held whole up to this extent
+ROWS = 64  # coordinates of a program rank per tile, for estimates of repeated work
+REPEATED_SHARE = 0.25  # of the whole work: repeated work beyond it is stored instead
+
+
+@dataclass(frozen=True)
+class KernelCascade:
+    """The part of a cascade that one kernel computes, with the role of every rank."""
+
+    cascade: Cascade
+    program: tuple[str, ...]
+    stream: str | None
+    resident: tuple[str, ...]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return tuple(t.name for t in self.cascade.outputs)
+
+
+def ranks_carried(equation: Equation) -> tuple[str, ...]:
+    """The iteration space of an equation: ranks of the target and reduced ranks."""
+    reduced = equation.value.ranks if isinstance(equation.value, Reduction) else ()
+    return tuple(dict.fromkeys((*equation.target.ranks, *reduced)))
+
+
+def fuse(cascade: Cascade, extents: Mapping[str, int]) -> tuple[KernelCascade, ...]:
+    """The kernels of a normalized cascade in the order they run, for the given extents."""
+    stored = {t.name for t in cascade.outputs} | _read_elsewhere(cascade)
+    while True:
+        shapes = {name: _Shape(cascade, name, stored, extents) for name in stored}
+        cuts = {cut for shape in shapes.values() for cut in shape.cuts} - stored
+        if not cuts:
+            return _grouped(cascade, shapes)
+        stored |= cuts
+
+
+def _read_elsewhere(cascade: Cascade) -> set[str]:
+    """Computed tensors that some equation reads at coordinates other than their own."""
+    own = {e.target.tensor: e.target.indices for e in cascade.equations}
+    found = set()
+    for equation in cascade.equations:
+        for read in reads_of(equation.value, equation.where):
+            if read.tensor in own and read.indices != own[read.tensor]:
+                found.add(read.tensor)
+    return found
+
+
+def _closure(cascade: Cascade, name: str, stored: set[str]) -> list[Equation]:
+    """The equations that compute a stored tensor from inputs and other stored tensors, in order."""
+    needed, found = {name}, []
+    for equation in reversed(cascade.equations):
+        if equation.target.tensor in needed:
+            found.append(equation)
+            needed |= {r.tensor for r in reads_of(equation.value, equation.where) if r.tensor not in stored}
+    return found[::-1]
+
+
+class _Shape:
+    """The roles of the ranks in the kernel of one stored tensor, and what would have to be stored before it."""
+
+    def __init__(self, cascade: Cascade, name: str, stored: set[str], extents: Mapping[str, int]) -> None:
+        self.name, self.extents = name, extents
+        self.equations = _closure(cascade, name, stored)
+        self.ranks = self.equations[-1].target.ranks
+        self.reductions = [e for e in self.equations if isinstance(e.value, Reduction)]
+        self.reduced = tuple(dict.fromkeys(r for e in self.reductions for r in e.value.ranks))  # type: ignore[union-attr]
+        self.stream = self._stream()
+        self.resident = self._resident()
+        self.program = tuple(r for r in self.ranks if r != self.stream and r not in self.resident)
+        self.cuts = self._cuts()
+
+    @property
+    def key(self) -> tuple[frozenset[str], str | None]:
+        return frozenset(self.program), self.stream
+
+    def _stream(self) -> str | None:
+        """The reduced rank worth a loop: long, then revisited, then outermost in the nest of reductions."""
+        if not self.reduced:
+            return None
+        return max(
+            self.reduced,
+            key=lambda r: (
+                self.extents[r] > SHORT and r not in self._conflicts(),
+                self.extents[r] > SHORT,
+                self._depth(r),
+                sum(r in e.value.ranks for e in self.reductions),  # type: ignore[union-attr]
+                not self._is_nested(r),
+                self.extents[r],
+            ),
+        )
+
+    def _conflicts(self) -> set[str]:
+        return set(self.reduced) & set(self.ranks)
+
+    def _depth(self, rank: str) -> int:
+        """The longest chain of reductions over a rank that need one another's results."""
+        depth: dict[str, int] = {}
+        for e in self.equations:
+            below = max((depth.get(r.tensor, 0) for r in reads_of(e.value, e.where)), default=0)
+            depth[e.target.tensor] = below + (isinstance(e.value, Reduction) and rank in e.value.ranks)
+        return max(depth.values(), default=0)
+
+    def _is_nested(self, rank: str) -> bool:
+        """Whether a reduction over the rank feeds one over another rank that its result carries."""
+        feeds: set[str] = set()
+        for e in self.equations:
+            over = e.value.ranks if isinstance(e.value, Reduction) else ()
+            fed = any(r.tensor in feeds for r in reads_of(e.value, e.where))
+            if fed and over and rank not in over:
+                return True
+            if fed or rank in over:
+                feeds.add(e.target.tensor)
+        return False
+
+    def _work(self, equation: Equation) -> int:
+        return prod(self.extents[r] for r in ranks_carried(equation))
+
+    def _resident(self) -> tuple[str, ...]:
+        found = [r for r in self.reduced if r != self.stream]
+        total = sum(map(self._work, self.reductions)) or 1
+        for rank in self.ranks:
+            if rank == self.stream or rank in found or self.extents[rank] > RESIDENT_OUTPUT:
+                continue
+            lacking = sum(self._work(e) for e in self.reductions if rank not in ranks_carried(e))
+            # A rank the repeated work lacks: spreading it over programs would repeat that work.
+            if lacking > 0.01 * total and not self._repeated_elsewhere(rank):
+                found.append(rank)
+        inner = {r for e in self.equations for r in e.target.ranks}
+        found += [r for r in inner if r not in found and r != self.stream and r not in self.ranks]
+        return tuple(dict.fromkeys(found))
+
+    def _repeated_elsewhere(self, rank: str) -> bool:
+        """Whether the work that lacks ``rank`` lacks it because its results are shared by all of the rank (then it is stored)."""
+        heaviest = max(self.reductions, key=self._work)
+        return rank in ranks_carried(heaviest) and self.extents[rank] > 2 * SHORT
+
+    def _cuts(self) -> set[str]:
+        cuts: set[str] = set()
+        for e in self.reductions:
+            over = e.value.ranks if isinstance(e.value, Reduction) else ()
+            for rank in over:
+                if rank == self.stream or e.target.tensor == self.name:
+                    continue
+                if rank in self.ranks and self.extents[rank] > SHORT or self.extents[rank] > LONG:
+                    cuts.add(e.target.tensor)
+        total = sum(map(self._work, self.reductions))
+        for e in self.reductions:
+            repeats = prod(ceil(self.extents[r] / ROWS) for r in self.program if r not in ranks_carried(e))
+            if e.target.tensor != self.name and self._work(e) * (repeats - 1) > REPEATED_SHARE * total:
+                cuts.add(e.target.tensor)
+        return cuts
+
+
+def _grouped(cascade: Cascade, shapes: dict[str, _Shape]) -> tuple[KernelCascade, ...]:
+    """Stored tensors with the same roles of ranks in one kernel, unless one needs another kernel's result in between.
+
+    A tensor without a streamed rank of its own joins the kernel that has its program ranks: it is an epilogue there.
+    """
+    order = list(dict.fromkeys(e.target.tensor for e in cascade.equations if e.target.tensor in shapes))
+    elsewhere = _read_elsewhere(cascade)
+    depends: dict[str, set[str]] = {}
+    for name in order:
+        direct = {r.tensor for e in shapes[name].equations for r in reads_of(e.value, e.where)} & set(shapes) - {name}
+        depends[name] = direct.union(*(depends[d] for d in direct))
+
+    def joins(name: str, group: list[str]) -> bool:
+        program, stream = shapes[group[0]].key
+        own_program, own_stream = shapes[name].key
+        if own_program != program or (own_stream not in (stream, None)):
+            return False
+        if depends[name] & elsewhere.intersection(group):
+            return False
+        between = depends[name] - set(group)
+        return not any(depends[other] & set(group) for other in between)
+
+    groups: list[list[str]] = []
+    for name in order:
+        # Joining an earlier kernel must not put a tensor before what it needs from a later one.
+        last = max((i for i, g in enumerate(groups) if depends[name] & set(g)), default=0)
+        group = next((g for g in groups[last:] if joins(name, g)), None)
+        if group is None:
+            groups.append([name])
+        else:
+            group.append(name)
+    stored = set(shapes)
+    return tuple(_kernel(cascade, group, [shapes[n] for n in group], stored) for group in groups)
+
+
+def _kernel(cascade: Cascade, names: list[str], shapes: list[_Shape], stored: set[str]) -> KernelCascade:
+    kept = {e.target.tensor for s in shapes for e in s.equations}
+    equations = tuple(e for e in cascade.equations if e.target.tensor in kept)
+    read = {r.tensor for e in equations for r in reads_of(e.value, e.where)} - kept
+    defaults: list[Expression] = [p.default for p in cascade.parameters if p.default is not None]
+    inputs = [t for t in cascade.inputs if t.name in read]
+    own = {e.target.tensor: e.target for e in cascade.equations}
+    declared = {t.name: t for t in (*cascade.inputs, *cascade.outputs)}
+    inputs += [_declared(n, declared, own) for n in own if n in read and n in stored]
+    outputs = tuple(_declared(n, declared, own) for n in names)
+    program = shapes[0].program
+    stream = shapes[0].stream
+    present = {r for e in equations for r in ranks_carried(e)} | {n.name for d in defaults for n in [d] if isinstance(n, Rank)}
+    resident = tuple(sorted(r for r in present if r != stream and r not in program))
+    part = Cascade(cascade.name, tuple(inputs), cascade.parameters, outputs, equations)
+    return KernelCascade(part, program, stream, resident)
+
+
+def _declared(name: str, declared: dict[str, Tensor], own: dict[str, object]) -> Tensor:
+    if name in declared:
+        return declared[name]
+    target = own[name]
+    return Tensor(name, target.ranks, getattr(target, "dtype", None))  # type: ignore[attr-defined]

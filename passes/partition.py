@@ -1,0 +1,87 @@
+"""``partition``: the size of every tile of a kernel.
+
+Law: a rank that some streamed operand lacks gives reuse (each element loaded serves the whole tile), so such ranks get tiles; the others are
+spread over programs one coordinate at a time. The tile of the streamed rank is as long as its operands fit the fast memory beside the scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from einsum_compiler.ir.build import ranks_of, reads_of
+from einsum_compiler.ir.expression import Rank
+from einsum_compiler.ir.plan import KernelPlan, RankTile
+from einsum_compiler.passes.fuse import KernelCascade
+
+_CLASSES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+_POWERS = tuple(c for c in _CLASSES if c & (c - 1) == 0)
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Targets for tiles: rows of a product, its columns, coordinates of the streamed rank, and the bytes a tile may take."""
+
+    rows: int = 96
+    columns: int = 128
+    stream: int = 128
+    elements: int = 65536  # of the operands of one step of the loop
+    powers_of_two: bool = False
+    warps: int = 4
+    stages: int = 2
+
+
+def tile_class(extent: int, target: int, powers_of_two: bool = False) -> int:
+    """The least tile size that covers ``extent``, or ``target`` if none does: nearby lengths share a kernel."""
+    classes = _POWERS if powers_of_two else _CLASSES
+    return min((c for c in classes if c >= extent), default=target) if extent < target else target
+
+
+def partition(kernel: KernelCascade, extents: Mapping[str, int], options: Partition = Partition()) -> KernelPlan:  # noqa: B008
+    """The plan of one kernel for the given extents."""
+    streamed = _streamed_reads(kernel)
+    tiles = dict.fromkeys(kernel.program, 1)
+    reuse = [r for r in kernel.program if any(r not in ranks for ranks in streamed)]
+    reuse.sort(key=lambda r: -extents[r])
+    resident = max((extents[r] for r in kernel.resident), default=1)
+    rows = options.rows if resident <= 256 else max(16, options.rows * 256 // resident // 16 * 16)
+    if options.powers_of_two:
+        rows = 1 << (rows.bit_length() - 1)
+    if reuse:
+        first = reuse[0]
+        tiles[first] = tile_class(extents[first], rows, options.powers_of_two)
+        for other in reuse[1:]:
+            if any(other in ranks and first not in ranks for ranks in streamed):
+                if not any(tiles[r] > 1 for r in reuse[1:]):
+                    tiles[other] = tile_class(extents[other], options.columns, options.powers_of_two)
+            elif tiles[first] * 2 <= rows and extents[other] > 1:
+                tiles[other] = tile_class(extents[other], rows // tiles[first], options.powers_of_two)
+                break
+    elif kernel.program:
+        # No reuse: vectors along the rank that is contiguous in memory.
+        last = [ranks[-1] for ranks in streamed if ranks] + [kernel.program[-1]]
+        rank = next((r for r in last if r in tiles), None)
+        if rank is not None and (kernel.stream is None or any(ranks and ranks[-1] == rank for ranks in streamed)):
+            tiles[rank] = tile_class(extents[rank], 256 if kernel.stream is None else 64, options.powers_of_two)
+    stream = None
+    if kernel.stream is not None:
+        target = options.stream if reuse else 4 * options.stream
+        while target > 16 and target * max(resident, 1) > options.elements:
+            target //= 2
+        size = max(16, tile_class(extents[kernel.stream], target, options.powers_of_two))
+        stream = RankTile(kernel.stream, size)
+    program = tuple(RankTile(r, tiles[r]) for r in kernel.program)
+    return KernelPlan(kernel.outputs, program, stream, kernel.resident, options.warps, options.stages)
+
+
+def _streamed_reads(kernel: KernelCascade) -> list[tuple[str, ...]]:
+    """The ranks of every read of memory inside the loop (of every read, if there is no loop)."""
+    inputs = {t.name for t in kernel.cascade.inputs}
+    found = []
+    for equation in kernel.cascade.equations:
+        for read in reads_of(equation.value, equation.where):
+            ranks = ranks_of(*read.indices)
+            if read.tensor in inputs and (kernel.stream is None or kernel.stream in ranks):
+                bare = tuple(i.name for i in read.indices if isinstance(i, Rank))
+                found.append((*(r for r in ranks if r not in bare), *bare))
+    return found
