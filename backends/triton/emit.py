@@ -1,0 +1,124 @@
+"""Triton source of a tile program: the arguments, the program indices, the body."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from einsum_compiler.backends.triton.frame import Frame, Settings
+from einsum_compiler.backends.triton.layout import layout_of, tile_types
+from einsum_compiler.backends.triton.statements import print_statement
+from einsum_compiler.ir.errors import BackendError
+from einsum_compiler.ir.expression import Expression
+from einsum_compiler.ir.tile import TileKernel
+
+FUNCTION = "kernel"
+# How an argument of a scalar type is annotated, so that Triton takes it at full width whatever its value.
+SCALAR_ANNOTATIONS = {"f64": "fp64", "f32": "fp64", "i64": "i64", "bool": "i1"}
+
+
+@dataclass(frozen=True, slots=True)
+class TritonKernel:
+    """A Triton function and how to call it.
+
+    Arguments in order: a pointer for each of ``tensors``, then ``scalars``, ``extents`` (ranks), ``counts`` (program
+    indices per rank), ``strides`` (tensor and axis). ``program`` gives the counts as expressions; ``spans`` the
+    largest distance in coordinates, by tensor and axis, that offsets of 32 bits span.
+    """
+
+    source: str
+    tensors: tuple[str, ...]
+    scalars: tuple[str, ...]
+    extents: tuple[str, ...]
+    counts: tuple[str, ...]
+    strides: tuple[tuple[str, int], ...]
+    names: tuple[str, ...]
+    program: tuple[tuple[str, Expression], ...]
+    spans: tuple[tuple[str, int, int], ...]
+    dtypes: tuple[str, ...]
+
+
+def emit_triton(kernel: TileKernel, *, wide: bool = False, interpreted: bool = False, tf32: bool = False) -> str:
+    """Triton source of the kernel: one file with its own functions and the function ``kernel``.
+
+    ``wide`` computes offsets inside tiles in 64 bits, ``interpreted`` writes it for Triton's interpreter, ``tf32``
+    lets products of f32 round their operands. Raises BackendError for what has no Triton form.
+    """
+    return print_triton(kernel, Settings(wide, interpreted, tf32)).source
+
+
+def print_triton(kernel: TileKernel, settings: Settings = Settings()) -> TritonKernel:  # noqa: B008 (frozen)
+    """The Triton function of the kernel with what a caller needs to know."""
+    frame = Frame(kernel, layout_of(kernel), settings, types=tile_types(kernel))
+    for operand in (*kernel.inputs, *kernel.outputs):
+        frame.pointer(operand.name)
+    for scalar in kernel.scalars:
+        frame.names.of(scalar.name, "scalar")
+    frame.indices.update(p.rank for p in kernel.program)
+    for statement in kernel.body:
+        print_statement(statement, frame)
+    counts = tuple(p.rank for p in kernel.program[1:])
+    body = [*_program_indices(kernel, frame), *frame.prologue()]
+    tensors = tuple(o.name for o in (*kernel.inputs, *kernel.outputs))
+    scalars = tuple(s for s in frame.parameters)
+    declared = {s.name: s.dtype for s in kernel.scalars}
+    unknown = [declared[s] for s in scalars if declared[s] not in SCALAR_ANNOTATIONS]
+    if unknown:
+        raise BackendError(f"scalar arguments of type {', '.join(unknown)} have no Triton form")
+    names = (
+        *(frame.pointer(t) for t in tensors),
+        *(frame.pointer(a) for a in frame.arrays),
+        *(frame.names.of(s, "scalar") for s in scalars),
+        *(frame.extent(e).code for e in frame.extents),
+        *(_count(c, frame) for c in counts),
+        *(frame.stride(t, a) for t, a in frame.strides),
+    )
+    annotated = {frame.names.of(s, "scalar"): f': "{SCALAR_ANNOTATIONS[declared[s]]}"' for s in scalars}
+    source = _template().render(
+        name=kernel.name,
+        interpreted=settings.interpreted,
+        helpers=frame.helpers,
+        function=FUNCTION,
+        arguments=[f"{n}{annotated.get(n, '')}" for n in names],
+        body="\n".join([*(f"    {line}" for line in body), *frame.lines]),
+    )
+    return TritonKernel(
+        source=source,
+        tensors=(*tensors, *frame.arrays),
+        scalars=scalars,
+        extents=tuple(frame.extents),
+        counts=counts,
+        strides=tuple(frame.strides),
+        names=names,
+        program=tuple((p.rank, p.count) for p in kernel.program),
+        spans=tuple((t, a, s) for (t, a), s in frame.spans.items()),
+        dtypes=(*(frame.tensor(t).dtype for t in tensors), *("i32" for _ in frame.arrays)),
+    )
+
+
+def _count(rank: str, frame: Frame) -> str:
+    return frame.names.of(f"{rank}.count", "count")
+
+
+def _program_indices(kernel: TileKernel, frame: Frame) -> list[str]:
+    """One launch axis holds all programs, the last rank fastest: neighbours in time share what they read."""
+    if not kernel.program:
+        return []
+    first, *rest = kernel.program
+    index = {p.rank: frame.names.of(p.rank, "rank") for p in kernel.program}
+    if not rest:
+        return [f"{index[first.rank]} = tl.program_id(0)"]
+    left = frame.names.of("programs.left", "program")
+    lines = [f"{left} = tl.program_id(0)"]
+    for p in reversed(rest):
+        count = _count(p.rank, frame)
+        lines += [f"{index[p.rank]} = {left} % {count}", f"{left} = {left} // {count}"]
+    return [*lines, f"{index[first.rank]} = {left}"]
+
+
+def _template():  # type: ignore[no-untyped-def]
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("einsum_compiler.templates", ""), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    return environment.get_template("triton/kernel.py.tmpl")

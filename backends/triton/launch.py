@@ -1,0 +1,126 @@
+"""Kernels that run: the arguments of a launch from tensors, scalars and extents by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from einsum_compiler.backends.triton.emit import TritonKernel, print_triton
+from einsum_compiler.backends.triton.frame import Settings
+from einsum_compiler.backends.triton.module import load_function
+from einsum_compiler.ir.errors import BackendError, ShapeError
+from einsum_compiler.ir.scalar import evaluate_scalar
+from einsum_compiler.ir.tile import TileKernel
+from einsum_compiler.ir.torch_types import dtype_name
+
+if TYPE_CHECKING:
+    import torch
+
+LARGEST_EXTENT = 2**28  # sums of a few coordinates stay in 32 bits
+LARGEST_OFFSET = 2**31
+LARGEST_GRID = 2**31 - 1
+
+
+@dataclass(slots=True)
+class CompiledKernel:
+    """A tile program as a Triton launch. Calling it writes the output tensors in place.
+
+    Tensors on a GPU run the compiled kernel there, tensors on the CPU Triton's interpreter. They are read and
+    written through their strides.
+    """
+
+    kernel: TileKernel
+    warps: int = 4
+    stages: int = 2
+    tf32: bool = False
+    cache: Path | None = None
+    _printed: dict[Settings, tuple[TritonKernel, Any]] = field(default_factory=dict, repr=False)
+
+    def __call__(
+        self,
+        tensors: Mapping[str, torch.Tensor],
+        scalars: Mapping[str, float | int | bool],
+        extents: Mapping[str, int],
+    ) -> None:
+        """Run once. ``tensors`` hold every operand by name, schedule operands (``s.offsets``, ``s.tiles``) included.
+
+        Raises ShapeError for tensors that do not fit the kernel and BackendError for sizes beyond its integers.
+        """
+        for rank, extent in extents.items():
+            if extent > LARGEST_EXTENT:
+                raise BackendError(f"extent {rank.upper()} = {extent} exceeds {LARGEST_EXTENT}, the largest of the Triton backend")
+        interpreted = self._interpreted(tensors)
+        printed, function = self._function(Settings(False, interpreted, self.tf32))
+        operands = self._operands(printed, tensors)
+        if any(span * abs(operands[t].stride(a)) >= LARGEST_OFFSET for t, a, span in printed.spans):
+            printed, function = self._function(Settings(True, interpreted, self.tf32))
+        numbers: dict[str, float | int | bool] = {**scalars, **{r.upper(): n for r, n in extents.items()}}
+        counts = {rank: int(evaluate_scalar(count, numbers)) for rank, count in printed.program}
+        grid = 1
+        for count in counts.values():
+            grid *= count
+        if grid == 0:
+            return
+        if grid > LARGEST_GRID:
+            raise BackendError(f"kernel '{self.kernel.name}' would run {grid} programs; a launch holds {LARGEST_GRID}")
+        arguments = [operands[t] for t in printed.tensors]
+        values = [
+            *(scalars[s] for s in printed.scalars),
+            *(extents[e] for e in printed.extents),
+            *(counts[c] for c in printed.counts),
+            *(operands[t].stride(a) for t, a in printed.strides),
+        ]
+        options = {} if interpreted else {"num_warps": self.warps, "num_stages": self.stages, "enable_fp_fusion": True}
+        function[(grid,)](*arguments, *values, **options)
+
+    def source(self, *, interpreted: bool = False) -> str:
+        """The generated file."""
+        return print_triton(self.kernel, Settings(False, interpreted, self.tf32)).source
+
+    def _function(self, settings: Settings) -> tuple[TritonKernel, Any]:
+        if settings not in self._printed:
+            printed = print_triton(self.kernel, settings)
+            function = load_function(printed.source, interpreted=settings.interpreted, cache=self.cache)
+            self._printed[settings] = printed, function
+        return self._printed[settings]
+
+    def _interpreted(self, tensors: Mapping[str, torch.Tensor]) -> bool:
+        devices = {tensors[o.name].device for o in (*self.kernel.inputs, *self.kernel.outputs) if o.name in tensors}
+        if len(devices) > 1:
+            raise ShapeError(
+                f"kernel '{self.kernel.name}' got tensors on several devices: {', '.join(sorted(map(str, devices)))}"
+            )
+        kind = next(iter(devices)).type if devices else "cpu"
+        if kind not in ("cuda", "cpu"):
+            raise BackendError(f"the Triton backend runs on GPUs, and on CPU tensors by its interpreter, not on '{kind}'")
+        return kind == "cpu"
+
+    def _operands(self, printed: TritonKernel, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        ranks = {o.name: len(o.extents) for o in (*self.kernel.inputs, *self.kernel.outputs)}
+        found: dict[str, torch.Tensor] = {}
+        for name, dtype in zip(printed.tensors, printed.dtypes, strict=True):
+            if name not in tensors:
+                raise ShapeError(f"kernel '{self.kernel.name}' needs the tensor '{name}'")
+            tensor = tensors[name]
+            if dtype_name(tensor.dtype) != dtype:
+                raise ShapeError(f"'{name}' is {dtype_name(tensor.dtype)}; kernel '{self.kernel.name}' takes {dtype}")
+            if tensor.dim() != ranks.get(name, 1):
+                raise ShapeError(f"'{name}' has {tensor.dim()} axes; kernel '{self.kernel.name}' takes {ranks.get(name, 1)}")
+            if name not in ranks and not tensor.is_contiguous():
+                raise ShapeError(f"the schedule operand '{name}' must be contiguous")
+            found[name] = tensor
+        return found
+
+
+def compile_kernel(
+    kernel: TileKernel, *, warps: int = 4, stages: int = 2, tf32: bool = False, cache: Path | None = None
+) -> CompiledKernel:
+    """The kernel as a Triton launch with that many warps per program and pipeline stages.
+
+    The source is generated here, so that what has no Triton form is refused now; Triton compiles at the first launch.
+    ``tf32`` lets products of f32 round to tf32; ``cache`` is the folder of generated files.
+    """
+    print_triton(kernel, Settings(tf32=tf32))
+    return CompiledKernel(kernel, warps, stages, tf32, cache)

@@ -1,0 +1,235 @@
+"""Statements of a tile program as lines of Triton."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from einsum_compiler.backends.triton.address import address
+from einsum_compiler.backends.triton.expressions import (
+    Scope,
+    as_computed,
+    computing_type,
+    conjunction,
+    converted,
+    extreme,
+    print_value,
+    where,
+)
+from einsum_compiler.backends.triton.frame import Frame, Tile
+from einsum_compiler.backends.triton.products import print_product
+from einsum_compiler.backends.triton.value import SUM, Dimensions, Value, cast, filled, literal, spread
+from einsum_compiler.ir.errors import BackendError
+from einsum_compiler.ir.expression import Binary, Constant, Expression, Read
+from einsum_compiler.ir.operators import REDUCTIONS
+from einsum_compiler.ir.tile import (
+    Carry,
+    Dot,
+    Load,
+    Loop,
+    Map,
+    Range,
+    Reduce,
+    Select,
+    Statement,
+    Store,
+    TileList,
+    TileType,
+)
+from einsum_compiler.ir.tile_ranges import loop_body
+
+SMALLEST_INTEGER = {"i64": -(2**63), "i32": -(2**31), "i16": -(2**15), "i8": -(2**7), "u8": 0}
+LARGEST_INTEGER = {"i64": 2**63 - 1, "i32": 2**31 - 1, "i16": 2**15 - 1, "i8": 2**7 - 1, "u8": 255}
+
+
+def print_statement(statement: Statement, frame: Frame) -> None:
+    """Append the lines of a statement to the frame."""
+    match statement:
+        case Load():
+            _load(statement, frame)
+        case Map():
+            scope = frame.scope(statement.type.axes)
+            _assign(statement.target, statement.type, print_value(statement.value, scope), frame, scope)
+        case Select():
+            _select(statement, frame)
+        case Dot():
+            _dot(statement, frame)
+        case Reduce():
+            _reduce(statement, frame)
+        case Store():
+            _store(statement, frame)
+        case Loop():
+            _loop(statement, frame)
+        case _:
+            raise BackendError(f"{type(statement).__name__} has no Triton form")
+
+
+def _assign(
+    target: str, type_: TileType, value: Value, frame: Frame, scope: Scope, padding: Constant | None = None
+) -> None:
+    dims = frame.layout.of(type_.axes)
+    block = filled(converted(value, type_.dtype, scope), dims)
+    name = frame.names.of(target, "tile")
+    if block.constant is not None and not dims:
+        block = replace(block, code=filled_scalar(block))
+    frame.emit(f"{name} = {block.code}")
+    frame.tiles[target] = Tile(Value(name, type_.dtype, dims), padding)
+
+
+def filled_scalar(value: Value) -> str:
+    """A literal as a scalar of its type, so that a loop may carry it."""
+    from einsum_compiler.backends.triton.value import TRITON_TYPES
+
+    return f"tl.full((), {value.code}, {TRITON_TYPES[value.dtype]})"
+
+
+def _mask(conditions: list[Expression | None], dims: Dimensions, frame: Frame, scope: Scope) -> Value | None:
+    values = [print_value(c, scope) for c in conditions if c is not None and c != Constant(True)]
+    return conjunction([*values, *(frame.inside(d) for d in dims if d.is_padded)], scope)
+
+
+def _whole_pointer(pointer: Value, dims: Dimensions) -> Value:
+    if all(d in pointer.dims for d in dims):
+        return pointer
+    zeros = f"tl.full([{', '.join(str(d.padded) for d in dims)}], 0, tl.int32)"
+    return replace(pointer, code=f"{spread(pointer, dims).code} + {zeros}", dims=dims, level=SUM)
+
+
+def _load(s: Load, frame: Frame) -> None:
+    scope = frame.scope(s.type.axes)
+    dims = frame.layout.of(s.type.axes)
+    pointer = address(s.tensor, s.indices, s.type.axes, frame, scope)
+    mask = _mask([s.where, s.partial_where], dims, frame, scope)
+    code, covered = pointer.code, pointer.dims
+    if mask is not None:
+        covered = tuple(d for d in dims if d in mask.dims or d in pointer.dims)
+        whole = pointer if pointer.dims else _whole_pointer(pointer, covered)
+        fill = literal(s.fill.value, s.type.dtype)
+        code = f"{spread(whole, covered).code}, mask={spread(mask, covered).code}, other={fill.code}"
+    loaded = Value(f"tl.load({code})", frame.tensor(s.tensor).dtype, covered)
+    _assign(s.target, s.type, loaded, frame, scope, padding=s.fill)
+
+
+def _select(s: Select, frame: Frame) -> None:
+    scope = frame.scope(s.type.axes)
+    value = print_value(s.value, scope)
+    condition = cast(print_value(s.condition, scope), "bool")
+    value = converted(value, s.type.dtype, scope)
+    _assign(s.target, s.type, where(condition, value, literal(s.fill.value, s.type.dtype), scope), frame, scope)
+
+
+def _dot(s: Dot, frame: Frame) -> None:
+    scope = frame.scope(s.type.axes)
+    product = print_product(s, frame, scope)
+    if product is not None:
+        _assign(s.target, s.type, product, frame, scope)
+        return
+    # A product without rows, columns or depth, or of a type the matrix unit lacks: products and their sum.
+    body = Binary("*", Read(s.left), Read(s.right))
+    sizes = {a.rank: a for t in (s.left, s.right) for a in frame.types[t].axes}
+    _reduce(Reduce(s.target, s.type, "sum", tuple(sizes[r] for r in s.over), body, s.accumulator), frame)
+
+
+def identity_of(operator: str, dtype: str) -> Value:
+    """The value a reduction of no points has."""
+    if operator in ("max", "min") and dtype in SMALLEST_INTEGER:
+        return literal((SMALLEST_INTEGER if operator == "max" else LARGEST_INTEGER)[dtype], dtype)
+    return literal(REDUCTIONS[operator].identity, dtype)
+
+
+def _reduce(s: Reduce, frame: Frame) -> None:
+    kept = frame.layout.of(s.type.axes)
+    over = tuple(d for d in frame.layout.of(s.over) if d not in kept)
+    scope = frame.scope((*s.type.axes, *s.over), dims=(*kept, *over))
+    value = as_computed(print_value(s.value, scope))
+    if s.operator in ("any", "all"):
+        value = cast(value, "bool")
+    elif not value.is_float:
+        value = cast(value, "i64") if s.operator in ("sum", "prod") or value.dtype == "bool" else value
+    covered = tuple(d for d in (*kept, *over) if d in value.dims or d in over)
+    value = filled(value, covered)
+    inside = conjunction([frame.inside(d) for d in over if d.is_padded], scope)
+    if inside is not None:
+        value = where(inside, value, identity_of(s.operator, value.dtype), scope)
+    for dimension in reversed(over):
+        frame.helpers.add(f"reduce_{s.operator}")
+        axis = value.dims.index(dimension)
+        dims = tuple(d for d in value.dims if d is not dimension)
+        value = Value(f"reduce_{s.operator}({value.code}, {axis})", value.dtype, dims)
+    scope = frame.scope(s.type.axes)
+    if s.accumulator is not None:
+        value = _combined(s.operator, print_value(s.accumulator, scope), value, scope)
+    _assign(s.target, s.type, value, frame, scope)
+
+
+def _combined(operator: str, left: Value, right: Value, scope: Scope) -> Value:
+    if operator in ("max", "min"):
+        return extreme(operator, left, right, scope)
+    names = {"sum": "+", "prod": "*", "any": "or", "all": "and"}
+    held = {"left": left, "right": right}
+    inner = replace(scope, tile=held.__getitem__)
+    return print_value(Binary(names[operator], Read("left"), Read("right")), inner)
+
+
+def _store(s: Store, frame: Frame) -> None:
+    scope = frame.scope(s.axes)
+    dims = frame.layout.of(s.axes)
+    value = converted(as_computed(print_value(s.value, scope)), frame.tensor(s.tensor).dtype, scope)
+    pointer = _whole_pointer(address(s.tensor, s.indices, s.axes, frame, scope), dims)
+    mask = _mask([s.where], dims, frame, scope)
+    masked = f", mask={filled(mask, dims).code if mask.dims or dims else mask.code}" if mask is not None else ""
+    frame.emit(f"tl.store({pointer.code}, {filled(value, dims).code}{masked})")
+
+
+def _loop(s: Loop, frame: Frame) -> None:
+    for carry in s.carries:
+        scope = frame.scope(carry.type.axes)
+        _assign(carry.name, carry.type, print_value(carry.initial, scope), frame, scope)
+    index = frame.names.of(s.rank, "rank")
+    frame.indices.add(s.rank)
+    for number, part in enumerate(s.ranges):
+        scope = frame.scope(())
+        head, first = index, ""
+        if isinstance(part, Range):
+            bounds = f"{print_value(part.lower, scope).code}, {print_value(part.upper, scope).code}"
+            if any(v.dims for v in (print_value(part.lower, scope), print_value(part.upper, scope))):
+                raise BackendError(f"the bounds of loop '{s.rank}' are tiles, not scalars")
+        else:
+            bounds, head, first = _listed(part, number, frame, scope)
+        with frame.block(f"for {head} in range({bounds}):"):
+            if first:
+                frame.emit(f"{index} = {first}")
+            for statement in loop_body(s, part.partial):
+                print_statement(statement, frame)
+            _advance(s.carries, frame)
+    frame.indices.discard(s.rank)
+    for carry in s.carries:
+        name = frame.names.of(carry.name, "tile")
+        frame.tiles[carry.name] = Tile(Value(name, carry.type.dtype, frame.layout.of(carry.type.axes)))
+
+
+def _listed(part: TileList, number: int, frame: Frame, scope: Scope) -> tuple[str, str, str]:
+    """Bounds, counter and index of a loop over the tiles a schedule lists for this program."""
+    offsets, tiles = frame.array(f"{part.schedule}.offsets"), frame.array(f"{part.schedule}.tiles")
+    position = cast(print_value(part.position, scope), "i64").at(SUM + 1)
+    first = 1 if part.partial else 0
+    begin, end = (frame.names.of(f"{part.schedule}.{word}", f"list {number}") for word in ("begin", "end"))
+    for name, step in ((begin, first), (end, first + 1)):
+        frame.emit(f"{name} = tl.load({offsets} + {position} * 2{f' + {step}' if step else ''})")
+    counter = frame.names.of(f"{part.schedule}.entry", "list")
+    return f"{begin}, {end}", counter, f"tl.load({tiles} + {counter})"
+
+
+def _advance(carries: tuple[Carry, ...], frame: Frame) -> None:
+    """Assign every carried name its next value, all at once."""
+    nexts = {c.name: frame.tile(c.next).code for c in carries}
+    overwritten: set[str] = set()
+    for carry in carries:
+        if nexts[carry.name] in overwritten:
+            raise BackendError(f"'{carry.name}' takes the old value of a carried tile that changes before it")
+        name = frame.names.of(carry.name, "tile")
+        if nexts[carry.name] != name:
+            frame.emit(f"{name} = {nexts[carry.name]}")
+            overwritten.add(name)
+
+
+__all__ = ["computing_type", "print_statement"]
