@@ -134,7 +134,7 @@ def test_functions_are_within_a_few_units_of_the_last_place(runtime, name):
     assert distance[worst] <= BOUND.get(name, 0.5), (x[worst], exact[worst], distance[worst])
 
 
-@pytest.mark.parametrize("name, base, bound", [("exp2_5", np.exp2, 2e-7), ("exp_5", np.exp, 2.2e-7), ("exp2_3", np.exp2, 7.6e-5)])
+@pytest.mark.parametrize("name, base, bound", [("exp2_5", np.exp2, 2.4e-7), ("exp_5", np.exp, 2.4e-7), ("exp2_3", np.exp2, 7.6e-5)])
 def test_cheap_exponentials_of_arguments_that_are_not_positive(runtime, name, base, bound):
     x = -np.abs(SPREAD[np.abs(SPREAD) < 87])
     exact = base(x.astype(np.float64))
@@ -167,7 +167,8 @@ def test_float_functions_of_two_arguments_and_f64(runtime):
     x, y = SPREAD[:5001], SPREAD[5001:10002]
     np.testing.assert_array_equal(apply(runtime.modulo_f32, x, y), torch.remainder(torch.from_numpy(x), torch.from_numpy(y)).numpy())
     with np.errstate(all="ignore"):
-        np.testing.assert_allclose(apply(runtime.pow_, np.abs(x), y), np.abs(x).astype(np.float64) ** y, rtol=2e-7, atol=1e-37)
+        power = (np.abs(x).astype(np.float64) ** y).astype(np.float32)
+        np.testing.assert_allclose(apply(runtime.pow_, np.abs(x), y), power, rtol=2e-7, atol=1e-37)
     np.testing.assert_allclose(apply(runtime.cube, x), x.astype(np.float64) ** 3, rtol=3e-7)
     z = x.astype(np.float64) * 1.25
     np.testing.assert_allclose(apply(runtime.exp_f64, z), np.exp(z), rtol=1e-15)

@@ -6,8 +6,8 @@ namespace tile {
 
 // Note [Polynomials of exp2]
 // 2^x = 2^n 2^r with n = round(x), |r| <= 1/2; exp subtracts n ln 2 in two parts so that r is exact to the last place.
-// The polynomials are minimax in relative error: degree 6 (constant exactly 1, so exp(0) = 1) 2.6e-9, degree 5 7.5e-8,
-// degree 3 7.5e-5 for results that are rounded to bf16 or f16 at once. Taylor coefficients of degree 5 and 3 are 40 and
+// The polynomials are minimax in relative error: degree 6 2.6e-9, degree 5 9.1e-8, both with the constant exactly 1, so
+// exp(0) = 1 (free, degree 5 reaches 7.5e-8, but its constant is no f32 and the rounding costs more); degree 3 7.5e-5 for results that are rounded to bf16 or f16 at once. Taylor coefficients of degree 5 and 3 are 40 and
 // 10 times worse. Results below 2^-126 are 0, so no denormal ever enters a product.
 template <int Degree> struct exp2_polynomial;
 template <> struct exp2_polynomial<6> {
@@ -15,8 +15,8 @@ template <> struct exp2_polynomial<6> {
     static constexpr float base_e[] = {1.0f, 1.0f, 0x1.000002p-1f, 0x1.5553c2p-3f, 0x1.55515ep-5f, 0x1.12903ep-7f, 0x1.709b64p-10f};
 };
 template <> struct exp2_polynomial<5> {
-    static constexpr float base2[] = {0x1.000002p+0f, 0x1.62e428p-1f, 0x1.ebf918p-3f, 0x1.c6b6e4p-5f, 0x1.3d0c52p-7f, 0x1.5c08e6p-10f};
-    static constexpr float base_e[] = {0x1.000002p+0f, 0x1.fffff6p-1f, 0x1.fffd1ap-2f, 0x1.555a18p-3f, 0x1.575eeep-5f, 0x1.0fe5c6p-7f};
+    static constexpr float base2[] = {1.0f, 0x1.62e42ap-1f, 0x1.ebf9bcp-3f, 0x1.c6b752p-5f, 0x1.3cea88p-7f, 0x1.5bba14p-10f};
+    static constexpr float base_e[] = {1.0f, 0x1.fffff6p-1f, 0x1.fffdc6p-2f, 0x1.555a6ap-3f, 0x1.573a54p-5f, 0x1.0fa834p-7f};
 };
 template <> struct exp2_polynomial<3> {
     static constexpr float base2[] = {0x1.fff692p-1f, 0x1.62f31ap-1f, 0x1.f0de1ap-3f, 0x1.c3f760p-5f};

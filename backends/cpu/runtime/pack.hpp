@@ -21,26 +21,21 @@ template <int Step, int L, class V> TILE_INLINE void transpose_stages(V (&v)[L])
 
 // to[c, r] = from[r, c] for r < rows, 0 for rows <= r < padded_rows; c < columns. Elements are converted to To.
 template <class From, class To>
-void transpose(long rows, long columns, strided<From> from, matrix<To> to, long padded_rows) {
-    using S = computed_type<From>;
-    long r = 0;
-    if (from.column_stride == 1)
-        for (; r + LANES <= rows; r += LANES) {
-            long c = 0;
-            for (; c + LANES <= columns; c += LANES) {
-                vec<S> v[LANES];
+__attribute__((noinline)) void transpose(long rows, long columns, strided<From> from, matrix<To> to, long padded_rows) {
+    const bool blocks = from.column_stride == 1;
+    const long block_rows = blocks ? rows - rows % LANES : 0, block_columns = blocks ? columns - columns % LANES : 0;
+    for (long r = 0; r < block_rows; r += LANES)
+        for (long c = 0; c < block_columns; c += LANES) {
+            vec<computed_type<From>> v[LANES];
 #pragma GCC unroll 16
-                for (int i = 0; i < LANES; ++i) v[i] = load(from.data + (r + i) * from.row_stride, whole{c});
-                transpose_stages<1, LANES>(v);
+            for (int i = 0; i < LANES; ++i) v[i] = load(from.data + (r + i) * from.row_stride, whole{c});
+            transpose_stages<1, LANES>(v);
 #pragma GCC unroll 16
-                for (int i = 0; i < LANES; ++i) store(to.row(c + i), whole{r}, v[i]);
-            }
-            for (; c < columns; ++c)
-                for (int i = 0; i < LANES; ++i) to(c, r + i) = narrow<To>(widen(from(r + i, c)));
+            for (int i = 0; i < LANES; ++i) store(to.row(c + i), whole{r}, v[i]);
         }
     for (long c = 0; c < columns; ++c) {
-        for (long i = r; i < rows; ++i) to(c, i) = narrow<To>(widen(from(i, c)));
-        for (long i = rows; i < padded_rows; ++i) to(c, i) = To{};
+        for (long r = c < block_columns ? block_rows : 0; r < rows; ++r) to(c, r) = narrow<To>(widen(from(r, c)));
+        for (long r = rows; r < padded_rows; ++r) to(c, r) = To{};
     }
 }
 template <class From, class To> TILE_INLINE void transpose(long rows, long columns, matrix<From> from, matrix<To> to, long padded_rows) {

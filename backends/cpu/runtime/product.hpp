@@ -60,7 +60,11 @@ __attribute__((noinline)) void product_block(long depth, const typename Step::a_
                                              const typename Step::b_type* b, long b_depth, C* c, long c_row, update<C> u) {
     using sum = typename Step::sum;
     constexpr int L = Step::lanes, width = L * Step::depth;
-    sum acc[R][N] = {};
+    sum acc[R][N];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+        for (int v = 0; v < N; ++v) acc[r][v] = sum{};
     for (long k = 0; k < depth; ++k, b += b_depth, a += a_depth * Step::depth) {
 #pragma GCC unroll 2
         for (int h = 0; h < Step::depth; ++h) {
@@ -73,18 +77,21 @@ __attribute__((noinline)) void product_block(long depth, const typename Step::a_
                 for (int v = 0; v < N; ++v) acc[r][v] = Step::multiply_add(acc[r][v], a + r * a_row, a_depth, row[v], h);
         }
     }
-    if (u.scale) {
-        for (int r = 0; r < R; ++r)
-            for (int v = 0; v < N; ++v) acc[r][v] += load_raw<sum>(c + r * c_row + v * L) * u.scale[r];
-    } else if (u.reads) {
-        for (int r = 0; r < R; ++r)
-            for (int v = 0; v < N; ++v) acc[r][v] += load_raw<sum>(c + r * c_row + v * L);
+    if (u.reads) {
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) {
+            const C scale = u.scale ? u.scale[r] : C(1);
+#pragma GCC unroll 8
+            for (int v = 0; v < N; ++v) acc[r][v] += load_raw<sum>(c + r * c_row + v * L) * scale;
+        }
     }
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
         for (int v = 0; v < N; ++v) store_raw(c + r * c_row + v * L, acc[r][v]);
 }
 
-// All rows of one block of columns, from R rows at a time down to 4, 2 and 1.
+// All rows of one block of columns, from R rows at a time down to 4, 2 and 1 (single vectors: to 1).
 template <class Step, int R, int N, class C>
 TILE_INLINE void product_rows(long i, long rows, long depth, const typename Step::a_type* a, long a_row, long a_depth,
                               const typename Step::b_type* b, long b_depth, C* c, long c_row, update<C> u) {
@@ -92,7 +99,7 @@ TILE_INLINE void product_rows(long i, long rows, long depth, const typename Step
         update<C> here = {u.reads, u.scale ? u.scale + i : nullptr};
         product_block<Step, R, N>(depth, a + i * a_row, a_row, a_depth, b, b_depth, c + i * c_row, c_row, here);
     }
-    constexpr int fewer = R > 4 ? 4 : R / 2;
+    constexpr int fewer = N == 1 ? R > 1 : R > 4 ? 4 : R / 2;  // few kinds of block: each costs 10 ms of compilation
     if constexpr (fewer > 0)
         if (i < rows) product_rows<Step, fewer, N>(i, rows, depth, a, a_row, a_depth, b, b_depth, c, c_row, u);
 }
