@@ -148,6 +148,16 @@ def _each(function: Callable[..., Tensor]) -> Callable[[Tensor, tuple[int, ...]]
     return reduce
 
 
+# Two partial results of a reduction joined.
+COMBINE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "sum": operator.add,
+    "prod": operator.mul,
+    "max": torch.maximum,
+    "min": torch.minimum,
+    "any": torch.logical_or,
+    "all": torch.logical_and,
+}
+
 REDUCERS: dict[str, Callable[[Tensor, tuple[int, ...]], Tensor]] = {
     "sum": lambda data, axes: data.sum(dim=axes),
     "prod": _each(torch.prod),

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from einsum_compiler.backends.reference.functions import TORCH_TYPES, reduce
-from einsum_compiler.backends.reference.named import Named, pointwise, union
+from einsum_compiler.backends.reference.functions import COMBINE, TORCH_TYPES, reduce
+from einsum_compiler.backends.reference.named import Named, pointwise
 from einsum_compiler.backends.reference.tile_expressions import TileScope, operators_in
 from einsum_compiler.ir.errors import VerifyError
 from einsum_compiler.ir.expression import Expression
@@ -256,7 +256,7 @@ class _Run:
     def _accumulated(self, value: Named, accumulator: Expression | None, operator: str, kind: TileType) -> Named:
         if accumulator is not None:
             before = self._value(accumulator, kind.axes, kind.dtype)
-            value = pointwise(lambda a, b: reduce(operator, torch.stack((a, b)), (0,)), *_same(before, value))
+            value = pointwise(COMBINE[operator], before, value)
             self._work(accumulator, kind.axes)  # adding it is the last of the points' own additions
         return self._tile(value, kind)
 
@@ -297,14 +297,3 @@ def _points(axes: tuple[Axis, ...]) -> int:
     for axis in axes:
         points *= axis.size
     return points
-
-
-def _same(left: Named, right: Named) -> tuple[Named, Named]:
-    """Both operands in one element type and with the same ranks, ready to be stacked."""
-    ranks = union(left, right)
-    dtype = torch.promote_types(left.data.dtype, right.data.dtype)
-    a, b = left.aligned(ranks).to(dtype), right.aligned(ranks).to(dtype)
-    shape = torch.broadcast_shapes(a.shape, b.shape)
-    return Named(ranks, a.expand(shape)), Named(ranks, b.expand(shape))
-
-
