@@ -1,0 +1,66 @@
+"""Attention variants as cascades of extended Einsums, compiled to fused kernels.
+
+``compile`` makes a callable from the text of a cascade, ``reference`` the float64 evaluator of the same text. Importing this package
+loads nothing heavy: every name is found when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from einsum_compiler.compile import Kernel, compile
+    from einsum_compiler.ir.errors import (
+        AccuracyError,
+        BackendError,
+        EinsumError,
+        EinsumWarning,
+        PlanError,
+        ShapeError,
+        SpecError,
+        ToolchainError,
+        VerifyError,
+    )
+    from einsum_compiler.ir.plan import Plan, parse_plan
+    from einsum_compiler.reference import reference
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AccuracyError",
+    "BackendError",
+    "EinsumError",
+    "EinsumWarning",
+    "Kernel",
+    "Plan",
+    "PlanError",
+    "ShapeError",
+    "SpecError",
+    "ToolchainError",
+    "VerifyError",
+    "compile",
+    "parse_plan",
+    "reference",
+]
+
+_ERRORS = ("Accuracy", "Backend", "Einsum", "Plan", "Shape", "Spec", "Toolchain", "Verify")
+_PLACES = {
+    "Kernel": "einsum_compiler.compile",
+    "compile": "einsum_compiler.compile",
+    "reference": "einsum_compiler.reference",
+    "Plan": "einsum_compiler.ir.plan",
+    "parse_plan": "einsum_compiler.ir.plan",
+    "EinsumWarning": "einsum_compiler.ir.errors",
+    **{f"{name}Error": "einsum_compiler.ir.errors" for name in _ERRORS},
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'einsum_compiler' has no attribute '{name}'")
+    module = importlib.import_module(_PLACES[name])
+    value = getattr(module, name)
+    # A submodule of the same name (compile) would hide the function after its import.
+    globals()[name] = value
+    return value

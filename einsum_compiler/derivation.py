@@ -1,0 +1,147 @@
+"""From the text of a program to the cascades its kernels run: every pass in order, with what each printed and proved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from einsum_compiler.ir.cascade import Cascade, Module
+from einsum_compiler.ir.plan import KernelPlan
+from einsum_compiler.ir.types import is_float, promote
+from einsum_compiler.passes.certificate import Certificate
+from einsum_compiler.passes.fuse import KernelCascade, fuse
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """A program up to the point where sizes matter: inlined, normalized and flattened."""
+
+    text: str
+    declared: Cascade
+    module: Module
+    stages: tuple[tuple[str, Cascade], ...]
+
+    @property
+    def normalized(self) -> Cascade:
+        return self.stages[-1][1]
+
+    @cached_property
+    def output_sources(self) -> dict[str, frozenset[str]]:
+        """For every tensor of the normalized cascade, the inputs it depends on."""
+        from einsum_compiler.ir.build import reads_of
+
+        found: dict[str, frozenset[str]] = {t.name: frozenset({t.name}) for t in self.normalized.inputs}
+        for equation in self.normalized.equations:
+            reads = [found.get(r.tensor, frozenset()) for r in reads_of(equation.value, equation.where)]
+            name = equation.target.tensor
+            found[name] = found.get(name, frozenset()).union(*reads)
+        return found
+
+
+def derive(text: str, source: str, name: str | None) -> Derivation:
+    """Parse, verify and normalize a program. Raises ``SpecError`` where the text is wrong."""
+    from einsum_compiler.ir.errors import SpecError
+    from einsum_compiler.ir.hints import did_you_mean
+    from einsum_compiler.ir.parser import parse
+    from einsum_compiler.ir.verify import verify
+    from einsum_compiler.passes.flatten import flatten
+    from einsum_compiler.passes.inline import inline
+    from einsum_compiler.passes.normalize import normalize
+
+    module = parse(text, source)
+    if not module.cascades:
+        raise SpecError("the text defines no cascade")
+    names = [c.name for c in module.cascades]
+    if name is not None and name not in names:
+        raise SpecError(f"no cascade '{name}' in the text{did_you_mean(name, names)}")
+    declared = module.cascade(name)
+    verify(declared, module)
+    inlined = inline(module, declared.name)
+    normalized = normalize(inlined)
+    stages = [("inline", inlined), ("normalize", normalized), ("flatten", flatten(normalized))]
+    return Derivation(text, declared, module, tuple(stages))
+
+
+def output_dtypes(derivation: Derivation, dtypes: Mapping[str, str]) -> dict[str, str]:
+    """The element type of every tensor that a kernel stores.
+
+    A type written in the text holds. A computed real tensor that is an output has the type that its floating inputs promote
+    to; between kernels it keeps what it was computed in (f32, or f64).
+    """
+    from einsum_compiler.passes.lowering.kinds import tensor_kinds
+
+    cascade = derivation.normalized
+    real = "f64" if "f64" in dtypes.values() else "f32"
+    written = {e.target.tensor: e.target.dtype for e in cascade.equations if e.target.dtype}
+    written |= {t.name: t.dtype for t in (*derivation.declared.outputs, *cascade.outputs) if t.dtype}
+    scalars = scalar_dtypes(derivation)
+    kinds = tensor_kinds(cascade, dtypes, scalars)
+    outputs = {t.name for t in cascade.outputs}
+    found: dict[str, str] = {}
+    for equation in cascade.equations:
+        name = equation.target.tensor
+        if name in written:
+            found[name] = written[name] or real
+        elif kinds.get(name) == "real":
+            floats = sorted(dtypes[s] for s in derivation.output_sources[name] if is_float(dtypes.get(s, "i64")))
+            dtype = floats[0] if floats and name in outputs else real
+            for other in floats if name in outputs else ():
+                dtype = promote(dtype, other)
+            found[name] = dtype
+        else:
+            found[name] = "bool" if kinds.get(name) == "bool" else "i64"
+    return found
+
+
+def scalar_dtypes(derivation: Derivation) -> dict[str, str]:
+    """i64, f64 or bool for every scalar parameter: by its declaration, else by its default, else real."""
+    from einsum_compiler.passes.lowering.kinds import kind_of
+
+    found: dict[str, str] = {}
+    for scalar in derivation.normalized.parameters:
+        declared = {"int": "i64", "float": "f64", "bool": "bool", None: None}.get(scalar.dtype, scalar.dtype)
+        if declared is None and scalar.default is not None:
+            declared = {"int": "i64", "real": "f64", "bool": "bool"}[kind_of(scalar.default, lambda _: "real", found)]
+        kind = declared or "f64"
+        found[scalar.name] = "bool" if kind == "bool" else "f64" if is_float(kind) else "i64"
+    return found
+
+
+@dataclass(frozen=True)
+class KernelDerivation:
+    """One kernel: its part of the cascade, its plan, and the cascade after each later pass."""
+
+    part: KernelCascade
+    plan: KernelPlan
+    stages: tuple[tuple[str, Cascade], ...]
+    certificates: tuple[Certificate, ...]
+
+    @property
+    def final(self) -> Cascade:
+        return self.stages[-1][1]
+
+
+def kernel_cascades(derivation: Derivation, extents: Mapping[str, int]) -> tuple[KernelCascade, ...]:
+    """The kernels for the given extents, with the streamed rank and tiles still open."""
+    return fuse(derivation.normalized, extents)
+
+
+def derive_kernel(part: KernelCascade, plan: KernelPlan, dtypes: Mapping[str, str]) -> KernelDerivation:
+    """Defer, online and precision for one kernel of a plan."""
+    from einsum_compiler.passes.defer import defer
+    from einsum_compiler.passes.online import Online, online
+    from einsum_compiler.passes.precision import Precision, precision
+
+    stages: list[tuple[str, Cascade]] = [("fuse", part.cascade)]
+    certificates: list[Certificate] = []
+    cascade = part.cascade
+    if plan.stream is not None:
+        deferred = defer(cascade)
+        running = online(deferred.cascade, Online(ranks=(plan.stream.rank,), tile=plan.stream.size))
+        stages += [("defer", deferred.cascade), ("online", running.cascade)]
+        certificates += [*deferred.certificates, *running.certificates]
+        cascade = running.cascade
+    rounded = precision(cascade, Precision(dtypes={t.name: dtypes[t.name] for t in cascade.inputs}))
+    stages.append(("precision", rounded))
+    return KernelDerivation(replace(part), plan, tuple(stages), tuple(certificates))

@@ -1,0 +1,65 @@
+"""Stages of a compilation as text: cascades after each pass, plan, tile program, generated source."""
+
+from __future__ import annotations
+
+from einsum_compiler.derivation import Derivation, KernelDerivation
+from einsum_compiler.ir.binding import Binding
+from einsum_compiler.ir.errors import BackendError
+from einsum_compiler.ir.plan import Plan
+from einsum_compiler.ir.tile import TileKernel
+from einsum_compiler.planning import as_plan
+from einsum_compiler.specialise import derive_planned, lower_planned, plan_of, request
+
+
+def kernels_of(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None) -> list[KernelDerivation]:
+    """Every kernel with its cascade after each pass."""
+    wanted = request(derivation, binding, backend)
+    return [derive_planned(p, wanted) for p in plan_of(derivation, wanted, plan)]
+
+
+def tile_kernels(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None) -> list[TileKernel]:
+    """The tile program of every kernel."""
+    wanted = request(derivation, binding, backend)
+    return [lower_planned(p, wanted) for p in plan_of(derivation, wanted, plan)]
+
+
+def stage_names(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None) -> list[str]:
+    """What ``stage_text`` shows, in order."""
+    names = [name for name, _ in derivation.stages]
+    for kernel in kernels_of(derivation, binding, backend, plan):
+        names += [name for name, _ in kernel.stages if name not in names]
+    return ["spec", *names, "plan", "tile"]
+
+
+def stage_text(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None, stage: str) -> str:
+    """One stage: a cascade for each kernel from ``fuse`` on, the plan, or the tile programs."""
+    if stage == "spec":
+        return str(derivation.declared)
+    early = dict(derivation.stages)
+    if stage in early:
+        return str(early[stage])
+    wanted = request(derivation, binding, backend)
+    planned = plan_of(derivation, wanted, plan)
+    if stage == "plan":
+        return str(as_plan(derivation, planned))
+    if stage == "tile":
+        return "\n\n".join(str(lower_planned(p, wanted)) for p in planned)
+    derived = [dict(derive_planned(p, wanted).stages) for p in planned]
+    if not any(stage in stages for stages in derived):
+        known = ", ".join(stage_names(derivation, binding, backend, plan))
+        raise BackendError(f"no stage '{stage}'; one of {known}")
+    return "\n\n".join(str(stages.get(stage, stages["fuse"])) for stages in derived)
+
+
+def generated_source(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None, target: str | None) -> str:
+    """The code of every kernel for a backend."""
+    kernels = tile_kernels(derivation, binding, backend, plan)
+    if backend == "cpu":
+        from einsum_compiler.backends.cpu import emit_cpu
+
+        return "\n".join(emit_cpu(k) for k in kernels)
+    if backend == "triton":
+        from einsum_compiler.backends.triton import emit_triton
+
+        return "\n".join(emit_triton(k) for k in kernels)
+    raise BackendError(f"no source for backend '{backend}'; one of cpu, triton")

@@ -1,0 +1,41 @@
+"""Every setting that the environment gives, and the only reader of it. Bad values are rejected."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from einsum_compiler.ir.errors import BackendError
+
+INSTRUCTION_SETS = ("native", "avx512", "avx2", "portable")
+
+
+def cache_directory() -> Path:
+    """``EINSUM_CACHE_DIR``: where compiled kernels are kept; the user's cache folder by default."""
+    given = os.environ.get("EINSUM_CACHE_DIR")
+    if given:
+        return Path(given).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("einsum-compiler")
+
+
+def compiler() -> str:
+    """``EINSUM_CXX``: the C++ compiler of the CPU backend; ``g++`` by default."""
+    return os.environ.get("EINSUM_CXX", "g++")
+
+
+def instruction_set() -> str:
+    """``EINSUM_ISA``: native (default), avx512, avx2 or portable."""
+    value = os.environ.get("EINSUM_ISA", "native")
+    if value not in INSTRUCTION_SETS:
+        raise BackendError(f"EINSUM_ISA must be one of {', '.join(INSTRUCTION_SETS)}, got '{value}'")
+    return value
+
+
+def debug() -> int:
+    """``EINSUM_DEBUG``: 1 prints what is compiled and how long it took, 2 the plan, 3 the cascades, 4 the generated source."""
+    value = os.environ.get("EINSUM_DEBUG", "0")
+    if not value.isdigit():
+        raise BackendError(f"EINSUM_DEBUG must be a number from 0 to 4, got '{value}'")
+    return int(value)

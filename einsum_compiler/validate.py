@@ -1,0 +1,106 @@
+"""A kernel against the float64 reference, with an error budget instead of a tolerance.
+
+Budget (docs/design of correctness): the error of the kernel may be twice that of the same program in plain PyTorch of the same types, plus a rounding band
+of the output type. The plain program is the evaluator run in the precision of the inputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from einsum_compiler.ir.binding import Binding
+from einsum_compiler.ir.errors import AccuracyError
+
+if TYPE_CHECKING:
+    from einsum_compiler.compile import Kernel
+
+FACTOR = 2.0
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The largest error of one output, what plain PyTorch has, and the budget."""
+
+    output: str
+    error: float
+    plain_error: float
+    budget: float
+
+    def __str__(self) -> str:
+        return f"{self.output}: error {self.error:.3g}, plain {self.plain_error:.3g}, budget {self.budget:.3g}"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The accuracy of every output."""
+
+    outputs: tuple[Accuracy, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.outputs))
+
+
+def validate(kernel: Kernel, binding: Binding) -> Validation:
+    """Run kernel, plain program and float64 reference on the same arguments and compare every element.
+
+    Raises ``AccuracyError`` naming the worst element of the first output over budget. Where the reference is NaN anything is accepted; infinities must be equal.
+    """
+    import torch
+
+    from einsum_compiler.backends.reference.evaluate import evaluate
+
+    found = kernel.run(binding)
+    module = kernel._derivation.module
+
+    def reference(dtype: torch.dtype) -> dict[str, Any]:
+        return evaluate(kernel.cascade, binding.tensors, binding.scalars, binding.extents, module=module, dtype=dtype)
+
+    gold = reference(torch.float64)
+    floats = [t.dtype for t in binding.tensors.values() if t.is_floating_point()]
+    lowest = min(floats, key=lambda d: torch.finfo(d).bits) if floats else torch.float32
+    plain = reference(torch.float64 if lowest == torch.float64 else torch.float32)
+    results = []
+    for name, value in found.items():
+        if not value.is_floating_point():
+            _exact(name, value, gold[name])
+            results.append(Accuracy(name, 0.0, 0.0, 0.0))
+            continue
+        rounded = plain[name].to(lowest).to(value.dtype)
+        results.append(_compared(name, value, rounded, gold[name]))
+    return Validation(tuple(results))
+
+
+def _exact(name: str, value: Any, gold: Any) -> None:
+    different = value != gold.to(value.dtype)
+    if different.any():
+        index = tuple(int(i) for i in different.nonzero()[0])
+        raise AccuracyError(f"{name}{list(index)} is {value[index].item()}, expected {gold[index].item()}")
+
+
+def _compared(name: str, value: Any, plain: Any, gold: Any) -> Accuracy:
+    import torch
+
+    known = ~gold.isnan()
+    infinite = gold.isinf() & known
+    wrong = infinite & (value.double() != gold)
+    if wrong.any():
+        index = tuple(int(i) for i in wrong.nonzero()[0])
+        raise AccuracyError(f"{name}{list(index)} is {value[index].item()}, expected {gold[index].item()}")
+    finite = known & ~infinite
+    if not finite.any():
+        return Accuracy(name, 0.0, 0.0, 0.0)
+    difference = torch.where(finite, (value.double() - gold).abs(), 0.0)
+    difference = torch.where(finite & value.isnan(), torch.inf, difference)
+    plain_error = float(torch.where(finite, (plain.double() - gold).abs(), 0.0).nan_to_num(0.0).max())
+    scale = float(torch.where(finite, gold.abs(), 0.0).max())
+    budget = FACTOR * plain_error + 2 * torch.finfo(value.dtype).eps * scale
+    worst = float(difference.max())
+    if not worst <= budget:
+        index = tuple(int(i) for i in torch.unravel_index(difference.argmax(), difference.shape))
+        raise AccuracyError(
+            f"{name}{list(index)} is {value[index].item():.9g}, expected {gold[index].item():.9g}: error {worst:.3g}, budget {budget:.3g}",
+            None,
+            (f"plain PyTorch in the same types has an error of {plain_error:.3g}",),
+        )
+    return Accuracy(name, worst, plain_error, budget)
