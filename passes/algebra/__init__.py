@@ -1,0 +1,1 @@
+"""Algebra on expressions: SymPy decides, our nodes are stored."""

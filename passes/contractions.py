@@ -1,0 +1,94 @@
+"""The shape of a contraction: a sum of a product of two reads, everything else computed before or after it.
+
+Matrix units and tile products take two operands. Whatever else multiplies inside the sum leaves it (if it lacks the reduced
+ranks) or is computed beforehand in an equation of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from einsum_compiler.ir.build import multiply
+from einsum_compiler.ir.cascade import Equation, Target
+from einsum_compiler.ir.expression import Call, Constant, Expression, Extent, Parameter, Rank, Read, Reduction, walk
+from einsum_compiler.passes.domains import Domains
+from einsum_compiler.passes.products import Factor, factors, product
+from einsum_compiler.passes.scope import free_ranks
+
+Namer = Callable[[str], str]
+
+
+def without_invariants(reduction: Reduction, domains: Domains) -> tuple[Reduction, tuple[Factor, ...]]:
+    """A sum without the factors that lack its ranks, and those factors.
+
+    ``sum[e](x[e] * c)`` is ``sum[e](x[e]) * c``. The factor must exist everywhere, because a sum over empty points is 0 where a product
+    with an empty factor is empty; and the fibre must not be empty, or an infinite factor would turn its 0 into NaN
+    (``defer`` has the guarded form of this law).
+    """
+    if reduction.operator != "sum":
+        return reduction, ()
+    parts = factors(reduction.body)
+    leaving = [p for p in parts if not set(free_ranks(p.value)) & set(reduction.ranks) and domains.of(p.value) == ()]
+    if len(leaving) == len(parts) or not leaving:
+        return reduction, ()
+    if any(not _finite(p) for p in leaving) and (reduction.where is not None or domains.of(reduction.body) != ()):
+        leaving = [p for p in leaving if _finite(p)]
+    if not leaving:
+        return reduction, ()
+    staying = [p for p in parts if p not in leaving]
+    return replace(reduction, body=product(staying)), tuple(leaving)
+
+
+def _finite(factor: Factor) -> bool:
+    """Whether the factor is a number that the text or the caller gives: a literal, an extent, a parameter or their product."""
+    return all(isinstance(n, (Constant, Parameter, Extent, Call)) or not isinstance(n, (Read, Rank)) for n in walk(factor.value))
+
+
+def paired(equation: Equation, name: Namer, domains: Domains) -> tuple[Equation, ...]:
+    """The equation of a contraction with two reads as operands, after the maps that compute them.
+
+    A factor whose ranks another factor has too is multiplied into that one. Bodies that are no contraction (one factor, or all
+    factors over the same ranks) stay as they are.
+    """
+    reduction = equation.value
+    if not isinstance(reduction, Reduction) or reduction.operator != "sum":
+        return (equation,)
+    groups = _grouped(factors(reduction.body), computed=lambda read: domains.is_computed(read.tensor))
+    if len(groups) < 2:
+        return (equation,)
+    made: list[Equation] = []
+    operands: list[Expression] = []
+    for group in groups:
+        value = product(group)
+        if not isinstance(value, Read) and set(free_ranks(value)) & set(reduction.ranks):
+            order = (*equation.target.ranks, *reduction.ranks)
+            ranks = tuple(sorted(free_ranks(value), key=order.index))
+            target = Target(name(f"{equation.target.tensor}.factor"), tuple(Rank(r) for r in ranks))
+            made.append(Equation((target,), value))
+            value = Read(target.tensor, target.indices)
+        operands.append(value)
+    body = operands[0]
+    for operand in operands[1:]:
+        body = multiply(body, operand)
+    return (*made, replace(equation, value=replace(reduction, body=body)))
+
+
+def _grouped(parts: tuple[Factor, ...], computed: Callable[[Read], bool]) -> list[list[Factor]]:
+    groups: list[list[Factor]] = []
+    # The factor with the most ranks comes first, computed ones before inputs: it takes in what fits, on chip.
+    def weight(factor: Factor) -> tuple[int, int]:
+        value = factor.value
+        return (-len(set(free_ranks(value))), 0 if not isinstance(value, Read) or computed(value) else 1)
+
+    for part in sorted(parts, key=weight):
+        ranks = set(free_ranks(part.value))
+        host = next((g for g in groups if ranks <= set(free_ranks(*(f.value for f in g)))), None)
+        if host is None:
+            groups.append([part])
+        else:
+            host.append(part)
+    order = {id(p): i for i, p in enumerate(parts)}
+    for group in groups:
+        group.sort(key=lambda p: order[id(p)])
+    return sorted(groups, key=lambda g: order[id(g[0])])

@@ -1,0 +1,91 @@
+"""precision: both operands of a contraction take the type of its lowest-precision input, and the text shows the rounding.
+
+    O.acc.n[m,f,n.1] = sum[n.0](P.n[m,n.1,n.0] * V[n.1*N.0 + n.0,f])
+ -> O.acc.n[m,f,n.1] = sum[n.0](cast(P.n[m,n.1,n.0], bf16) * V[n.1*N.0 + n.0,f])        for bf16 V
+
+Matrix units multiply two operands of one narrow type. Nothing is rounded that the printed cascade does not show. Runs last: algebra never looks through
+a cast. A tensor whose type the text gives is pinned and keeps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from einsum_compiler.ir.cascade import Cascade, Equation
+from einsum_compiler.ir.expression import Binary, Cast, Expression, Read, Reduction, Unary
+from einsum_compiler.ir.types import PRECISION, is_float
+from einsum_compiler.passes.products import Factor, factors, product
+from einsum_compiler.passes.scope import definitions, free_ranks
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """No options; the types of the inputs are part of the context."""
+
+
+def precision(cascade: Cascade, dtypes: Mapping[str, str], options: Precision = Precision()) -> Cascade:
+    """The cascade with a cast on the computed operands of contractions with narrow inputs; ``dtypes`` are those of the inputs."""
+    known = {t.name: t.dtype or dtypes.get(t.name) for t in cascade.inputs}
+    pinned = {t.tensor: t.dtype for e in cascade.equations for t in e.targets if t.dtype is not None}
+    types = {name: dtype for name, dtype in {**known, **pinned}.items() if dtype is not None}
+    origin = _Origins(cascade, types)
+    return replace(cascade, equations=tuple(_rounded(e, types, origin) for e in cascade.equations))
+
+
+class _Origins:
+    """Computed tensors that only copy an input keep its type."""
+
+    def __init__(self, cascade: Cascade, types: Mapping[str, str]) -> None:
+        self._defined = definitions(cascade)
+        self._types = types
+
+    def dtype(self, name: str) -> str | None:
+        """The type of an input, a pinned tensor or a copy of one; None for a computed value."""
+        if name in self._types:
+            return self._types[name]
+        equation = self._defined.get(name)
+        value = None if equation is None else equation.value
+        return self.dtype(value.tensor) if isinstance(value, Read) else None
+
+
+def _rounded(equation: Equation, types: Mapping[str, str], origin: _Origins) -> Equation:
+    reduction = equation.value
+    if not isinstance(reduction, Reduction) or reduction.operator != "sum":
+        return equation
+    parts = factors(reduction.body)
+    if not is_contraction(parts, reduction.ranks):
+        return equation
+    narrow = _lowest(parts, origin)
+    if narrow is None:
+        return equation
+    changed = tuple(replace(p, value=_as(p.value, narrow, origin)) for p in parts)
+    return equation if changed == parts else replace(equation, value=replace(reduction, body=product(changed)))
+
+
+def is_contraction(parts: tuple[Factor, ...], ranks: tuple[str, ...]) -> bool:
+    """Whether the product of two factors is a matrix product over ``ranks``: both have them, each has a rank the other lacks or lacks one."""
+    if len(parts) != 2 or any(p.inverse for p in parts):
+        return False
+    left, right = (set(free_ranks(p.value)) for p in parts)
+    return left != right and bool(left & right & set(ranks))
+
+
+def _lowest(parts: tuple[Factor, ...], origin: _Origins) -> str | None:
+    """The floating type of least precision among the operands that are inputs, if it is narrower than f32."""
+    found = [d for p in parts if (d := _operand_type(p.value, origin)) is not None and is_float(d)]
+    narrow = [d for d in found if PRECISION[d] < PRECISION["f32"]]
+    return min(narrow, key=PRECISION.__getitem__, default=None)
+
+
+def _operand_type(node: Expression, origin: _Origins) -> str | None:
+    if isinstance(node, Cast):
+        return node.dtype
+    return origin.dtype(node.tensor) if isinstance(node, Read) else None
+
+
+def _as(node: Expression, dtype: str, origin: _Origins) -> Expression:
+    known = _operand_type(node, origin)
+    if known == dtype or isinstance(node, Cast) or (known is not None and not is_float(known)):
+        return node
+    return Cast(node, dtype) if isinstance(node, (Read, Binary, Unary)) or node is not None else node
