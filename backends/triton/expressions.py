@@ -54,13 +54,17 @@ UNIFORM_COORDINATES = 4
 
 @dataclass(slots=True)
 class Scope:
-    """What names stand for at one place of the kernel, and the block the statement there computes over."""
+    """What names stand for at one place of the kernel, and the block the statement there computes over.
+
+    ``real`` is the type of numbers, scalars and quotients of integers there: f64 where a tile of f64 takes part.
+    """
 
     parameter: Callable[[str, str], Value]
     extent: Callable[[str], Value]
     rank: Callable[[str], Value]
     tile: Callable[[str], Value]
     dims: Dimensions = ()
+    real: str = "f32"
     helpers: set[str] = field(default_factory=set)
 
 
@@ -73,9 +77,9 @@ def print_value(node: Expression, scope: Scope) -> Value:
         case Constant(value=int() as value):
             return literal(value, "i64")
         case Constant(value=value):
-            return literal(value, "f32")
+            return literal(value, scope.real)
         case Parameter(name=name):
-            return scope.parameter(name, "f32")
+            return scope.parameter(name, scope.real)
         case Extent(rank=rank):
             return scope.extent(rank)
         case Rank(name=name):
@@ -138,8 +142,8 @@ def converted(value: Value, dtype: str, scope: Scope) -> Value:
     return _cast(value, dtype, scope)
 
 
-def _floating(value: Value) -> Value:
-    return cast(value, computing_type((value,)) if value.is_float else "f32")
+def _floating(value: Value, scope: Scope) -> Value:
+    return cast(value, computing_type((value,)) if value.is_float else scope.real)
 
 
 def _boolean(value: Value) -> Value:
@@ -164,11 +168,15 @@ def _negated(value: Value) -> Value:
 
 
 def _joined(op: str, level: int, values: list[Value], scope: Scope) -> Value:
+    """Booleans joined by ``&`` or ``|``."""
+    if len(values) == 1:
+        return values[0]
     dims = union(tuple(values), scope.dims)
     code = f" {op} ".join(spread(v, dims).at(level + 1) for v in values)
-    return replace(values[0], code=code, dims=dims, level=level if len(values) > 1 else values[0].level, constant=None) if len(
-        values
-    ) > 1 else values[0]
+    if len({bool(v.dims) for v in values}) > 1:
+        # Triton's interpreter gives integers for a block with a scalar and then refuses them as a mask.
+        return Value(f"({code}) != 0", "bool", dims, COMPARISON)
+    return Value(code, "bool", dims, level)
 
 
 def _infix(op: str, level: int, left: Value, right: Value, scope: Scope) -> Value:
@@ -215,7 +223,7 @@ def _binary(node: Binary, scope: Scope) -> Value:
         pair = (cast(left, "i64"), cast(right, "i64"))
         return _infix(op, BITS[op], *(replace(v, coordinate=False) for v in _wide(pair)), scope)
     if op == "/":
-        pair = (_floating(left), _floating(right))
+        pair = (_floating(left, scope), _floating(right, scope))
         left, right = _promoted(pair)
         return _infix("/", PRODUCT, left, right, scope)
     if op in ("//", "%"):
@@ -255,7 +263,7 @@ def _is_tile_product(node: Binary) -> bool:
 
 def _floor_division(op: str, left: Value, right: Value, scope: Scope) -> Value:
     if left.is_float or right.is_float:
-        pair = _promoted((_floating(left), _floating(right)))
+        pair = _promoted((_floating(left, scope), _floating(right, scope)))
         scope.helpers.add("floor_mod" if op == "%" else "floor_div")
         if op == "//":
             return _function("tl.floor", (_infix("/", PRODUCT, *pair, scope),), pair[0].dtype, scope)
@@ -276,14 +284,14 @@ def _floor_division(op: str, left: Value, right: Value, scope: Scope) -> Value:
 def _power(left: Value, right: Value, node: Binary, scope: Scope) -> Value:
     if right.constant is not None and float(right.constant).is_integer() and 0 <= right.constant <= 16:
         exponent = int(right.constant)
-        base = as_computed(left) if left.is_float else cast(left, "f32" if right.is_float else "i64")
+        base = as_computed(left) if left.is_float else cast(left, scope.real if right.is_float else "i64")
         if exponent == 0:
             return literal(1, base.dtype)
         scope.helpers.add("integer_power")
         return _function("integer_power", (base,), base.dtype, scope, f", {exponent}") if exponent > 1 else base
     if not (left.is_float or right.is_float):
         raise BackendError("an integer power needs a constant exponent from 0 to 16", node.span)
-    pair = _promoted((_floating(left), _floating(right)))
+    pair = _promoted((_floating(left, scope), _floating(right, scope)))
     scope.helpers.add("power")
     return _function("power", pair, pair[0].dtype, scope)
 
@@ -299,22 +307,22 @@ def _call(node: Call, scope: Scope) -> Value:
     values = tuple(print_value(a, scope) for a in node.arguments)
     first = values[0]
     if name in PLAIN_FUNCTIONS:
-        first = _floating(first)
+        first = _floating(first, scope)
         return _function(PLAIN_FUNCTIONS[name], (first,), first.dtype, scope)
     if name == "sqrt":
-        first = _floating(first)
+        first = _floating(first, scope)
         return _function("tl.sqrt_rn" if first.dtype == "f32" else "tl.sqrt", (first,), first.dtype, scope)
     if name == "erf":
-        first = _floating(first)
+        first = _floating(first, scope)
         return _function("tl.math.erf", (first,), first.dtype, scope)
     if name in DEFINED_FUNCTIONS:
-        first = _floating(first)
+        first = _floating(first, scope)
         scope.helpers.add(name)
         return _function(name, (first,), first.dtype, scope)
     if name in ("floor", "ceil", "round"):
         if not first.is_float:
             return first
-        first = _floating(first)
+        first = _floating(first, scope)
         if name == "round":
             scope.helpers.add("round_even")
         code = {"floor": "tl.floor", "ceil": "tl.ceil", "round": "round_even"}[name]

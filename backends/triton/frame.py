@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from einsum_compiler.backends.triton.expressions import Scope
 from einsum_compiler.backends.triton.layout import Dimension, Layout
 from einsum_compiler.backends.triton.names import Names
-from einsum_compiler.backends.triton.value import NEGATION, TRITON_TYPES, Dimensions, Value, literal
+from einsum_compiler.backends.triton.value import TRITON_TYPES, Dimensions, Value, literal
 from einsum_compiler.ir.errors import BackendError
-from einsum_compiler.ir.expression import Constant
+from einsum_compiler.ir.expression import Constant, Expression, Read, walk
 from einsum_compiler.ir.tile import Axis, TensorOperand, TileKernel, TileType
 
 
@@ -90,8 +90,12 @@ class Frame:
         self.arrays[name] = None
         return self.names.of(name, "tensor")
 
-    def scope(self, axes: Iterable[Axis], dims: Dimensions | None = None) -> Scope:
-        """How names read in a statement over those axes."""
+    def scope(
+        self, axes: Iterable[Axis], *expressions: Expression | None, dims: Dimensions | None = None, dtype: str = "f32"
+    ) -> Scope:
+        """How names read in a statement over those axes that computes those expressions, into a tile of ``dtype``."""
+        read = {n.tensor for e in expressions if e is not None for n in walk(e) if isinstance(n, Read)}
+        real = "f64" if "f64" in (dtype, *(self.tile(name).dtype for name in read)) else "f32"
         by_rank = {a.rank: a for a in axes}
 
         def rank(name: str) -> Value:
@@ -101,9 +105,8 @@ class Frame:
                 return Value(self.names.of(name, "rank"), "i32", nonnegative=True, coordinate=True)
             raise BackendError(f"rank '{name}' is neither an axis here nor an index of the kernel '{self.kernel.name}'")
 
-        return Scope(
-            self.parameter, self.extent, rank, self.tile, self.layout.of(by_rank.values()) if dims is None else dims, self.helpers
-        )
+        dims = self.layout.of(by_rank.values()) if dims is None else dims
+        return Scope(self.parameter, self.extent, rank, self.tile, dims, real, self.helpers)
 
     def tile(self, name: str) -> Value:
         if name not in self.tiles:
@@ -162,8 +165,3 @@ class Frame:
             if dimension in self.padded:
                 lines.append(f"{self.inside(dimension).code} = {lanes} < {dimension.size}")
         return lines
-
-
-def parenthesized(value: Value) -> Value:
-    """The value as an operand of any operator."""
-    return value if value.level >= NEGATION else Value(f"({value.code})", value.dtype, value.dims)

@@ -8,7 +8,6 @@ from einsum_compiler.backends.triton.address import address
 from einsum_compiler.backends.triton.expressions import (
     Scope,
     as_computed,
-    computing_type,
     conjunction,
     converted,
     extreme,
@@ -17,7 +16,7 @@ from einsum_compiler.backends.triton.expressions import (
 )
 from einsum_compiler.backends.triton.frame import Frame, Tile
 from einsum_compiler.backends.triton.products import print_product
-from einsum_compiler.backends.triton.value import SUM, Dimensions, Value, cast, filled, literal, spread
+from einsum_compiler.backends.triton.value import SUM, TRITON_TYPES, Dimensions, Value, cast, filled, literal, spread
 from einsum_compiler.ir.errors import BackendError
 from einsum_compiler.ir.expression import Binary, Constant, Expression, Read
 from einsum_compiler.ir.operators import REDUCTIONS
@@ -47,7 +46,7 @@ def print_statement(statement: Statement, frame: Frame) -> None:
         case Load():
             _load(statement, frame)
         case Map():
-            scope = frame.scope(statement.type.axes)
+            scope = frame.scope(statement.type.axes, statement.value, dtype=statement.type.dtype)
             _assign(statement.target, statement.type, print_value(statement.value, scope), frame, scope)
         case Select():
             _select(statement, frame)
@@ -77,8 +76,6 @@ def _assign(
 
 def filled_scalar(value: Value) -> str:
     """A literal as a scalar of its type, so that a loop may carry it."""
-    from einsum_compiler.backends.triton.value import TRITON_TYPES
-
     return f"tl.full((), {value.code}, {TRITON_TYPES[value.dtype]})"
 
 
@@ -110,7 +107,7 @@ def _load(s: Load, frame: Frame) -> None:
 
 
 def _select(s: Select, frame: Frame) -> None:
-    scope = frame.scope(s.type.axes)
+    scope = frame.scope(s.type.axes, s.condition, s.value, dtype=s.type.dtype)
     value = print_value(s.value, scope)
     condition = cast(print_value(s.condition, scope), "bool")
     value = converted(value, s.type.dtype, scope)
@@ -118,7 +115,7 @@ def _select(s: Select, frame: Frame) -> None:
 
 
 def _dot(s: Dot, frame: Frame) -> None:
-    scope = frame.scope(s.type.axes)
+    scope = frame.scope(s.type.axes, s.accumulator, dtype=s.type.dtype)
     product = print_product(s, frame, scope)
     if product is not None:
         _assign(s.target, s.type, product, frame, scope)
@@ -139,7 +136,7 @@ def identity_of(operator: str, dtype: str) -> Value:
 def _reduce(s: Reduce, frame: Frame) -> None:
     kept = frame.layout.of(s.type.axes)
     over = tuple(d for d in frame.layout.of(s.over) if d not in kept)
-    scope = frame.scope((*s.type.axes, *s.over), dims=(*kept, *over))
+    scope = frame.scope((*s.type.axes, *s.over), s.value, dims=(*kept, *over), dtype=s.type.dtype)
     value = as_computed(print_value(s.value, scope))
     if s.operator in ("any", "all"):
         value = cast(value, "bool")
@@ -155,7 +152,7 @@ def _reduce(s: Reduce, frame: Frame) -> None:
         axis = value.dims.index(dimension)
         dims = tuple(d for d in value.dims if d is not dimension)
         value = Value(f"reduce_{s.operator}({value.code}, {axis})", value.dtype, dims)
-    scope = frame.scope(s.type.axes)
+    scope = frame.scope(s.type.axes, s.accumulator, dtype=s.type.dtype)
     if s.accumulator is not None:
         value = _combined(s.operator, print_value(s.accumulator, scope), value, scope)
     _assign(s.target, s.type, value, frame, scope)
@@ -171,7 +168,7 @@ def _combined(operator: str, left: Value, right: Value, scope: Scope) -> Value:
 
 
 def _store(s: Store, frame: Frame) -> None:
-    scope = frame.scope(s.axes)
+    scope = frame.scope(s.axes, s.value, s.where, dtype=frame.tensor(s.tensor).dtype)
     dims = frame.layout.of(s.axes)
     value = converted(as_computed(print_value(s.value, scope)), frame.tensor(s.tensor).dtype, scope)
     pointer = _whole_pointer(address(s.tensor, s.indices, s.axes, frame, scope), dims)
@@ -182,7 +179,7 @@ def _store(s: Store, frame: Frame) -> None:
 
 def _loop(s: Loop, frame: Frame) -> None:
     for carry in s.carries:
-        scope = frame.scope(carry.type.axes)
+        scope = frame.scope(carry.type.axes, carry.initial, dtype=carry.type.dtype)
         _assign(carry.name, carry.type, print_value(carry.initial, scope), frame, scope)
     index = frame.names.of(s.rank, "rank")
     frame.indices.add(s.rank)
@@ -231,5 +228,3 @@ def _advance(carries: tuple[Carry, ...], frame: Frame) -> None:
             frame.emit(f"{name} = {nexts[carry.name]}")
             overwritten.add(name)
 
-
-__all__ = ["computing_type", "print_statement"]
