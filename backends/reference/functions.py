@@ -49,8 +49,8 @@ def cast(value: Tensor, dtype: str, real: torch.dtype) -> Tensor:
 
 
 def reals(*values: Tensor) -> list[Tensor]:
-    """The operands of a real function: integers become f32, or the type of the floats beside them."""
-    floating = next((v.dtype for v in values if v.is_floating_point()), torch.float32)
+    """The operands of a real function: integers become f64, or the type of the floats beside them."""
+    floating = next((v.dtype for v in values if v.is_floating_point()), torch.float64)
     return [v if v.is_floating_point() else v.to(floating) for v in values]
 
 
