@@ -4,8 +4,9 @@
 
 namespace tile {
 
-// Where the machine has the pair product, operands of products are kept in bf16; elsewhere they are packed as f32 and
-// go to `product`, because widening inside the block costs a fifth of its speed.
+// Where the machine has the pair product both operands are bf16. Elsewhere keep A in f32 and pack B in pairs: two
+// integer operations widen a vector of each half, which the multiply-adds hide (AVX2: 95 of 103 GFLOP/s, as f32; with
+// A in bf16 as well 54).
 #if defined(__AVX512BF16__) && VECTOR_BYTES == 64
 constexpr bool has_pair_product = true;
 #else
