@@ -97,7 +97,9 @@ class Binder:
             value = self.scalar(parameter, given, scalars, sizes)
             rank = parameter.name.lower()
             if parameter.name != rank and rank in self.ranks:
-                self.assert_size(sizes, rank, self.extent(parameter, value), f"the parameter {parameter.name}", parameter.span)
+                self.assert_size(
+                    sizes, rank, self.extent(parameter, value), f"the parameter {parameter.name}", parameter.span
+                )
                 self.spread(sizes)
                 continue
             scalars[parameter.name] = value
@@ -131,7 +133,9 @@ class Binder:
                     did_you_mean(name, self.names, all_of=True),
                 )
             if name in given:
-                raise ShapeError(f"{self.cascade.name} got {name!r} twice: by position and by keyword", self.cascade.span)
+                raise ShapeError(
+                    f"{self.cascade.name} got {name!r} twice: by position and by keyword", self.cascade.span
+                )
             given[name] = value
         missing = [t.name for t in self.cascade.inputs if t.name not in given]
         missing += [p.name for p in self.cascade.parameters if p.name not in given and p.default is None]
@@ -158,7 +162,9 @@ class Binder:
         if found is None:
             raise ShapeError(f"{declared.name}: the element type {dtype} is not one of the language", declared.span)
         if declared.dtype is not None and found != declared.dtype:
-            raise ShapeError(f"{declared.name}: expected elements of type {declared.dtype}, found {found}", declared.span)
+            raise ShapeError(
+                f"{declared.name}: expected elements of type {declared.dtype}, found {found}", declared.span
+            )
         return value
 
     def same_device(self, tensors: dict[str, Any]) -> None:

@@ -197,10 +197,10 @@ class Builder:
         return Unary("not", operand, span=span)
 
     def rule_minus(self, span: Span, minus: Token, operand: Expression) -> Expression:
-        if isinstance(operand, Constant) and operand.span is not None and operand.span.text[0] not in "-(":
-            # A literal: its text starts with neither a sign nor a parenthesis.
-            if not isinstance(operand.value, bool):
-                return Constant(-operand.value, span=span)
+        # A literal is folded only as it stands: '--3' and '-(3)' keep their signs apart.
+        folds = operand.span is not None and operand.span.text[0] not in "-("
+        if folds and isinstance(operand, Constant) and not isinstance(operand.value, bool):
+            return Constant(-operand.value, span=span)
         return Unary("-", operand, span=span)
 
     def rule_comparison(self, span: Span, *parts: Any) -> Expression:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from einsum_compiler.ir.expression import Constant, Expression, Rank
+from einsum_compiler.ir.expression import Expression, Rank
 from einsum_compiler.ir.span import Span
 
 ELLIPSIS = "..."
@@ -44,14 +44,8 @@ class Target:
 
     @property
     def ranks(self) -> tuple[str, ...]:
-        """The rank of each index; ``t`` for ``t + 1``. A constant index has none and is left out."""
-        found = []
-        for index in self.indices:
-            if isinstance(index, Rank):
-                found.append(index.name)
-            elif not isinstance(index, Constant):
-                found.append(next(r.name for r in _ranks_below(index)))
-        return tuple(found)
+        """The rank of each index; ``t`` for ``t + 1``. A constant or extent has none and is left out."""
+        return tuple(r.name for index in self.indices for r in _ranks_below(index)[:1])
 
 
 def _ranks_below(node: Expression) -> list[Rank]:

@@ -67,3 +67,7 @@ class ToolchainError(EinsumError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.message, self.span, self.notes, self.code)
+
+
+class EinsumWarning(UserWarning):
+    """A legal program that probably does not say what was meant."""

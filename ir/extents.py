@@ -49,7 +49,12 @@ def index_rank(index: Expression) -> str | None:
 
 def is_step(index: Expression) -> bool:
     """``t + 1``, the index that a recurrence writes."""
-    return isinstance(index, Binary) and index.operator == "+" and isinstance(index.left, Rank) and index.right == Constant(1)
+    return (
+        isinstance(index, Binary)
+        and index.operator == "+"
+        and isinstance(index.left, Rank)
+        and index.right == Constant(1)
+    )
 
 
 def expressions(equation: Equation) -> Iterator[Expression]:
@@ -81,7 +86,7 @@ def equalities(cascade: Cascade) -> tuple[Equality, ...]:
 
 def selections(cascade: Cascade) -> tuple[Selected, ...]:
     """The new ranks that selections give."""
-    found = []
+    found: list[Selected] = []
     for equation in cascade.equations:
         value = equation.value
         if isinstance(value, Selection):

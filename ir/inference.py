@@ -33,6 +33,7 @@ from einsum_compiler.ir.types import accumulator, is_float, promote
 
 # Types of numbers that are no tensors. They stand between "bool" and the tensor types of their kind.
 WEAK_INTEGER, WEAK_FLOAT = "int", "float"
+UNKNOWN = "?"  # of an input whose type a text does not declare; only ``ir.check_types`` has it
 STRONG = {WEAK_INTEGER: "i64", WEAK_FLOAT: "f32"}
 _PARAMETERS = {"int": "i64", "float": "f64", "bool": "bool", None: "f64"}
 
@@ -59,12 +60,15 @@ def infer_types(cascade: Cascade, dtypes: Mapping[str, str], module: Module | No
     pinned = {t.name: t.dtype for t in cascade.outputs if t.dtype is not None}
     pinned |= {t.tensor: t.dtype for e in cascade.equations for t in e.targets if t.dtype is not None}
     found: dict[str, str] = {}
+    known: dict[str, str] = {**pinned, **types}
+
+    def lookup(name: str) -> str:
+        return known.get(name, "bool")  # a tensor that depends on itself starts at the narrowest type
+
     while True:  # ends: types only widen, and there are few
-        known = {**found, **pinned, **types}
         before = dict(found)
         for equation in cascade.equations:
-            # A tensor that depends on itself starts at the narrowest type.
-            kinds = _results(equation.value, lambda name: known.get(name, "bool"), module, len(equation.targets))
+            kinds = _results(equation.value, lookup, module, len(equation.targets))
             for target, kind in zip(equation.targets, kinds, strict=True):
                 found[target.tensor] = kind if target.tensor not in found else _promote(found[target.tensor], kind)
                 known[target.tensor] = pinned.get(target.tensor, found[target.tensor])
@@ -118,7 +122,7 @@ def _kind(node: Expression, lookup: Lookup, module: Module | None) -> str:
             return WEAK_INTEGER
         case Parameter(name):
             found = lookup(name)
-            return found if found == "bool" else WEAK_FLOAT if is_float(found) else WEAK_INTEGER
+            return found if found in ("bool", UNKNOWN) else WEAK_FLOAT if is_float(found) else WEAK_INTEGER
         case Read(tensor):
             return lookup(tensor)
         case Comparison() | Membership() | Unary("not") | Binary("and" | "or"):
@@ -142,7 +146,8 @@ def _kind(node: Expression, lookup: Lookup, module: Module | None) -> str:
             found = joined(*arguments) if arguments else WEAK_FLOAT
             return found if same else _real(found)
         case Reduction("sum" | "prod", _, body):
-            return accumulator(STRONG.get(kind(body), kind(body)))
+            of_body = STRONG.get(kind(body), kind(body))
+            return UNKNOWN if of_body == UNKNOWN else accumulator(of_body)
         case Reduction("max" | "min", _, body):
             return kind(body)
         case Reduction("mean", _, body):
@@ -160,6 +165,8 @@ def _promote(left: str, right: str) -> str:
     if left == right:
         return left
     for one, other in ((left, right), (right, left)):
+        if one == UNKNOWN:
+            return other if is_float(other) or other == WEAK_FLOAT else UNKNOWN
         if one == "bool":
             return other
         if one == WEAK_INTEGER:

@@ -66,7 +66,9 @@ def _refuse_generated(source: Source, parser: lark.Lark) -> None:
         if token.type == "NAME" and "." in token:
             span = Span(source, token.start_pos or 0, token.end_pos or 0)
             notes = (f"write {token.replace('.', '_')}",)
-            raise SpecError(f"the name {str(token)!r} holds a '.', which marks names that the compiler makes", span, notes)
+            raise SpecError(
+                f"the name {str(token)!r} holds a '.', which marks names that the compiler makes", span, notes
+            )
 
 
 @functools.cache

@@ -35,7 +35,7 @@ def resolve_module(module: Module) -> Module:
 def _cascades(called: Collection[str], module: Module) -> frozenset[str]:
     """Those of the called names that are cascades of the text or of the library."""
     here = {c.name for c in module.cascades}
-    if called <= here:
+    if here.issuperset(called):
         return frozenset(called)
     from einsum_compiler.ir.library import library
 
@@ -90,7 +90,9 @@ def resolve_expression(
             if name in tiles:
                 return Read(name, span=found.span)
             if name != name.lower():
-                return Extent(name.lower(), span=found.span) if name == name.upper() and name.lower() in ranks else found
+                return (
+                    Extent(name.lower(), span=found.span) if name == name.upper() and name.lower() in ranks else found
+                )
             return found if name in parameters else Rank(name, span=found.span)
         if isinstance(found, Call) and found.function in cascades:
             return CascadeCall(found.function, (), found.arguments, span=found.span)

@@ -1,0 +1,167 @@
+"""Checks of calls of cascades: there is one of that name, its arguments and ranks fit, its results have a place."""
+
+from __future__ import annotations
+
+from einsum_compiler.ir.cascade import ELLIPSIS, Cascade, Equation, Tensor
+from einsum_compiler.ir.errors import SpecError
+from einsum_compiler.ir.expression import CascadeCall, Expression, Rank, Read, Slice, walk
+from einsum_compiler.ir.facts import Facts
+from einsum_compiler.ir.hints import counted, did_you_mean, listed
+from einsum_compiler.ir.implicit_sums import summed_ranks
+from einsum_compiler.ir.operators import FUNCTIONS, REDUCTIONS
+
+
+def check_calls(facts: Facts, equation: Equation) -> None:
+    """The calls of one equation, and the number of results."""
+    calls = [n for n in walk(equation.value) if isinstance(n, CascadeCall)]
+    for call in calls:
+        callee = _callee(facts, call)
+        _check_arguments(call, callee)
+        results = _result_ranks(call, callee)
+        if call is equation.value:
+            _check_results(equation, call, callee, results)
+        elif len(callee.outputs) != 1:
+            raise SpecError(
+                f"{callee.name} has {len(callee.outputs)} results, so its call is the whole right side",
+                call.span,
+                (f"write {', '.join(t.name + '[...]' for t in callee.outputs)} = {callee.name}(...)",),
+            )
+    if len(equation.targets) > 1 and not isinstance(equation.value, CascadeCall):
+        raise SpecError("several results on the left need the call of a cascade on the right", equation.targets[1].span)
+
+
+def check_recursion(facts: Facts) -> None:
+    """No cascade calls itself, directly or through others."""
+
+    def visit(name: str, active: tuple[str, ...]) -> None:
+        cascade = facts.cascades.get(name)
+        if cascade is None:
+            return
+        for equation in cascade.equations:
+            for node in walk(equation.value):
+                if not isinstance(node, CascadeCall):
+                    continue
+                if node.cascade in (*active, name):
+                    raise SpecError(
+                        f"cascade {node.cascade} calls itself: {' -> '.join((*active, name, node.cascade))}", node.span
+                    )
+                visit(node.cascade, (*active, name))
+
+    visit(facts.cascade.name, ())
+
+
+def _callee(facts: Facts, call: CascadeCall) -> Cascade:
+    callee = facts.cascades.get(call.cascade)
+    if callee is not None:
+        return callee
+    if call.cascade in facts.tensors:
+        raise SpecError(
+            f"{call.cascade} is a tensor, and this reads as the call of a cascade of that name",
+            call.span,
+            ("an operator is missing between ']' and '('",),
+        )
+    if call.cascade in FUNCTIONS:
+        raise SpecError(
+            f"{call.cascade} is a function, not a reduction",
+            call.span,
+            (f"write {call.cascade}(...), without brackets",),
+        )
+    known = [*facts.cascades, *REDUCTIONS, *facts.tensors]
+    raise SpecError(f"unknown cascade {call.cascade!r}", call.span, did_you_mean(call.cascade, known))
+
+
+def _check_arguments(call: CascadeCall, callee: Cascade) -> None:
+    tensors, scalars = len(callee.inputs), len(callee.parameters)
+    found = len(call.arguments)
+    needed = tensors + sum(p.default is None for p in callee.parameters)
+    if not needed <= found <= tensors + scalars:
+        names = ", ".join([*(t.name for t in callee.inputs), *(p.name for p in callee.parameters)])
+        raise SpecError(f"{callee.name} takes {counted(needed, 'argument')} ({names}), found {found}", call.span)
+    if callee.ranks and not call.ranks:
+        shown = ",".join(callee.ranks)
+        raise SpecError(f"{callee.name} names its ranks: {callee.name}[{shown}](...)", call.span)
+    if (len(callee.ranks) > 1 and len(callee.ranks) != len(call.ranks)) or (call.ranks and not callee.ranks):
+        expected = f"{len(callee.ranks)} ({','.join(callee.ranks)})" if callee.ranks else "none"
+        raise SpecError(
+            f"{callee.name} has {expected} in brackets, found {len(call.ranks)} ({','.join(call.ranks)})", call.span
+        )
+    matched: dict[str, str] = {}
+    for declared, argument in zip(callee.inputs, call.arguments, strict=False):
+        _check_argument(call, callee, declared, argument, matched)
+    for parameter, argument in zip(callee.parameters, call.arguments[tensors:], strict=False):
+        if summed_ranks(argument) or any(isinstance(n, Read) for n in walk(argument)):
+            raise SpecError(f"the parameter {parameter.name} of {callee.name} is a number", argument.span)
+
+
+def _check_argument(
+    call: CascadeCall, callee: Cascade, declared: Tensor, argument: Expression, matched: dict[str, str]
+) -> None:
+    """One tensor argument; ``matched`` maps the callee's ranks to ours, by position, over all arguments."""
+    inside = summed_ranks(argument)
+    for rank in call.ranks:
+        if any(r in callee.ranks for r in declared.ranks) and rank not in inside:
+            raise SpecError(f"{callee.name} is over rank {rank}, which this argument lacks", argument.span)
+    if ELLIPSIS in declared.ranks:
+        return
+    if not isinstance(argument, Read) or not all(isinstance(i, Rank | Slice) for i in argument.indices):
+        raise SpecError(
+            f"an argument of {callee.name} is a tensor with bare ranks",
+            argument.span,
+            ("compute it first, as a tensor",),
+        )
+    if len(argument.indices) != len(declared.ranks):
+        raise SpecError(
+            f"{declared.name} of {callee.name} has {counted(len(declared.ranks), 'rank')} ({','.join(declared.ranks)}), "
+            f"found {len(argument.indices)}",
+            argument.span,
+        )
+    for index, rank in zip(argument.indices, declared.ranks, strict=True):
+        ours = index.name if isinstance(index, Rank) else ":"
+        if matched.setdefault(rank, ours) != ours:
+            raise SpecError(
+                f"rank {rank} of {callee.name} is {matched[rank]} in an earlier argument and {ours} here", index.span
+            )
+
+
+def _result_ranks(call: CascadeCall, callee: Cascade) -> list[set[str]]:
+    """Our ranks of each result."""
+    ours: dict[str, str] = {}
+    others: set[str] = set()
+    for declared, argument in zip(callee.inputs, call.arguments, strict=False):
+        if ELLIPSIS in declared.ranks:
+            others |= set(summed_ranks(argument)) - set(call.ranks)
+        elif isinstance(argument, Read):
+            ours |= {r: i.name for r, i in zip(declared.ranks, argument.indices, strict=True) if isinstance(i, Rank)}
+    found = []
+    for output in callee.outputs:
+        ranks: set[str] = set()
+        for rank in output.ranks:
+            if rank == ELLIPSIS:
+                ranks |= others
+            elif rank in callee.ranks:
+                ranks |= set(call.ranks)
+            else:
+                ranks.add(ours.get(rank, rank))
+        found.append(ranks)
+    return found
+
+
+def _check_results(equation: Equation, call: CascadeCall, callee: Cascade, results: list[set[str]]) -> None:
+    if len(equation.targets) != len(results):
+        raise SpecError(
+            f"{callee.name} has {counted(len(results), 'result')} ({', '.join(t.name for t in callee.outputs)}), "
+            f"found {counted(len(equation.targets), 'left side')}",
+            call.span,
+        )
+    for target, ranks in zip(equation.targets, results, strict=True):
+        lost, extra = sorted(ranks - set(target.ranks)), sorted(set(target.ranks) - ranks)
+        if lost:
+            raise SpecError(
+                f"the result of {callee.name} has rank {listed(lost)}, which {target.tensor} lacks",
+                target.span,
+                (f"a sum does not enter a call; compute it first, then write sum[{','.join(lost)}](...)",),
+            )
+        if extra:
+            raise SpecError(
+                f"the result of {callee.name} does not have rank {listed(extra)} of {target.tensor}", target.span
+            )
