@@ -100,7 +100,7 @@ TILE_INLINE void product_rows(long i, long rows, long depth, const typename Step
         update<C> here = {u.reads, u.scale ? u.scale + i : nullptr};
         product_block<Step, R, N>(depth, a + i * a_row, a_row, a_depth, b, b_depth, c + i * c_row, c_row, here);
     }
-    constexpr int fewer = N == 1 ? R > 1 : R > 4 ? 4 : R / 2;  // few kinds of block: each costs 10 ms of compilation
+    constexpr int fewer = N == 1 ? R > 1 : R > 4 ? 4 : R / 2;  // few kinds of block: each is compiled anew
     if constexpr (fewer > 0)
         if (i < rows) product_rows<Step, fewer, N>(i, rows, depth, a, a_row, a_depth, b, b_depth, c, c_row, u);
 }
