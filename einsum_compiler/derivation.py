@@ -131,7 +131,8 @@ def derive_kernel(part: KernelCascade, plan: KernelPlan, dtypes: Mapping[str, st
     """Defer, online and precision for one kernel of a plan."""
     from einsum_compiler.passes.defer import defer
     from einsum_compiler.passes.online import Online, online
-    from einsum_compiler.passes.precision import Precision, precision
+    from einsum_compiler.passes.precision import precision
+    from einsum_compiler.passes.tile_outputs import TileOutputs, tile_outputs
 
     stages: list[tuple[str, Cascade]] = [("fuse", part.cascade)]
     certificates: list[Certificate] = []
@@ -139,9 +140,9 @@ def derive_kernel(part: KernelCascade, plan: KernelPlan, dtypes: Mapping[str, st
     if plan.stream is not None:
         deferred = defer(cascade)
         running = online(deferred.cascade, Online(ranks=(plan.stream.rank,), tile=plan.stream.size))
-        stages += [("defer", deferred.cascade), ("online", running.cascade)]
+        cascade = tile_outputs(running.cascade, TileOutputs(plan.stream.rank))
+        stages += [("defer", deferred.cascade), ("online", cascade)]
         certificates += [*deferred.certificates, *running.certificates]
-        cascade = running.cascade
-    rounded = precision(cascade, Precision(dtypes={t.name: dtypes[t.name] for t in cascade.inputs}))
+    rounded = precision(cascade, {t.name: dtypes[t.name] for t in cascade.inputs})
     stages.append(("precision", rounded))
     return KernelDerivation(replace(part), plan, tuple(stages), tuple(certificates))

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from einsum_compiler.ir.binding import Binding, bind
 from einsum_compiler.ir.cascade import Cascade
+from einsum_compiler.ir.errors import ShapeError
+from einsum_compiler.ir.types import is_float
 
 WIDTH, LENGTH, COUNT = 64, 1024, 4
 
 
-def nominal_binding(cascade: Cascade) -> Binding:
-    """A binding with f32 inputs: last axes of 64, the axis before of 1024, outer ones of 4. No memory is used.
+def nominal_binding(
+    cascade: Cascade, given: Mapping[str, float] | None = None, dtype: str = "f32", seed: int | None = None
+) -> Binding:
+    """A binding with inputs of a floating ``dtype``: last axes of 64, the axis before of 1024, outer ones of 4.
 
-    Where a rank is last in one tensor and inner in another, the first use counts. Parameters without default are 16.
+    Where a rank is last in one tensor and inner in another, the first use counts. ``given`` overrides extents (by rank) and gives
+    parameters (by name; others without default are 16). Inputs have no storage, unless there is a ``seed``: then floats are normal and integers 0 or 1.
     """
+    given = dict(given or {})
     sizes: dict[str, int] = {}
     for tensor in cascade.inputs:
         if tensor.ranks:
@@ -22,15 +29,23 @@ def nominal_binding(cascade: Cascade) -> Binding:
     for tensor in cascade.inputs:
         for position, rank in enumerate(tensor.ranks):
             sizes.setdefault(rank, LENGTH if position == len(tensor.ranks) - 2 else COUNT)
-    import torch
-
-    def stand_in(shape: tuple[int, ...], dtype: str | None) -> Any:
-        from einsum_compiler.ir.torch_types import torch_dtype
-
-        return torch.empty(shape, dtype=torch_dtype(dtype or "f32"), device="meta")
-
-    tensors = {t.name: stand_in(tuple(sizes[r] for r in t.ranks), t.dtype) for t in cascade.inputs}
-    scalars = {p.name: 16 for p in cascade.parameters if p.default is None}
+    sizes.update({r: int(n) for r, n in given.items() if r in sizes})
+    tensors = {t.name: _tensor(tuple(sizes[r] for r in t.ranks), t.dtype or dtype, seed, i) for i, t in enumerate(cascade.inputs)}
+    scalars = {p.name: given.get(p.name, 16) for p in cascade.parameters if p.default is None or p.name in given}
+    unknown = sorted(set(given) - set(sizes) - {p.name for p in cascade.parameters})
+    if unknown:
+        raise ShapeError(f"no rank or parameter named {', '.join(unknown)} in {cascade.name}")
     return bind(cascade, (), {**tensors, **scalars})
 
 
+def _tensor(shape: tuple[int, ...], dtype: str, seed: int | None, position: int) -> Any:
+    import torch
+
+    from einsum_compiler.ir.torch_types import torch_dtype
+
+    if seed is None:
+        return torch.empty(shape, dtype=torch_dtype(dtype), device="meta")
+    generator = torch.Generator().manual_seed(seed * 1000 + position)
+    if is_float(dtype):
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(torch_dtype(dtype))
+    return torch.randint(0, 2, shape, generator=generator).to(torch_dtype(dtype))

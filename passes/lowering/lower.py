@@ -128,6 +128,7 @@ class _Lowering:
             e
             for e in self.cascade.equations
             if e.target.tensor not in level and e.target.tensor not in self.sweeps.states
+            and e.target.tensor not in self._streamed_outputs
             and self.sweeps.stage.get(e.target.tensor) == stage
         ]  # fmt: skip
 
@@ -139,7 +140,7 @@ class _Lowering:
             e.target.tensor
             for e in steps
             if self.sweeps.level[e.target.tensor] == sweep
-            and (e.target.tensor in self.sweeps.states or e.target.tensor.removesuffix(f".{self.plan.stream.rank}") in self._streamed_outputs)  # type: ignore[union-attr]
+            and (e.target.tensor in self.sweeps.states or self._streamed_output(e))
         }
         for equation in reversed(steps):
             if equation.target.tensor not in needed:
@@ -150,6 +151,11 @@ class _Lowering:
                         continue
                     needed.add(node.tensor)
         return [e for e in steps if e.target.tensor in needed]
+
+    def _streamed_output(self, equation: Equation) -> str | None:
+        """The output whose tiles an equation computes (see ``tile_outputs``)."""
+        name = equation.target.tensor.removesuffix(".tile")
+        return name if name != equation.target.tensor and name in self._streamed_outputs else None
 
     @property
     def _streamed_outputs(self) -> frozenset[str]:
@@ -263,9 +269,8 @@ class _Lowering:
             self._store(output.name, output.name, output.ranks)
 
     def _store_streamed(self, equation: Equation) -> None:
-        stream = self.plan.stream.rank if self.plan.stream else ""
-        name = equation.target.tensor.removesuffix(f".{stream}")
-        if name in self._streamed_outputs and equation.target.tensor == f"{name}.{stream}":
+        name = self._streamed_output(equation)
+        if name is not None:
             self._store(name, equation.target.tensor, self.outputs[name].ranks)
 
     def _store(self, tensor: str, tile: str, ranks: tuple[str, ...]) -> None:

@@ -30,9 +30,11 @@ class Sweeps:
     stage: dict[str, int]
     states: frozenset[str]
 
+    stores: int = 0  # the last sweep that stores an output
+
     @property
     def count(self) -> int:
-        return max((self.level[s] for s in self.states), default=0)
+        return max([self.stores, *(self.level[s] for s in self.states)])
 
 
 def assign_sweeps(cascade: Cascade, loop: str | None) -> Sweeps:
@@ -64,7 +66,8 @@ def assign_sweeps(cascade: Cascade, loop: str | None) -> Sweeps:
                 new = max([1, *inside, *outside])
                 changed |= level.get(name) != new
                 level[name] = new
-    return Sweeps(level, stage, states)
+    stores = max((level[n] for n in (f"{t.name}.tile" for t in cascade.outputs) if n in level), default=0)
+    return Sweeps(level, stage, states, stores)
 
 
 def _is_inside(read: Read, loop: str, inside_loop: frozenset[str]) -> bool:
