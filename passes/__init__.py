@@ -1,1 +1,16 @@
-"""IR to IR. ``registry.PASSES`` lists every pass by the name that pipelines use."""
+"""IR to IR. ``PASSES`` lists every pass by the name that pipelines use (``passes.registry``, imported when asked for: it needs SymPy)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from einsum_compiler.passes.registry import PASSES as PASSES
+
+
+def __getattr__(name: str) -> Any:
+    if name == "PASSES":
+        from einsum_compiler.passes.registry import PASSES
+
+        return PASSES
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

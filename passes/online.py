@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from einsum_compiler.ir.build import reads_of
+from einsum_compiler.ir.build import conjunction, conjuncts, reads_of
 from einsum_compiler.ir.cascade import Cascade, Equation, Target
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import (
@@ -84,6 +84,7 @@ class _State:
 
     equation: Equation
     body: Expression | None  # None where it could not be opened
+    conditions: frozenset[Expression]  # where the points of the body exist
     sweep: int
 
 
@@ -99,6 +100,7 @@ class _Stream:
         self._tiler = Tiler(cascade, rank, tensor_names(cascade))
         self._ranges = Ranges(cascade)
         self._states: dict[str, _State] = {}
+        self._conditions: dict[Expression, None] = {}
         self._contexts: dict[str, _Context] = {}
         self._fixes: dict[tuple[Expression, tuple[Expression, ...]], Read] = {}
         self._counts: dict[tuple[str, ...], Read] = {}
@@ -133,6 +135,7 @@ class _Stream:
         if not plain(equation):
             raise PlanError(f"{equation.target.tensor} is reduced over {self._rank.rank} in one of several cases", equation.span)
         before = len(self._tiler.made)
+        self._conditions = dict.fromkeys(conjuncts(reduction.where))
         body = self._opened(reduction.body)
         contexts = () if body is None else self._contexts_in(body)
         if reduction.where is not None and self._late.is_late(reduction.where):
@@ -145,7 +148,7 @@ class _Stream:
             contexts = tuple(c for c in contexts if self._sweep(c.tensor) == latest)
             form = self._decide(equation, reduction, body, contexts)
             sweep = latest + isinstance(form, Refused)
-        self._states[equation.target.tensor] = _State(equation, body, sweep)
+        self._states[equation.target.tensor] = _State(equation, body, frozenset(self._conditions), sweep)
         self._certify(equation, reduction, form)
         self._emit(equation, reduction, form, sweep)
         made = self._tiler.made[before:]
@@ -188,6 +191,7 @@ class _Stream:
             value, where = opened(equation, node)
             if where is not None and self._late.is_late(where):
                 return None
+            self._conditions.update(dict.fromkeys(conjuncts(where)))
             inner = self._opened(value)
             if inner is None or equation.target.dtype is None:
                 return inner
@@ -248,8 +252,10 @@ class _Stream:
         for i, (name, body) in enumerate(states):
             if body is None:
                 continue  # another reduction keeps this state already
-            target = Target(name, self._outer_indices(equation, reduction, i))
-            local = self._local(name, target, replace(reduction, body=body), version, equation.where)
+            target = Target(name, equation.target.indices)
+            # A state beside the first sums an opened body, so the filters of the maps in between come with it.
+            where = reduction.where if i == 0 else conjunction(self._conditions)
+            local = self._local(name, target, replace(reduction, body=body, where=where), version, equation.where)
             if i == 0:
                 pending = (target, local)
             else:
@@ -257,9 +263,6 @@ class _Stream:
         target, local = pending
         before = self._corrected(equation, form, states)
         self._run(target, reduction.operator, local, before, equation.where)
-
-    def _outer_indices(self, equation: Equation, reduction: Reduction, state: int) -> tuple[Expression, ...]:
-        return equation.target.indices
 
     def _local(self, name: str, target: Target, reduction: Reduction, version: Version, where: Expression | None) -> Read:
         """``R.n[..., n.1] = op[n.0](...)``."""
@@ -306,8 +309,10 @@ class _Stream:
         for name, state in self._states.items():
             other = state.equation.value
             assert isinstance(other, Reduction)
-            alike = (other.operator, other.ranks, other.where) == (reduction.operator, reduction.ranks, reduction.where)
+            alike = (other.operator, other.ranks) == (reduction.operator, reduction.ranks)
             if name == equation.target.tensor or not alike or state.body is None:
+                continue
+            if state.conditions != frozenset(self._conditions):
                 continue
             if state.equation.target.indices == equation.target.indices and state.equation.where == equation.where:
                 if sp.simplify(form.bridge.into(state.body) - function) == 0:

@@ -8,6 +8,7 @@ from typing import Any
 from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.passes.certificate import Transformed
 from einsum_compiler.passes.defer import Defer, defer
+from einsum_compiler.passes.inline import Inline, inline
 from einsum_compiler.passes.normalize import Normalize, normalize
 from einsum_compiler.passes.online import Online, online
 from einsum_compiler.passes.pipeline import Context, Pass
@@ -25,6 +26,7 @@ def _proving(run: Callable[[Cascade, Any], Transformed]) -> Callable[[Cascade, A
 PASSES = {
     p.name: p
     for p in (
+        Pass("inline", Inline, lambda c, o, context: Transformed(inline(c, context.module, o))),
         Pass("normalize", Normalize, _plain(normalize)),
         Pass("defer", Defer, _proving(defer)),
         Pass("online", Online, _proving(online)),

@@ -59,7 +59,7 @@ def substitute(node: Expression, values: Mapping[str, Expression]) -> Expression
         clashes = [r for r in node.ranks if r in inserted]
         if clashes:
             taken = inserted | occurring | set(node.ranks) | {r for n in walk(node) for r in _bound_by(n)}
-            renamed = {r: fresh(f"{r}.in", taken) for r in clashes}
+            renamed = {r: fresh(f"{r}.2", taken) for r in clashes}
             inner.update({r: Rank(name) for r, name in renamed.items()})
             changed = map_children(node, lambda child: substitute(child, inner))
             assert isinstance(changed, BINDERS)

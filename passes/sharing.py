@@ -19,6 +19,7 @@ def shared(cascade: Cascade) -> Cascade:
     cascade = in_order(cascade)
     defined = definitions(cascade)
     outputs = {t.name for t in cascade.outputs}
+    inputs = {t.name for t in cascade.inputs}
     first: dict[tuple[object, ...], Equation] = {}
     copies: dict[str, tuple[tuple[str, ...], Read]] = {}  # duplicate -> its ranks, the read that equals it
 
@@ -37,6 +38,11 @@ def shared(cascade: Cascade) -> Cascade:
             where=None if equation.where is None else transform(equation.where, change),
         )
         target = equation.target
+        if (source := _copied(equation, defined, inputs)) is not None:
+            copies[target.tensor] = (target.ranks, source)
+            if target.tensor in outputs:
+                equations.append(equation)
+            continue
         if target.tensor in defined and not isinstance(equation.value, Read):
             key = (equation.value, equation.where, frozenset(target.ranks), target.dtype)
             earlier = first.setdefault(key, equation)
@@ -48,3 +54,14 @@ def shared(cascade: Cascade) -> Cascade:
                 continue
         equations.append(equation)
     return replace(cascade, equations=tuple(equations))
+
+
+def _copied(equation: Equation, defined: dict[str, Equation], inputs: set[str]) -> Read | None:
+    """The read that a plain copy consists of: all axes bare and different, no filter, no type."""
+    value = equation.value
+    if equation.target.tensor not in defined or equation.where is not None or equation.target.dtype is not None:
+        return None
+    if not isinstance(value, Read) or (value.tensor not in defined and value.tensor not in inputs):
+        return None
+    bare = [i.name for i in value.indices if isinstance(i, Rank)]
+    return value if len(bare) == len(value.indices) and sorted(bare) == sorted(equation.target.ranks) else None
