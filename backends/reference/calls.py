@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from einsum_compiler.backends.reference.named import Named, both, projected
 from einsum_compiler.backends.reference.scope import Scope
-from einsum_compiler.backends.reference.values import Stored, Value, chosen
+from einsum_compiler.backends.reference.values import Stored, Value, chosen, scalar_tensor
 from einsum_compiler.ir.binding import bind
 from einsum_compiler.ir.cascade import ELLIPSIS, Cascade, Equation, Target
 from einsum_compiler.ir.cascade import Tensor as Declaration
@@ -184,7 +183,7 @@ def _evaluated(
     from einsum_compiler.backends.reference.cascades import evaluate_cascade
 
     binding = bind(callee, tuple(s.data for s in given.values()), scalars)
-    numbers = {**{k: torch.as_tensor(v, device=scope.device) for k, v in binding.scalars.items()}, **scalars}
+    numbers = {**{k: scalar_tensor(v, scope.real, scope.device) for k, v in binding.scalars.items()}, **scalars}
     computed = evaluate_cascade(callee, given, numbers, binding.extents, scope)
     found = []
     for output in callee.outputs:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from einsum_compiler.backends.reference.cascades import evaluate_cascade, output
 from einsum_compiler.backends.reference.scope import Scope
-from einsum_compiler.backends.reference.values import Stored
+from einsum_compiler.backends.reference.values import Stored, scalar_tensor
 from einsum_compiler.ir.binding import bind
 from einsum_compiler.ir.cascade import Cascade, Module
 from einsum_compiler.ir.definitions import expand_cascade
@@ -85,18 +85,13 @@ def evaluate(
         callable_cascades |= {c.name: expand_cascade(c, module) for c in module.cascades}
     device = next((t.device for t in tensors.values()), torch.device("cpu"))
     inputs = {name: Stored(t.to(dtype) if t.dtype.is_floating_point else t) for name, t in tensors.items()}
-    numbers = {name: _number(value, dtype, device) for name, value in scalars.items()}
+    numbers = {name: scalar_tensor(value, dtype, device) for name, value in scalars.items()}
     around = Scope({}, numbers, extents, callable_cascades, dtype, device)
     wanted = {t.tensor for e in cascade.equations for t in e.targets} if every else None
     computed = evaluate_cascade(cascade, inputs, numbers, extents, around, wanted)
     if every:
         return computed
     return {t.name: output(t.name, computed).output() for t in cascade.outputs}
-
-
-def _number(value: Number | Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    number = value.to(device) if isinstance(value, Tensor) else torch.tensor(value, device=device)
-    return number.to(dtype) if number.is_floating_point() else number
 
 
 class Reference:

@@ -19,6 +19,7 @@ from einsum_compiler.backends.reference.values import (
     default,
     disjunction,
     negation,
+    scalar_tensor,
     strict,
 )
 from einsum_compiler.ir.errors import SpecError
@@ -99,9 +100,8 @@ def visit(node: Expression, scope: Scope) -> Value:
 
 
 def scalar(value: bool | float, scope: Scope) -> Value:
-    """A literal or extent; integers are int64, floats have the type of all floats."""
-    dtype = torch.bool if isinstance(value, bool) else torch.int64 if isinstance(value, int) else scope.real
-    return Value(Named((), torch.tensor(value, dtype=dtype, device=scope.device)))
+    """A literal or extent."""
+    return Value(Named((), scalar_tensor(value, scope.real, scope.device)))
 
 
 def number(value: Value) -> Value:

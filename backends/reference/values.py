@@ -11,6 +11,14 @@ from torch import Tensor
 from einsum_compiler.backends.reference.named import Named, both, everywhere, pointwise, projected, union
 
 
+def scalar_tensor(value: bool | float | Tensor, real: torch.dtype, device: torch.device) -> Tensor:
+    """A number as a 0-d tensor: floats in the type ``real``, integers int64. A tensor keeps its gradient."""
+    if isinstance(value, Tensor):
+        return value.to(device, real if value.is_floating_point() else value.dtype)
+    dtype = torch.bool if isinstance(value, bool) else torch.int64 if isinstance(value, int) else real
+    return torch.tensor(value, dtype=dtype, device=device)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Value:
     """``data`` where ``present`` (None: everywhere); elsewhere the point is empty and the data means nothing."""
