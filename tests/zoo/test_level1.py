@@ -1,0 +1,170 @@
+"""Level 1 of the operators, every back end against an independent PyTorch program, with an error budget."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import einsum_compiler as ec
+from tests.budget import assert_within_budget
+from tests.zoo import programs
+from tests.zoo.inputs import CASES, NARROW, ODD_WIDTHS, OPERATORS, SMALL, Case, Operator, Tensors, poisoned
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+Callee = Callable[..., tuple[Tensor, Tensor]]
+
+
+@functools.cache
+def compiled(file: str, name: str | None, backend: str) -> Callee:
+    path = EXAMPLES / f"{file}.ein"
+    return ec.reference(path, name) if backend == "reference" else ec.compile(path, name, backend=backend)
+
+
+def program(operator: Operator, tensors: Tensors, scalars: Mapping[str, Any], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    cast = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
+    result: tuple[Tensor, ...] = getattr(programs, operator.program)(**cast, **scalars)
+    return result
+
+
+def unseen_keys(operator: Operator, tensors: Tensors, scalars: Mapping[str, Any]) -> Tensor:
+    """Which keys [b,g,n] no query of the group sees: those whose values the result does not depend on."""
+    V = tensors["V"].detach().clone().requires_grad_()
+    O, _ = program(operator, {**tensors, "V": V}, scalars, torch.float64)
+    (gradient,) = torch.autograd.grad(O.sum(), V)
+    return gradient.abs().sum(-1) == 0
+
+
+def check(operator: Operator, case: Case, scalars: Mapping[str, Any], backend: str) -> None:
+    """Both results of one call are within the budget of the plain program."""
+    tensors = operator.inputs(case)
+    if case.poison:
+        tensors = poisoned(tensors, unseen_keys(operator, tensors, scalars))
+    actual = compiled(operator.file, operator.name, backend)(**tensors, **scalars)
+    plain = program(operator, tensors, scalars, case.dtype)
+    gold = program(operator, tensors, scalars, torch.float64)
+    for result, found, near, exact in zip("OL", actual, plain, gold, strict=True):
+        assert_within_budget(found, near, exact, result)
+
+
+def calls(operator: Operator) -> list[Mapping[str, Any]]:
+    """The scalars of every call worth a test."""
+    return [operator.scalars, *({**operator.scalars, **option} for option in operator.options)]
+
+
+ALL = pytest.mark.parametrize("operator", OPERATORS, ids=str)
+
+
+@ALL
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_every_case(operator: Operator, case: Case, backend: str) -> None:
+    check(operator, case, operator.scalars, backend)
+
+
+@ALL
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_options(operator: Operator, backend: str) -> None:
+    for scalars in calls(operator):
+        for case in (Case("square", 70, 70), Case("more_keys", 19, 70), Case("more_queries", 70, 19)):
+            check(operator, case, scalars, backend)
+
+
+@ALL
+@pytest.mark.parametrize("case", ODD_WIDTHS, ids=str)
+def test_widths_that_are_no_powers_of_two(operator: Operator, case: Case) -> None:
+    check(operator, case, operator.scalars, "cpu")
+
+
+@ALL
+@pytest.mark.parametrize("case", NARROW, ids=str)
+def test_bf16(operator: Operator, case: Case) -> None:
+    check(operator, case, operator.scalars, "cpu")
+
+
+@ALL
+@pytest.mark.parametrize("case", SMALL, ids=str)
+def test_triton_interpreter(operator: Operator, case: Case) -> None:
+    check(operator, case, operator.scalars, "triton")
+
+
+@ALL
+def test_gradients_of_the_evaluator(operator: Operator) -> None:
+    """Every floating input has the gradient that autograd finds through the plain program; empty rows have zeros."""
+    for scalars in calls(operator):
+        tensors = operator.inputs(Case("small", 11, 13, B=1, E=5, F=3, dtype=torch.float64))
+        wanted = [name for name, t in tensors.items() if t.is_floating_point()]
+        found, expected = (
+            _gradients(callee, tensors, wanted)
+            for callee in (
+                functools.partial(compiled(operator.file, operator.name, "reference"), **scalars),
+                functools.partial(getattr(programs, operator.program), **scalars),
+            )
+        )
+        for name, a, b in zip(wanted, found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12, msg=lambda m, n=name: f"d{n}: {m}")
+
+
+def _gradients(callee: Callable[..., tuple[Tensor, Tensor]], tensors: Tensors, wanted: list[str]) -> tuple[Tensor, ...]:
+    leaves = {n: t.detach().clone().requires_grad_() if n in wanted else t for n, t in tensors.items()}
+    O, LSE = callee(**leaves)
+    weights = torch.linspace(-1, 1, O.numel(), dtype=O.dtype).reshape(O.shape)
+    # Rows without a key have a log-sum-exp of -inf and no say in the gradient.
+    visible = LSE.isfinite()
+    total = (O * weights).sum() + (torch.where(visible, LSE, 0) * weights[..., 0]).sum()
+    return torch.autograd.grad(total, [leaves[n] for n in wanted])
+
+
+# What each example is and what it is not -----------------------------------------------------------------------------
+
+
+def test_every_example_of_the_level_is_here() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.ein")} >= {operator.file for operator in OPERATORS}
+
+
+@ALL
+def test_a_text_takes_what_its_program_takes(operator: Operator) -> None:
+    declared = ec.compile(EXAMPLES / f"{operator.file}.ein", operator.name).cascade
+    names = [t.name for t in declared.inputs] + [p.name for p in declared.parameters if p.name not in ("scale", "R")]
+    assert names == list(inspect.signature(getattr(programs, operator.program)).parameters)
+
+
+def test_empty_rows_are_zero_and_minus_infinity() -> None:
+    """The program itself, against the rule of the specification."""
+    O, LSE = programs.causal(torch.randn(1, 2, 5, 4), torch.randn(1, 2, 3, 4), torch.randn(1, 2, 3, 4))
+    assert (O[:, :, :2] == 0).all()
+    assert (LSE[:, :, :2] == -math.inf).all()
+    assert LSE[:, :, 2:].isfinite().all()
+
+
+def test_buckets_of_the_specification() -> None:
+    offsets = (0, -1, 1, -7, -8, -127, -128, 200)
+    assert [programs.t5_bucket(d, 32, 128, True) for d in offsets] == [0, 1, 17, 7, 8, 15, 15, 31]
+
+
+def test_soft_cap_of_a_huge_score_is_the_cap() -> None:
+    Q = torch.full((1, 1, 1, 1), 1e4)
+    _, L = compiled("soft_cap", None, "cpu")(Q, torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1), c=5.0)
+    assert L.item() == 5.0
+
+
+def test_a_sink_of_zero_is_softmax_off_by_one() -> None:
+    """Which is the plain result times the sigmoid of its log-sum-exp (operators.md, `sink-logit`)."""
+    tensors = OPERATORS[2].inputs(Case("small", 17, 19, dtype=torch.float64))
+    O, L = compiled("gqa", None, "cpu")(**tensors)
+    found, _ = compiled("sink_logit", None, "cpu")(**tensors, SG=torch.zeros(4, dtype=torch.float64))
+    torch.testing.assert_close(found, torch.sigmoid(L)[..., None] * O, rtol=1e-13, atol=1e-14)
+
+
+def test_a_window_of_everything_is_causal() -> None:
+    tensors = OPERATORS[2].inputs(Case("small", 70, 70))
+    wide = compiled("window", None, "cpu")(**tensors, left=10**6)
+    for found, expected in zip(wide, compiled("causal", None, "cpu")(**tensors), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
