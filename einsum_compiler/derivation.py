@@ -13,6 +13,10 @@ from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.passes.fuse import KernelCascade, fuse
 
 
+# The passes that do not depend on sizes.
+EARLY = ("inline", "normalize", "flatten")
+
+
 @dataclass(frozen=True)
 class Derivation:
     """A program up to the point where sizes matter: inlined, normalized and flattened."""
@@ -45,9 +49,8 @@ def derive(text: str, source: str, name: str | None) -> Derivation:
     from einsum_compiler.ir.hints import did_you_mean
     from einsum_compiler.ir.parser import parse
     from einsum_compiler.ir.verify import verify
-    from einsum_compiler.passes.flatten import flatten
-    from einsum_compiler.passes.inline import inline
-    from einsum_compiler.passes.normalize import normalize
+    from einsum_compiler.passes.pipeline import Context
+    from einsum_compiler.passes.registry import PASSES
 
     module = parse(text, source)
     if not module.cascades:
@@ -57,9 +60,11 @@ def derive(text: str, source: str, name: str | None) -> Derivation:
         raise SpecError(f"no cascade '{name}' in the text{did_you_mean(name, names)}")
     declared = module.cascade(name)
     verify(declared, module)
-    inlined = inline(module, declared.name)
-    normalized = normalize(inlined)
-    stages = [("inline", inlined), ("normalize", normalized), ("flatten", flatten(normalized))]
+    stages: list[tuple[str, Cascade]] = []
+    cascade = declared
+    for step in (PASSES[name] for name in EARLY if name in PASSES):
+        cascade = step.run(cascade, step.options(), Context(module)).cascade
+        stages.append((step.name, cascade))
     return Derivation(text, declared, module, tuple(stages))
 
 

@@ -116,6 +116,6 @@ def build(kernel: TileKernel, backend: str, target: str | None, warps: int, stag
         return cpu.compile_kernel(  # type: ignore[no-any-return]
             kernel, isa=target or "native", cache_directory=folder, compiler=knobs.compiler(), key=key
         )
-    from einsum_compiler.backends import triton
+    from einsum_compiler.backends.triton.launch import compile_kernel
 
-    return triton.compile_kernel(kernel, warps=warps, stages=stages, cache_directory=folder)  # type: ignore[no-any-return]
+    return compile_kernel(kernel, warps=warps, stages=stages, cache=folder)

@@ -1,0 +1,389 @@
+"""Tiles that a predicate needs, found at run time: the list of a schedule (``ir.tile.Schedule``).
+
+The predicate is evaluated in three values over all tile boxes at once, one rule per operator (``box_values``), so the
+cost is that of the tiles, not of their points. Imports numpy and nothing of the compiler but the IR: a warm call runs this.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from einsum_compiler import box_reads, box_values
+from einsum_compiler.box_values import Array, Interval, Truth, compare, constant, monotone, real
+from einsum_compiler.ir.build import ranks_of, reads_of
+from einsum_compiler.ir.errors import PlanError
+from einsum_compiler.ir.expression import (
+    Binary,
+    Call,
+    Cast,
+    Comparison,
+    Conditional,
+    Constant,
+    Expression,
+    Extent,
+    Membership,
+    Parameter,
+    Rank,
+    Read,
+    Slice,
+    Unary,
+    children,
+    walk,
+)
+from einsum_compiler.ir.scalar import evaluate_scalar
+from einsum_compiler.ir.tile import Schedule
+from einsum_compiler.ir.types import is_integer
+
+if TYPE_CHECKING:
+    import torch
+
+# Predicates of one integer are tabulated if it takes at most so many values.
+LONGEST_TABLE = 1 << 22
+
+
+def build_tile_list(
+    schedule: Schedule,
+    tensors: Mapping[str, Any],
+    scalars: Mapping[str, float | int | bool],
+    extents: Mapping[str, int],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The operands ``s.offsets`` (i32[2 P + 1]) and ``s.tiles`` (i32[count]) of a schedule, on the host.
+
+    Program p runs ``tiles[offsets[2p] : offsets[2p+1]]`` as full tiles and ``tiles[offsets[2p+1] : offsets[2p+2]]`` as
+    partial ones, both ascending. A tile with a point where the predicate holds is always listed; one listed as full
+    consists of such points, inside the extents, only. ``tensors`` are those the predicate reads, ``extents`` by rank.
+    """
+    import torch
+
+    full, touched = classify(schedule, tensors, scalars, extents)
+    both = np.stack([full, touched & ~full], axis=1)
+    offsets = np.zeros(2 * both.shape[0] + 1, dtype=np.int32)
+    np.cumsum(both.sum(axis=2).reshape(-1), out=offsets[1:])
+    tiles = np.nonzero(both)[2].astype(np.int32)
+    return torch.from_numpy(offsets), torch.from_numpy(tiles)
+
+
+def count_tiles(offsets: torch.Tensor) -> tuple[int, int]:
+    """How many full and how many partial tiles all programs of a list visit."""
+    lengths = (offsets[1:] - offsets[:-1]).tolist()
+    return sum(lengths[0::2]), sum(lengths[1::2])
+
+
+def classify(
+    schedule: Schedule,
+    tensors: Mapping[str, Any],
+    scalars: Mapping[str, float | int | bool],
+    extents: Mapping[str, int],
+) -> tuple[Array, Array]:
+    """Which tiles are full and which have a point at all: two arrays of shape (programs, tiles of the stream)."""
+    names = {**{rank.upper(): size for rank, size in extents.items()}, **scalars}
+    indices = (*schedule.program, schedule.stream)
+    shape = tuple(max(int(evaluate_scalar(index.count, names)), 0) for index in indices)
+    programs = int(np.prod(shape[:-1], dtype=np.int64))
+    if 0 in shape:
+        nothing = np.zeros((programs, shape[-1]), dtype=bool)
+        return nothing, nothing
+    boxes = _Boxes(schedule, shape, {n: _host(t) for n, t in tensors.items()}, names, extents)
+    truth = boxes.truth(schedule.predicate)
+    exists: Array = np.ones((), dtype=bool)
+    whole: Array = np.ones((), dtype=bool)
+    for rank, outer, size in schedule.ranks:
+        box = boxes.rank(rank)
+        exists = exists & (box.low <= box.high)
+        if outer == schedule.stream.rank:
+            whole = whole & (box.high - box.low + 1 == size)
+    touched = np.broadcast_to(truth.true & exists, shape).reshape(programs, shape[-1])
+    full = np.broadcast_to(truth.certain & exists & whole, shape).reshape(programs, shape[-1])
+    return full & touched, touched
+
+
+def _host(tensor: Any) -> Array:
+    """The values of a tensor as an array; narrow floats, which numpy lacks, become f32."""
+    if isinstance(tensor, np.ndarray):
+        return tensor
+    host = tensor.detach().cpu()
+    return np.asarray((host.float() if host.is_floating_point() and host.element_size() < 4 else host).numpy())
+
+
+REAL: dict[str, Callable[[Array], Array]] = {
+    "exp": np.exp,
+    "exp2": np.exp2,
+    "log": np.log,
+    "sqrt": np.sqrt,
+    "tanh": np.tanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "softplus": lambda x: np.logaddexp(x, 0),
+}
+
+BITWISE: dict[str, Callable[[Array, Array], Array]] = {"&": operator.and_, "|": operator.or_, "^": operator.xor}
+
+SHIFTS: dict[str, Callable[[Array, Array], Array]] = {"<<": np.left_shift, ">>": np.right_shift}
+
+ROUNDINGS: dict[str, Callable[[Array], Array]] = {"floor": np.floor, "ceil": np.ceil, "round": np.round}
+
+
+@dataclass(frozen=True, eq=False)
+class _Boxes:
+    """All tile boxes of a schedule: one array axis per program index, the last for the stream."""
+
+    schedule: Schedule
+    shape: tuple[int, ...]
+    tensors: Mapping[str, Array]
+    names: Mapping[str, Any]
+    extents: Mapping[str, int]
+    _numbers: dict[Expression, Interval] = field(default_factory=dict)
+
+    @functools.cached_property
+    def _axes(self) -> dict[str, int]:
+        return {index.rank: axis for axis, index in enumerate((*self.schedule.program, self.schedule.stream))}
+
+    def _split(self, rank: str) -> tuple[int | None, int]:
+        """The axis a rank is split along and the size of its tiles; no axis if every box holds the whole rank."""
+        outer, size = next(((o, s) for r, o, s in self.schedule.ranks if r == rank), (rank, 1))
+        return self._axes.get(outer), size
+
+    def _along(self, axis: int, values: Array) -> Array:
+        return values.reshape([-1 if a == axis else 1 for a in range(len(self.shape))])
+
+    def rank(self, rank: str) -> Interval:
+        """The coordinates of a rank, cut to its extent; low > high where a tile lies beyond it."""
+        axis, size = self._split(rank)
+        extent = self.extents.get(rank)
+        if axis is None:
+            if extent is None:
+                raise PlanError(f"rank '{rank}' of a schedule has neither an index nor an extent")
+            return Interval(np.asarray(0), np.asarray(extent - 1))
+        low = np.arange(self.shape[axis], dtype=np.int64) * size
+        high = low + size - 1
+        if extent is not None:
+            high = np.minimum(high, extent - 1)
+        return Interval(self._along(axis, low), self._along(axis, high))
+
+    def truth(self, node: Expression) -> Truth:
+        match node:
+            case Constant(value=bool() as value):
+                return Truth(np.asarray(value), np.asarray(not value))
+            case Unary(operator="not", operand=operand):
+                return box_values.negate(self.truth(operand))
+            case Binary(operator="and", left=left, right=right):
+                return box_values.both(self.truth(left), self.truth(right))
+            case Binary(operator="or", left=left, right=right):
+                return box_values.either(self.truth(left), self.truth(right))
+            case Conditional(condition=condition, then=then, otherwise=otherwise):
+                return box_values.choose_truth(self.truth(condition), self.truth(then), self.truth(otherwise))
+            case Comparison(operators=operators, operands=operands):
+                pairs = zip(operators, operands[:-1], operands[1:], strict=True)
+                return functools.reduce(box_values.both, (self._compare(op, a, b) for op, a, b in pairs))
+            case Membership():
+                return self._membership(node)
+            case Read(tensor=tensor) if self.tensors[tensor].dtype == np.bool_:
+                return self._truth_table(node)
+        return box_values.as_truth(self.number(node))
+
+    def number(self, node: Expression) -> Interval:
+        """The interval of a number, computed once for equal expressions."""
+        if node not in self._numbers:
+            self._numbers[node] = self._number(node)
+        return self._numbers[node]
+
+    def _number(self, node: Expression) -> Interval:
+        match node:
+            case Constant(value=value):
+                return constant(value)
+            case Parameter(name=name):
+                return constant(_plain(self.names[name]))
+            case Extent(rank=rank):
+                return constant(_plain(self.names[rank.upper()]))
+            case Rank(name=name):
+                return self.rank(name)
+            case Unary(operator="-", operand=operand):
+                return box_values.minus(self.number(operand))
+            case Binary(operator="and" | "or") | Unary(operator="not") | Comparison() | Membership():
+                return box_values.as_number(self.truth(node))
+            case Binary(operator=operator_, left=left, right=right):
+                return self._binary(operator_, left, right)
+            case Conditional(condition=condition, then=then, otherwise=otherwise):
+                return box_values.choose(self.truth(condition), self.number(then), self.number(otherwise))
+            case Cast(operand=operand, dtype=dtype):
+                value = self.number(operand)
+                return box_values.rounded(np.trunc, value) if is_integer(dtype) else value
+            case Call(function=function, arguments=arguments):
+                return self._call(function, arguments)
+            case Read(tensor=tensor) if self.tensors[tensor].dtype == np.bool_:
+                return box_values.as_number(self._truth_table(node))
+            case Read():
+                return self._read(node)
+        raise PlanError(f"a schedule cannot evaluate a {type(node).__name__.lower()} over tiles")
+
+    def _binary(self, op: str, left: Expression, right: Expression) -> Interval:
+        a, b = self.number(left), self.number(right)
+        match op:
+            case "+":
+                return monotone(operator.add, a, b)
+            case "-":
+                return monotone(operator.add, a, box_values.minus(b))
+            case "*":
+                return box_values.power(a, constant(2)) if left == right else box_values.multiply(a, b)
+            case "/":
+                return box_values.divide(a, b)
+            case "//":
+                return box_values.floor_divide(a, b)
+            case "%":
+                return box_values.remainder(a, b)
+            case "**":
+                return box_values.power(a, b)
+            case "<<" | ">>":
+                return box_values.corners(SHIFTS[op], a, b)
+        return box_values.bitwise(BITWISE[op], a, b)
+
+    def _call(self, function: str, arguments: tuple[Expression, ...]) -> Interval:
+        values = [self.number(a) for a in arguments]
+        match function:
+            case "max":
+                return functools.reduce(lambda a, b: monotone(np.maximum, a, b), values)
+            case "min":
+                return functools.reduce(lambda a, b: monotone(np.minimum, a, b), values)
+            case "clamp":
+                return monotone(lambda x, low, high: np.minimum(np.maximum(x, low), high), *values)
+            case "relu":
+                return monotone(lambda x: np.maximum(x, 0), *values)
+            case "sign":
+                return monotone(np.sign, *values)
+            case "abs":
+                return box_values.magnitude(*values)
+            case "floor" | "ceil" | "round":
+                return box_values.rounded(ROUNDINGS[function], *values)
+            case "stop_gradient":
+                return values[0]
+            case "default":
+                filled = Truth(np.asarray(True), values[0].empty)
+                value = box_values.choose(filled, values[0], values[1])
+                low = np.where(values[0].void, values[1].low, value.low)
+                high = np.where(values[0].void, values[1].high, value.high)
+                return Interval(low, high, values[0].empty & values[1].empty, values[0].void & values[1].void)
+            case "uniform":
+                return box_values.unknown(*values, low=0.0, high=1.0)
+        return real(REAL[function], *values) if function in REAL else box_values.unknown(*values)
+
+    def _compare(self, op: str, left: Expression, right: Expression) -> Truth:
+        """A comparison; exact if all ranks stand in one integer expression, whose values are then tabulated."""
+        node = Comparison((op,), (left, right))
+        core = _core(node)
+        if core is not None and not _simple(core, left, right):
+            inner = self.number(core)
+            first, last = int(inner.low.min()), int(inner.high.max())
+            if not inner.real and last - first < LONGEST_TABLE and not reads_of(node) and self._whole(node, core):
+                table = self._tabulated(node, core, first, last)
+                low, high = inner.low - first, np.maximum(inner.high, inner.low) - first
+                return box_reads.truth_of(table, (low,), (high,), inner.empty, inner.void)
+        return compare(op, self.number(left), self.number(right))
+
+    def _whole(self, node: Expression, core: Expression) -> bool:
+        """No real arithmetic outside the core, so that a table holds what the kernel computes."""
+        return all(not self.number(n).real for n in _outside(node, core) if not isinstance(n, Comparison))
+
+    def _tabulated(self, node: Expression, core: Expression, first: int, last: int) -> Array:
+        """The truth of a comparison for each value of its core."""
+        values = np.arange(first, last + 1, dtype=np.int64)
+        single = _Boxes(self.schedule, (len(values),), self.tensors, self.names, self.extents)
+        single._numbers[core] = Interval(values, values)
+        assert isinstance(node, Comparison)
+        left, right = (single.number(o) for o in node.operands)
+        return np.broadcast_to(compare(node.operators[0], left, right).certain, values.shape)
+
+    def _indices(self, indices: tuple[Expression, ...], shape: tuple[int, ...]) -> tuple[list[Array], list[Array], Array, Array]:
+        """The index box of a read: low and high per axis, whether some index is outside, whether all are."""
+        low, high, empty, void = [], [], box_values.NEVER, box_values.NEVER
+        for index, size in zip(indices, shape, strict=True):
+            first, last, outside, nothing = box_reads.inside(self.number(index), size)
+            low.append(first)
+            high.append(np.maximum(last, first))
+            empty, void = empty | outside, void | nothing
+        return low, high, empty, void
+
+    def _truth_table(self, node: Read) -> Truth:
+        table = self.tensors[node.tensor]
+        low, high, empty, void = self._indices(node.indices, table.shape)
+        if 0 in table.shape:
+            return Truth(box_values.NEVER, box_values.NEVER, ~box_values.NEVER)
+        return box_reads.truth_of(table, low, high, empty, void)
+
+    def _membership(self, node: Membership) -> Truth:
+        """``item in T[i, :]``, from the table of the values that each fibre holds."""
+        collection, item = self.tensors[node.collection.tensor], self.number(node.item)
+        if not node.collection.indices or not isinstance(node.collection.indices[-1], Slice):
+            raise PlanError("a schedule takes 'in' over the last axis of a tensor only")
+        values = max(int(item.high.max()), int(collection.max(initial=-1)), 0) + 1
+        table = box_reads.members(collection, values)
+        low, high, empty, void = self._indices(node.collection.indices[:-1], collection.shape[:-1])
+        first, last = np.clip(item.low, 0, values - 1), np.clip(item.high, 0, values - 1)
+        found = box_reads.truth_of(table, [*low, first], [*high, np.maximum(first, last)], empty | item.empty, void | item.void)
+        below = item.low < 0  # no member: coordinates are never negative
+        truth = Truth(found.true & (item.high >= 0), found.false | (below & ~void), found.empty)
+        return box_values.negate(truth) if node.negated else truth
+
+    def _read(self, node: Read) -> Interval:
+        """Extremes of a tensor per tile for axes indexed by a bare rank, then over the boxes of the other indices."""
+        least = greatest = self.tensors[node.tensor]
+        if least.size == 0:
+            return Interval(np.asarray(0), np.asarray(0), ~box_values.NEVER, ~box_values.NEVER)
+        low, high, empty, void = self._indices(node.indices, least.shape)
+        for axis, index in enumerate(node.indices):
+            if not isinstance(index, Rank) or node.indices.count(index) > 1:
+                continue
+            along, size = self._split(index.name)
+            if along is None or self.extents.get(index.name, least.shape[axis]) != least.shape[axis]:
+                continue
+            least = box_reads.tile_extremes(least, axis, size, self.shape[along])[0]
+            greatest = box_reads.tile_extremes(greatest, axis, size, self.shape[along])[1]
+            low[axis] = high[axis] = self._along(along, np.arange(self.shape[along]))
+        smallest = box_reads.extremes(least, low, high)[0]
+        largest = box_reads.extremes(greatest, low, high)[1]
+        kind = float if least.dtype.kind == "f" else np.int64
+        value = Interval(smallest.astype(kind), largest.astype(kind), empty, void)
+        return box_values._without_nan(value)
+
+
+def _plain(value: Any) -> bool | int | float:
+    """A Python number, also from a 0-d tensor."""
+    return value.item() if hasattr(value, "item") else value  # type: ignore[no-any-return]
+
+
+def _core(node: Expression) -> Expression | None:
+    """The smallest subexpression that holds all ranks and reads of the node, or None if there are none."""
+    if isinstance(node, (Rank, Read)):
+        return node
+    inner = [child for child in children(node) if _depends(child)]
+    if len(set(inner)) == 1:
+        return _core(inner[0])
+    if not inner:
+        return None
+    # Several different operands: they may still be functions of one smaller expression, as in d & (d - 1).
+    for candidate in sorted({n for c in inner for n in walk(c) if _depends(n)}, key=lambda n: -sum(1 for _ in walk(n))):
+        if not any(_depends(n) for n in _outside(node, candidate) if not children(n)):
+            return candidate
+    return node
+
+
+def _depends(node: Expression) -> bool:
+    return bool(ranks_of(node)) or bool(reads_of(node))
+
+
+def _outside(node: Expression, core: Expression) -> list[Expression]:
+    """The subexpressions of the node that do not lie inside a copy of the core."""
+    if node == core:
+        return []
+    return [node, *(n for child in children(node) for n in _outside(child, core))]
+
+
+def _simple(core: Expression, left: Expression, right: Expression) -> bool:
+    """Whether interval rules are exact anyway: the core is compared as it is."""
+    return core in (left, right) or isinstance(core, Comparison)
+
+
