@@ -54,13 +54,17 @@ def address(tensor: str, indices: tuple[Expression, ...], axes: tuple[Axis, ...]
         return Value(base, operand.dtype, level=SUM)
     dims = union(tuple(vector), scope.dims)
     offsets_code = " + ".join(spread(v, dims).at(PRODUCT) for v in vector)
-    return Value(f"{base} + ({offsets_code})" if len(vector) > 1 else f"{base} + {offsets_code}", operand.dtype, dims, SUM)
+    return Value(
+        f"{base} + ({offsets_code})" if len(vector) > 1 else f"{base} + {offsets_code}", operand.dtype, dims, SUM
+    )
 
 
 def _wide(value: Value) -> Value:
     if value.dtype == "i64" and not value.coordinate:
         return value
-    return replace(value, code=f"tl.cast({value.code}, tl.int64)", dtype="i64", level=8, coordinate=False, constant=None)
+    return replace(
+        value, code=f"tl.cast({value.code}, tl.int64)", dtype="i64", level=8, coordinate=False, constant=None
+    )
 
 
 def _sum(terms: list[tuple[str, Value]], scope: Scope) -> Value:

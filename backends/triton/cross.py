@@ -68,7 +68,7 @@ def cross_compile(
     tf32: bool = False,
     contiguous: bool = True,
     aligned: bool = True,
-    cache: Path | None = None,
+    cache_directory: Path | None = None,
 ) -> StaticFigures:
     """The static figures of the kernel on ``sm_80``, ``sm_90``, ``sm_100`` or ``gfx942``; no GPU is needed.
 
@@ -78,7 +78,7 @@ def cross_compile(
     if target not in TARGETS:
         raise BackendError(f"unknown target '{target}'", notes=(f"one of {', '.join(TARGETS)}",))
     printed = print_triton(kernel, Settings(tf32=tf32))
-    function = load_function(printed.source, interpreted=False, cache=cache)
+    function = load_function(printed.source, interpreted=False, cache_directory=cache_directory)
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -89,7 +89,9 @@ def cross_compile(
     try:
         binary = triton.compile(source, target=GPUTarget(*TARGETS[target]), options=options)
     except Exception as error:
-        raise ToolchainError(f"Triton does not compile this kernel for {target}: {error}", code=printed.source) from error
+        raise ToolchainError(
+            f"Triton does not compile this kernel for {target}: {error}", code=printed.source
+        ) from error
     if TARGETS[target][0] == "cuda":
         return _nvidia_figures(target, binary, printed)
     return _amd_figures(target, binary, printed)
@@ -110,7 +112,7 @@ def _assumptions(
     signature = dict(zip(printed.names, kinds, strict=True))
     constants = {name: 1 for name, kind in signature.items() if kind == "constexpr"}
     first_stride = len(printed.names) - len(printed.strides)
-    multiples = {
+    multiples: dict[tuple[int, ...], list[list[Any]]] = {
         (i,): [["tt.divisibility", 16]]
         for i, kind in enumerate(kinds)
         if aligned and (i < len(printed.tensors) or (i >= first_stride and kind != "constexpr"))

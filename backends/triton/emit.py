@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from einsum_compiler.backends.triton.frame import Frame, Settings
 from einsum_compiler.backends.triton.layout import layout_of, tile_types
@@ -10,6 +12,9 @@ from einsum_compiler.backends.triton.statements import print_statement
 from einsum_compiler.ir.errors import BackendError
 from einsum_compiler.ir.expression import Expression
 from einsum_compiler.ir.tile import TileKernel
+
+if TYPE_CHECKING:
+    import jinja2
 
 FUNCTION = "kernel"
 # How an argument of a scalar type is annotated, so that Triton takes it at full width whatever its value.
@@ -115,10 +120,13 @@ def _program_indices(kernel: TileKernel, frame: Frame) -> list[str]:
     return [*lines, f"{index[first.rank]} = {left}"]
 
 
-def _template():  # type: ignore[no-untyped-def]
+@functools.cache
+def _template() -> jinja2.Template:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("einsum_compiler.templates", ""), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+        loader=jinja2.PackageLoader("einsum_compiler.templates", ""),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
     )
     return environment.get_template("triton/kernel.py.tmpl")

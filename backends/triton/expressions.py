@@ -14,12 +14,14 @@ from functools import partial
 from einsum_compiler.backends.triton.exponential import exp_calls_as_exp2
 from einsum_compiler.backends.triton.value import (
     AND,
+    ATOM,
     COMPARISON,
     NEGATION,
     OR,
     PRODUCT,
     SHIFT,
     SUM,
+    TRITON_TYPES,
     XOR,
     Dimensions,
     Value,
@@ -46,9 +48,18 @@ from einsum_compiler.ir.expression import (
 
 ARITHMETIC = {"+": SUM, "-": SUM, "*": PRODUCT}
 BITS = {"&": AND, "|": OR, "^": XOR, "<<": SHIFT, ">>": SHIFT}
-PLAIN_FUNCTIONS = {"exp2": "tl.exp2", "exp": "tl.exp", "log": "tl.log", "rsqrt": "tl.rsqrt", "sin": "tl.sin", "cos": "tl.cos"}
+PLAIN_FUNCTIONS = {
+    "exp2": "tl.exp2",
+    "exp": "tl.exp",
+    "log": "tl.log",
+    "rsqrt": "tl.rsqrt",
+    "sin": "tl.sin",
+    "cos": "tl.cos",
+}
 # Functions whose text the file defines (templates/triton/kernel.py.tmpl).
 DEFINED_FUNCTIONS = ("tanh", "sigmoid", "silu", "softplus", "gelu")
+# Functions of the file that ask their arguments for a type, which a literal does not have.
+TYPED_ARGUMENTS = ("power", "uniform")
 UNIFORM_COORDINATES = 4
 
 
@@ -74,10 +85,8 @@ def print_value(node: Expression, scope: Scope) -> Value:
     match node:
         case Constant(value=bool() as value):
             return literal(value, "bool")
-        case Constant(value=int() as value):
-            return literal(value, "i64")
         case Constant(value=value):
-            return literal(value, scope.real)
+            return literal(value, "i64" if isinstance(value, int) else scope.real)
         case Parameter(name=name):
             return scope.parameter(name, scope.real)
         case Extent(rank=rank):
@@ -89,8 +98,8 @@ def print_value(node: Expression, scope: Scope) -> Value:
         case Unary(operator="-", operand=operand):
             return _negated(go(operand))
         case Unary(operator="not", operand=operand):
-            value = _boolean(go(operand))
-            return replace(value, code=f"{value.at(SUM)} == 0", level=COMPARISON)
+            truth = _boolean(go(operand))
+            return replace(truth, code=f"{truth.at(SUM)} == 0", level=COMPARISON)
         case Binary():
             return _binary(node, scope)
         case Comparison(operators=operators, operands=operands):
@@ -98,11 +107,12 @@ def print_value(node: Expression, scope: Scope) -> Value:
             links = [_compared(op, a, b, scope) for op, a, b in zip(operators, values, values[1:], strict=False)]
             return _joined("&", AND, links, scope)
         case Conditional(condition=condition, then=then, otherwise=otherwise):
-            return where(_boolean(go(condition)), *_promoted((go(then), go(otherwise))), scope)
+            first, second = _promoted(go(then), go(otherwise))
+            return where(_boolean(go(condition)), first, second, scope)
         case Call():
             return _call(node, scope)
         case Cast(operand=operand, dtype=dtype):
-            return _cast(go(operand), dtype, scope)
+            return converted(go(operand), dtype, scope)
     raise BackendError(f"{type(node).__name__} has no Triton form in a tile program", node.span)
 
 
@@ -130,16 +140,12 @@ def as_computed(value: Value) -> Value:
     return cast(value, computing_type((value,))) if value.is_float else value
 
 
-def _cast(value: Value, dtype: str, scope: Scope) -> Value:
-    value = cast(value if value.dtype == "bool" else value, dtype)
+def converted(value: Value, dtype: str, scope: Scope) -> Value:
+    """The value in a type, with the rounding that type has."""
+    value = cast(value, dtype)
     if value.code.startswith("round_bf16("):
         scope.helpers.add("round_bf16")
     return value
-
-
-def converted(value: Value, dtype: str, scope: Scope) -> Value:
-    """The value in a type, with the rounding that type has."""
-    return _cast(value, dtype, scope)
 
 
 def _floating(value: Value, scope: Scope) -> Value:
@@ -150,12 +156,12 @@ def _boolean(value: Value) -> Value:
     return cast(value, "bool")
 
 
-def _promoted(values: tuple[Value, ...]) -> tuple[Value, ...]:
-    """The values in one type."""
-    dtype = computing_type(values)
-    if dtype == "i64" and all(v.coordinate for v in values):
-        return values
-    return tuple(cast(v, dtype) for v in values)
+def _promoted(left: Value, right: Value) -> tuple[Value, Value]:
+    """Both values in one type; coordinates stay as they are."""
+    dtype = computing_type((left, right))
+    if dtype == "i64" and left.coordinate and right.coordinate:
+        return left, right
+    return cast(left, dtype), cast(right, dtype)
 
 
 def _negated(value: Value) -> Value:
@@ -187,32 +193,34 @@ def _infix(op: str, level: int, left: Value, right: Value, scope: Scope) -> Valu
 
 def _function(name: str, values: tuple[Value, ...], dtype: str, scope: Scope, more: str = "") -> Value:
     dims = union(values, scope.dims)
-    if values and not any(v.dims or v.constant is None for v in values):
-        # Triton's functions take no literals alone; scalars become values first.
-        values = tuple(
-            replace(v, code=f"tl.full((), {v.code}, {'tl.float64' if v.dtype == 'f64' else 'tl.float32'})") if v.is_float else v
-            for v in values
-        )
+    if name in TYPED_ARGUMENTS or all(v.constant is not None for v in values):
+        values = tuple(_typed_scalar(v) for v in values)
     code = f"{name}({', '.join(spread(v, dims).code for v in values)}{more})"
     return Value(code, dtype, dims)
 
 
+def _typed_scalar(value: Value) -> Value:
+    """A literal as a scalar of its type; anything else as it is."""
+    if value.constant is None:
+        return value
+    return replace(value, code=f"tl.full((), {value.code}, {TRITON_TYPES[value.dtype]})", level=ATOM)
+
+
 def _compared(op: str, left: Value, right: Value, scope: Scope) -> Value:
     if left.is_float or right.is_float or "bool" in (left.dtype, right.dtype):
-        left, right = _promoted((left, right))
-    return replace(_infix(op, COMPARISON, *_above(left, right), scope), dtype="bool")
-
-
-def _above(left: Value, right: Value) -> tuple[Value, Value]:
+        left, right = _promoted(left, right)
     # Python chains comparisons, so an operand that is one itself needs parentheses on both sides.
-    return tuple(replace(v, code=f"({v.code})", level=NEGATION) if v.level == COMPARISON else v for v in (left, right))  # type: ignore[return-value]
+    left = replace(left, code=f"({left.code})", level=ATOM) if left.level == COMPARISON else left
+    return replace(_infix(op, COMPARISON, left, right, scope), dtype="bool")
 
 
 def _binary(node: Binary, scope: Scope) -> Value:
     left, right = print_value(node.left, scope), print_value(node.right, scope)
     op = node.operator
     if op in ("and", "or"):
-        return _joined("&" if op == "and" else "|", AND if op == "and" else OR, [_boolean(left), _boolean(right)], scope)
+        return _joined(
+            "&" if op == "and" else "|", AND if op == "and" else OR, [_boolean(left), _boolean(right)], scope
+        )
     if op in ARITHMETIC:
         return _arithmetic(op, left, right, node, scope)
     if op in BITS:
@@ -220,11 +228,10 @@ def _binary(node: Binary, scope: Scope) -> Value:
             raise BackendError(f"'{op}' takes integers", node.span)
         if left.dtype == right.dtype == "bool" and op in ("&", "|", "^"):
             return _infix(op, BITS[op], left, right, scope)
-        pair = (cast(left, "i64"), cast(right, "i64"))
-        return _infix(op, BITS[op], *(replace(v, coordinate=False) for v in _wide(pair)), scope)
+        left, right = _wide(left), _wide(right)
+        return _infix(op, BITS[op], left, right, scope)
     if op == "/":
-        pair = (_floating(left, scope), _floating(right, scope))
-        left, right = _promoted(pair)
+        left, right = _promoted(_floating(left, scope), _floating(right, scope))
         return _infix("/", PRODUCT, left, right, scope)
     if op in ("//", "%"):
         return _floor_division(op, left, right, scope)
@@ -233,26 +240,28 @@ def _binary(node: Binary, scope: Scope) -> Value:
     raise BackendError(f"operator '{op}' has no Triton form", node.span)
 
 
-def _wide(values: tuple[Value, ...]) -> tuple[Value, ...]:
-    """Integers in 64 bits, coordinates included."""
-    return tuple(
-        cast(replace(v, dtype="i32"), "i64") if v.coordinate and v.constant is None and v.dtype == "i32" else v for v in values
-    )
+def _wide(value: Value) -> Value:
+    """An integer in 64 bits, coordinates included."""
+    if value.constant is not None:
+        return value
+    return replace(cast(value, "i64"), coordinate=False)
 
 
 def _arithmetic(op: str, left: Value, right: Value, node: Binary, scope: Scope) -> Value:
     nonnegative = op != "-" and left.nonnegative and right.nonnegative
     if left.is_float or right.is_float:
-        left, right = _promoted((left, right))
+        left, right = _promoted(left, right)
         if left.constant is not None and right.constant is not None:
             a, b = float(left.constant), float(right.constant)
             return literal({"+": a + b, "-": a - b, "*": a * b}[op], left.dtype)
         return replace(_infix(op, ARITHMETIC[op], left, right, scope), nonnegative=nonnegative)
     stays = left.coordinate and right.coordinate and (op != "*" or _is_tile_product(node))
     if not stays:
-        left, right = _wide((cast(left, "i64"), cast(right, "i64")))
+        left, right = _wide(left), _wide(right)
     dtype = "i32" if stays else "i64"
-    return replace(_infix(op, ARITHMETIC[op], left, right, scope), dtype=dtype, nonnegative=nonnegative, coordinate=stays)
+    return replace(
+        _infix(op, ARITHMETIC[op], left, right, scope), dtype=dtype, nonnegative=nonnegative, coordinate=stays
+    )
 
 
 def _is_tile_product(node: Binary) -> bool:
@@ -263,14 +272,14 @@ def _is_tile_product(node: Binary) -> bool:
 
 def _floor_division(op: str, left: Value, right: Value, scope: Scope) -> Value:
     if left.is_float or right.is_float:
-        pair = _promoted((_floating(left, scope), _floating(right, scope)))
-        scope.helpers.add("floor_mod" if op == "%" else "floor_div")
+        left, right = _promoted(_floating(left, scope), _floating(right, scope))
         if op == "//":
-            return _function("tl.floor", (_infix("/", PRODUCT, *pair, scope),), pair[0].dtype, scope)
-        return _function("floor_mod_float", pair, pair[0].dtype, scope)
+            return _function("tl.floor", (_infix("/", PRODUCT, left, right, scope),), left.dtype, scope)
+        scope.helpers.add("floor_mod_float")
+        return _function("floor_mod_float", (left, right), left.dtype, scope)
     stays = left.coordinate and right.coordinate
     if not stays:
-        left, right = _wide((cast(left, "i64"), cast(right, "i64")))
+        left, right = _wide(left), _wide(right)
     dtype = "i32" if stays else "i64"
     if left.nonnegative and right.nonnegative:
         value = _infix(op, PRODUCT, left, right, scope)
@@ -291,9 +300,9 @@ def _power(left: Value, right: Value, node: Binary, scope: Scope) -> Value:
         return _function("integer_power", (base,), base.dtype, scope, f", {exponent}") if exponent > 1 else base
     if not (left.is_float or right.is_float):
         raise BackendError("an integer power needs a constant exponent from 0 to 16", node.span)
-    pair = _promoted((_floating(left, scope), _floating(right, scope)))
+    left, right = _promoted(_floating(left, scope), _floating(right, scope))
     scope.helpers.add("power")
-    return _function("power", pair, pair[0].dtype, scope)
+    return _function("power", (left, right), left.dtype, scope)
 
 
 def _call(node: Call, scope: Scope) -> Value:
@@ -345,7 +354,7 @@ def _call(node: Call, scope: Scope) -> Value:
 
 def extreme(name: str, left: Value, right: Value, scope: Scope) -> Value:
     """The larger (``max``) or smaller of two values; NaN if either is NaN."""
-    left, right = _promoted((left, right))
+    left, right = _promoted(left, right)
     coordinate = left.coordinate and right.coordinate
     nan = ", propagate_nan=tl.PropagateNan.ALL" if left.is_float else ""
     value = _function("tl.maximum" if name == "max" else "tl.minimum", (left, right), left.dtype, scope, nan)
@@ -388,6 +397,6 @@ def _uniform(values: tuple[Value, ...], node: Call, scope: Scope) -> Value:
     if len(values) > 1 + UNIFORM_COORDINATES:
         raise BackendError(f"uniform takes at most {UNIFORM_COORDINATES} coordinates after the seed", node.span)
     scope.helpers.add("uniform")
-    words = (*_wide(tuple(cast(v, "i64") if not v.coordinate else v for v in values)),)
+    words = tuple(_wide(v) for v in values)
     words += (literal(0, "i64"),) * (1 + UNIFORM_COORDINATES - len(words))
     return replace(_function("uniform", words, "f32", scope), nonnegative=True)

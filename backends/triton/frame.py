@@ -117,9 +117,10 @@ class Frame:
         declared = next((s.dtype for s in self.kernel.scalars if s.name == name), None)
         if declared is None:
             raise BackendError(f"kernel '{self.kernel.name}' has no scalar '{name}'")
-        if declared in ("i64", "bool"):
-            self.parameters.setdefault(name, set()).add(declared)
+        if declared == "bool":
+            self.parameters.setdefault(name, set())
             return Value(self.names.of(name, "scalar"), declared)
+        dtype = "i64" if declared == "i64" else dtype
         self.parameters.setdefault(name, set()).add(dtype)
         return Value(self.names.of(name, f"scalar {dtype}"), dtype)
 
@@ -144,15 +145,22 @@ class Frame:
     def inside(self, dimension: Dimension) -> Value:
         """Which lanes of a padded dimension hold coordinates."""
         self.padded[dimension] = None
-        return Value(self.names.of("inside." + ".".join(a.rank for a in dimension.axes), str(dimension.size)), "bool", (dimension,))
+        return Value(
+            self.names.of("inside." + ".".join(a.rank for a in dimension.axes), str(dimension.size)),
+            "bool",
+            (dimension,),
+        )
 
     def prologue(self) -> list[str]:
         """The lines before the body: scalars in their computing type, positions along the axes, padding masks."""
         lines: list[str] = []
         for name, dtypes in self.parameters.items():
-            for dtype in sorted(dtypes - {"i64", "bool"}):
-                argument = self.names.of(name, "scalar")
-                lines.append(f"{self.names.of(name, f'scalar {dtype}')} = tl.full((), {argument}, {TRITON_TYPES[dtype]})")
+            argument = self.names.of(name, "scalar")
+            for dtype in sorted(dtypes):
+                # The interpreter takes numbers at the width their value needs.
+                lines.append(
+                    f"{self.names.of(name, f'scalar {dtype}')} = tl.full((), {argument}, {TRITON_TYPES[dtype]})"
+                )
         wanted = {self.layout.of((a,))[0] for a in self.positions} | set(self.padded)
         for dimension in (d for d in self.layout.dimensions if d in wanted):
             lanes = self.lanes(dimension)

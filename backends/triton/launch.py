@@ -35,7 +35,7 @@ class CompiledKernel:
     warps: int = 4
     stages: int = 2
     tf32: bool = False
-    cache: Path | None = None
+    cache_directory: Path | None = None
     _printed: dict[Settings, tuple[TritonKernel, Any]] = field(default_factory=dict, repr=False)
 
     def __call__(
@@ -50,7 +50,9 @@ class CompiledKernel:
         """
         for rank, extent in extents.items():
             if extent > LARGEST_EXTENT:
-                raise BackendError(f"extent {rank.upper()} = {extent} exceeds {LARGEST_EXTENT}, the largest of the Triton backend")
+                raise BackendError(
+                    f"extent {rank.upper()} = {extent} exceeds {LARGEST_EXTENT}, the largest of the Triton backend"
+                )
         interpreted = self._interpreted(tensors)
         printed, function = self._function(Settings(False, interpreted, self.tf32))
         operands = self._operands(printed, tensors)
@@ -82,7 +84,7 @@ class CompiledKernel:
     def _function(self, settings: Settings) -> tuple[TritonKernel, Any]:
         if settings not in self._printed:
             printed = print_triton(self.kernel, settings)
-            function = load_function(printed.source, interpreted=settings.interpreted, cache=self.cache)
+            function = load_function(printed.source, interpreted=settings.interpreted, cache_directory=self.cache_directory)
             self._printed[settings] = printed, function
         return self._printed[settings]
 
@@ -94,7 +96,9 @@ class CompiledKernel:
             )
         kind = next(iter(devices)).type if devices else "cpu"
         if kind not in ("cuda", "cpu"):
-            raise BackendError(f"the Triton backend runs on GPUs, and on CPU tensors by its interpreter, not on '{kind}'")
+            raise BackendError(
+                f"the Triton backend runs on GPUs, and on CPU tensors by its interpreter, not on '{kind}'"
+            )
         return kind == "cpu"
 
     def _operands(self, printed: TritonKernel, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -107,7 +111,9 @@ class CompiledKernel:
             if dtype_name(tensor.dtype) != dtype:
                 raise ShapeError(f"'{name}' is {dtype_name(tensor.dtype)}; kernel '{self.kernel.name}' takes {dtype}")
             if tensor.dim() != ranks.get(name, 1):
-                raise ShapeError(f"'{name}' has {tensor.dim()} axes; kernel '{self.kernel.name}' takes {ranks.get(name, 1)}")
+                raise ShapeError(
+                    f"'{name}' has {tensor.dim()} axes; kernel '{self.kernel.name}' takes {ranks.get(name, 1)}"
+                )
             if name not in ranks and not tensor.is_contiguous():
                 raise ShapeError(f"the schedule operand '{name}' must be contiguous")
             found[name] = tensor
@@ -115,12 +121,12 @@ class CompiledKernel:
 
 
 def compile_kernel(
-    kernel: TileKernel, *, warps: int = 4, stages: int = 2, tf32: bool = False, cache: Path | None = None
+    kernel: TileKernel, *, warps: int = 4, stages: int = 2, tf32: bool = False, cache_directory: Path | None = None
 ) -> CompiledKernel:
     """The kernel as a Triton launch with that many warps per program and pipeline stages.
 
     The source is generated here, so that what has no Triton form is refused now; Triton compiles at the first launch.
-    ``tf32`` lets products of f32 round to tf32; ``cache`` is the folder of generated files.
+    ``tf32`` lets products of f32 round to tf32; ``cache_directory`` is the folder of generated files.
     """
     print_triton(kernel, Settings(tf32=tf32))
-    return CompiledKernel(kernel, warps, stages, tf32, cache)
+    return CompiledKernel(kernel, warps, stages, tf32, cache_directory)

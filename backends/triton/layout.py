@@ -141,9 +141,9 @@ def layout_of(kernel: TileKernel) -> Layout:
             ("columns", SMALLEST_DOT),
             ("contracted", SMALLEST_DOT_8_BIT_DEPTH if dtype in ("i8", "f8e4m3", "f8e5m2") else SMALLEST_DOT),
         ):
-            own = [g for g in groups if set(g) & set(getattr(classes, name))]
-            while math.prod(padded[g] for g in own) < least:
-                padded[own[-1]] *= 2
+            held = [g for g in groups if set(g) & set(getattr(classes, name))]
+            while math.prod(padded[g] for g in held) < least:
+                padded[held[-1]] *= 2
     return Layout(tuple(Dimension(g, padded[g]) for g in groups))
 
 

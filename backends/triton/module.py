@@ -35,13 +35,13 @@ def write_source(source: str, cache: Path) -> Path:
     return path
 
 
-def load_function(source: str, *, interpreted: bool, cache: Path | None = None) -> Any:
+def load_function(source: str, *, interpreted: bool, cache_directory: Path | None = None) -> Any:
     """The Triton function ``kernel`` of a generated file.
 
     ``interpreted`` decides for this file alone whether Triton's interpreter runs it; no environment variable is needed.
     Raises BackendError where Triton is missing, ToolchainError where the file does not load.
     """
-    path = write_source(source, cache or default_cache())
+    path = write_source(source, cache_directory or default_cache())
     key = (path, interpreted)
     if key not in _loaded:
         try:

@@ -227,4 +227,3 @@ def _advance(carries: tuple[Carry, ...], frame: Frame) -> None:
         if nexts[carry.name] != name:
             frame.emit(f"{name} = {nexts[carry.name]}")
             overwritten.add(name)
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from einsum_compiler.backends.triton.layout import Dimension
@@ -32,7 +33,7 @@ class Value:
     level: int = ATOM
     nonnegative: bool = False
     coordinate: bool = False
-    constant: bool | int | float | None = None
+    constant: bool | float | None = None
 
     def at(self, level: int) -> str:
         """The code as an operand of an operator of that precedence."""
@@ -51,13 +52,15 @@ def cast(value: Value, dtype: str) -> Value:
         return literal(value.constant, dtype)
     if dtype == "bool":
         return replace(value, code=f"{value.at(SUM)} != 0", dtype=dtype, level=COMPARISON, coordinate=False)
-    call = f"round_bf16({value.code})" if (value.dtype, dtype) in (("f32", "bf16"), ("f64", "bf16")) else (
-        f"tl.cast({value.code}, {TRITON_TYPES[dtype]})"
-    )
+    if dtype == "bf16":
+        # Defined by the generated file: see expressions.converted.
+        call = f"round_bf16({value.code})"
+    else:
+        call = f"tl.cast({value.code}, {TRITON_TYPES[dtype]})"
     return replace(value, code=call, dtype=dtype, level=ATOM, coordinate=False)
 
 
-def literal(number: bool | int | float, dtype: str) -> Value:
+def literal(number: bool | float, dtype: str) -> Value:
     """A number as a constant of a type."""
     if dtype == "bool":
         return Value(str(bool(number)), "bool", constant=bool(number))
@@ -68,9 +71,9 @@ def literal(number: bool | int | float, dtype: str) -> Value:
             coordinate=abs(whole) < 2**20,
         )  # fmt: skip
     real = float(number)
-    if real != real:
+    if math.isnan(real):
         return Value("NAN", dtype, constant=real)
-    if real in (float("inf"), float("-inf")):
+    if math.isinf(real):
         return Value("INFINITY" if real > 0 else "NEGATIVE_INFINITY", dtype, constant=real)
     return Value(repr(real), dtype, level=ATOM if real >= 0 else NEGATION, nonnegative=real >= 0, constant=real)
 
@@ -105,12 +108,12 @@ def filled(value: Value, dims: Dimensions) -> Value:
     """The value as a whole block over ``dims``: every lane its own copy."""
     shape = f"[{', '.join(str(d.padded) for d in dims)}]"
     if not value.dims:
-        return replace(value, code=f"tl.full({shape}, {value.code}, {TRITON_TYPES[value.dtype]})", dims=dims, level=ATOM)
+        return replace(
+            value, code=f"tl.full({shape}, {value.code}, {TRITON_TYPES[value.dtype]})", dims=dims, level=ATOM
+        )
     if all(d in value.dims for d in dims):
         return permuted(value, dims)
-    return replace(
-        value, code=f"tl.broadcast_to({spread(value, dims).code}, {shape})", dims=dims, level=ATOM
-    )
+    return replace(value, code=f"tl.broadcast_to({spread(value, dims).code}, {shape})", dims=dims, level=ATOM)
 
 
 def union(values: tuple[Value, ...], order: Dimensions) -> Dimensions:

@@ -80,11 +80,17 @@ kernel attention(Q: {dtype}[B, H, M, {depth}], K: {dtype}[B, G, N, {depth}], V: 
 """)
 
 
-def attention_sample(dtype: str = "f32", *, depth: int = 24, rows: int = 24, keys: int = 16, m: int = 37, n: int = 41) -> Sample:
+def attention_sample(
+    dtype: str = "f32", *, depth: int = 24, rows: int = 24, keys: int = 16, m: int = 37, n: int = 41
+) -> Sample:
     kernel = attention(dtype, depth=depth, rows=rows, keys=keys, group=2)
     # The axes of Q lie in another order in memory: it is read through its strides.
     q = normal(2, m, 4, depth, dtype=dtype).transpose(1, 2)
-    tensors = {"Q": q, "K": normal(2, 2, n, depth, dtype=dtype, seed=1), "V": normal(2, 2, n, depth, dtype=dtype, seed=2)}
+    tensors = {
+        "Q": q,
+        "K": normal(2, 2, n, depth, dtype=dtype, seed=1),
+        "V": normal(2, 2, n, depth, dtype=dtype, seed=2),
+    }
     return Sample(kernel, tensors, {"scale": 0.3}, {"b": 2, "h": 4, "g": 2, "m": m, "n": n})
 
 
@@ -158,7 +164,11 @@ kernel rms_product(X: f16[M, D], G: f16[D], W: f16[D, N]; eps: f64; extents m, n
       where 16 * m.1 + m.0 < M and 16 * n.1 + n.0 < N
 }
 """)
-    tensors = {"X": normal(20, 70, dtype="f16"), "G": normal(70, dtype="f16"), "W": normal(70, 27, dtype="f16").T.contiguous().T}
+    tensors = {
+        "X": normal(20, 70, dtype="f16"),
+        "G": normal(70, dtype="f16"),
+        "W": normal(70, 27, dtype="f16").T.contiguous().T,
+    }
     return Sample(kernel, tensors, {"eps": 1e-5}, {"m": 20, "n": 27, "d": 70})
 
 
@@ -271,7 +281,11 @@ kernel decode(Q: bf16[H, 1, 20], K: bf16[N, 20], V: bf16[N, 12]; scale: f64; ext
   store O[h, m, f] over m:1, f:12 = O.run / D.run
 }
 """)
-    tensors = {"Q": normal(3, 1, 20, dtype="bf16"), "K": normal(37, 20, dtype="bf16"), "V": normal(37, 12, dtype="bf16")}
+    tensors = {
+        "Q": normal(3, 1, 20, dtype="bf16"),
+        "K": normal(37, 20, dtype="bf16"),
+        "V": normal(37, 12, dtype="bf16"),
+    }
     return Sample(kernel, tensors, {"scale": 0.2}, {"h": 3, "n": 37})
 
 
