@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,8 @@ class Interval:
 
     low: Array
     high: Array
-    empty: Array = NEVER
-    void: Array = NEVER
+    empty: Array = field(default_factory=lambda: NEVER)
+    void: Array = field(default_factory=lambda: NEVER)
 
     @property
     def real(self) -> bool:
@@ -42,7 +42,7 @@ class Truth:
 
     true: Array
     false: Array
-    empty: Array = NEVER
+    empty: Array = field(default_factory=lambda: NEVER)
 
     @property
     def certain(self) -> Array:

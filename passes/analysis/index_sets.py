@@ -55,9 +55,9 @@ def tile_ranges(
         parts = conjunctions(TRUE if predicate is None else predicate, box)
         touched = [_interval(part, True, ceil_divide(extent, stream.size), box) for part in parts]
         full = [_interval(part, False, extent // stream.size, box) for part in parts]
+        return TileRanges(disjoint_ranges([f for f in full if f], [t for t in touched if t]))
     except Opaque as refused:
         return NotAffine(str(refused))
-    return TileRanges(disjoint_ranges((f for f in full if f), (t for t in touched if t)))
 
 
 def projection(predicate: Expression | None, onto: tuple[str, ...]) -> Expression | None:

@@ -14,23 +14,36 @@ from einsum_compiler.passes.analysis.affine import Affine, alternatives, is_nonn
 Rational = dict[Expression | None, Fraction]  # coefficient of each term; None is the constant
 
 
-def at_least(left: Affine, right: Affine) -> bool:
-    """Whether ``left >= right`` is proved; ranks and extents are non-negative, other terms any integers."""
-    if is_nonnegative(left - right):
-        return True
-    # All alternatives must hold first (min on the left, max on the right), then one is enough.
-    if (parts := alternatives(left, "min")) is not None:
-        return all(at_least(part, right) for part in parts)
-    if (parts := alternatives(right, "max")) is not None:
-        return all(at_least(left, part) for part in parts)
-    if (parts := alternatives(left, "max")) is not None and any(at_least(part, right) for part in parts):
-        return True
-    if (parts := alternatives(right, "min")) is not None and any(at_least(left, part) for part in parts):
-        return True
-    low: Rational = {None: Fraction(0)}
-    _add_lower_bound(left - right, Fraction(1), low)
-    constant = low.pop(None)
-    return constant > -1 and all(c >= 0 and is_nonnegative(term(t)) for t, c in low.items() if c and t is not None)
+class Order:
+    """Proves inequalities, each once; ranks and extents are non-negative, other terms any integers."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Affine, Affine], bool] = {}
+
+    def at_least(self, left: Affine, right: Affine) -> bool:
+        """Whether ``left >= right`` is proved."""
+        known = self._known.get((left, right))
+        if known is None:
+            known = self._known[left, right] = left == right or self._prove(left, right)
+        return known
+
+    def _prove(self, left: Affine, right: Affine) -> bool:
+        # All alternatives must hold first (min on the left, max on the right), then one is enough.
+        if (parts := alternatives(left, "min")) is not None:
+            return all(self.at_least(part, right) for part in parts)
+        if (parts := alternatives(right, "max")) is not None:
+            return all(self.at_least(left, part) for part in parts)
+        if (parts := alternatives(left, "max")) is not None and any(self.at_least(part, right) for part in parts):
+            return True
+        if (parts := alternatives(right, "min")) is not None and any(self.at_least(left, part) for part in parts):
+            return True
+        difference = left - right
+        if is_nonnegative(difference):
+            return True
+        low: Rational = {None: Fraction(0)}
+        _add_lower_bound(difference, Fraction(1), low)
+        constant = low.pop(None)
+        return constant > -1 and all(c >= 0 and is_nonnegative(term(t)) for t, c in low.items() if c and t is not None)
 
 
 def _add_lower_bound(form: Affine, factor: Fraction, low: Rational) -> None:

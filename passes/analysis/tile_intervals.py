@@ -11,7 +11,12 @@ from dataclasses import dataclass
 
 from einsum_compiler.ir.tile import Range
 from einsum_compiler.passes.analysis.affine import Affine, alternatives, maximum, minimum
-from einsum_compiler.passes.analysis.order import at_least
+from einsum_compiler.passes.analysis.order import Order
+from einsum_compiler.passes.analysis.tile_box import Opaque
+
+
+# Beyond this the bounds cost a program more than reading a list of its tiles.
+MOST_RANGES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +26,20 @@ class Interval:
 
 
 def disjoint_ranges(full: Iterable[Interval], any_: Iterable[Interval]) -> tuple[Range, ...]:
-    """Ranges that visit each tile of the union once: full ones first, then what is left as partial ones."""
+    """Ranges that visit each tile of the union once: full ones first, then what is left as partial ones.
+
+    Raises ``Opaque`` if there would be more than ``MOST_RANGES``.
+    """
+    order = Order()
     seen: list[Interval] = []
     ranges: list[Range] = []
     for intervals, partial in ((full, False), (any_, True)):
-        for interval in _united(intervals):
+        for interval in _united(intervals, order):
             pieces = [interval]
             for earlier in seen:
-                pieces = [rest for piece in pieces for rest in _without(piece, earlier)]
+                pieces = [rest for piece in pieces for rest in _without(piece, earlier, order)]
+                if len(ranges) + len(pieces) > MOST_RANGES:
+                    raise Opaque(f"the tiles of the union are more than {MOST_RANGES} ranges")
             ranges.extend(
                 Range(maximum(*p.lower).expression(), minimum(*p.upper).expression(), partial) for p in pieces
             )
@@ -36,17 +47,17 @@ def disjoint_ranges(full: Iterable[Interval], any_: Iterable[Interval]) -> tuple
     return tuple(ranges)
 
 
-def _united(intervals: Iterable[Interval]) -> list[Interval]:
+def _united(intervals: Iterable[Interval], order: Order) -> list[Interval]:
     """The intervals that can be non-empty, those with a common bound joined into one."""
     found: list[Interval] = []
     for interval in intervals:
-        new = _simplified(interval)
+        new = _simplified(interval, order)
         if new is None:
             continue
         for i, old in enumerate(found):
             joined = _joined(old, new)
             if joined is not None:
-                found[i] = _simplified(joined) or joined
+                found[i] = _simplified(joined, order) or joined
                 break
         else:
             found.append(new)
@@ -70,19 +81,19 @@ def _joined(left: Interval, right: Interval) -> Interval | None:
     return None
 
 
-def _without(interval: Interval, cut: Interval) -> list[Interval]:
+def _without(interval: Interval, cut: Interval, order: Order) -> list[Interval]:
     """The parts below and above the cut. An empty cut splits the interval at its lower bound and loses nothing."""
     below = Interval(interval.lower, (*interval.upper, maximum(*cut.lower)))
     above = Interval((*interval.lower, *cut.lower, minimum(*cut.upper)), interval.upper)
-    return [s for s in (_simplified(below), _simplified(above)) if s is not None]
+    return [s for s in (_simplified(below, order), _simplified(above, order)) if s is not None]
 
 
-def _simplified(interval: Interval) -> Interval | None:
+def _simplified(interval: Interval, order: Order) -> Interval | None:
     """The interval without bounds that others imply; None if it is always empty."""
-    if any(at_least(low, up) for low in interval.lower for up in interval.upper):
+    if any(order.at_least(low, up) for low in interval.lower for up in interval.upper):
         return None
-    lower = _strongest(_opened(interval.lower, "max"), at_least)
-    return Interval(lower, _strongest(_opened(interval.upper, "min"), lambda a, b: at_least(b, a)))
+    lower = _strongest(_opened(interval.lower, "max"), order.at_least)
+    return Interval(lower, _strongest(_opened(interval.upper, "min"), lambda a, b: order.at_least(b, a)))
 
 
 def _opened(values: Iterable[Affine], function: str) -> list[Affine]:
