@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from einsum_compiler.ir.cascade import ELLIPSIS, Cascade, Equation
@@ -109,3 +109,13 @@ def known_extents(cascade: Cascade) -> frozenset[str]:
                 known |= {e.rank, e.axis_rank}
         if len(known) == before:
             return frozenset(known)
+
+
+def with_whole(ranks: Iterable[str]) -> frozenset[str]:
+    """The ranks, and those that tiles were cut from: ``n`` for ``n.1`` and ``n.0``, which may have no axis left."""
+    found = set(ranks)
+    for rank in tuple(found):
+        while "." in rank:
+            rank = rank.rsplit(".", 1)[0]
+            found.add(rank)
+    return frozenset(found)

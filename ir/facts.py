@@ -7,7 +7,7 @@ from functools import cached_property
 
 from einsum_compiler.ir.cascade import ELLIPSIS, Cascade, Definition, Module
 from einsum_compiler.ir.expression import CascadeCall, Rank, Read, Reduction, Selection
-from einsum_compiler.ir.extents import axis_ranks, expressions
+from einsum_compiler.ir.extents import axis_ranks, expressions, with_whole
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Facts:
                     found.update(i.name for i in node.indices if isinstance(i, Rank))
                 elif isinstance(node, Reduction | Selection | CascadeCall):
                     found.update(node.ranks)
-        return frozenset(found)
+        return with_whole(found)
 
     @cached_property
     def is_library(self) -> bool:

@@ -19,6 +19,7 @@ from einsum_compiler.ir.expression import (
     transform,
     walk,
 )
+from einsum_compiler.ir.extents import with_whole
 from einsum_compiler.ir.operators import FUNCTIONS
 
 
@@ -115,4 +116,4 @@ def ranks_named(cascade: Cascade, parameters: Collection[str]) -> frozenset[str]
                 found.update(node.ranks)
             elif isinstance(node, Parameter | Rank) and node.name == node.name.lower():
                 found.add(node.name)
-    return frozenset(found - set(parameters))
+    return with_whole(found - set(parameters))
