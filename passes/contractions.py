@@ -23,8 +23,8 @@ def without_invariants(reduction: Reduction, domains: Domains) -> tuple[Reductio
     """A sum without the factors that lack its ranks, and those factors.
 
     ``sum[e](x[e] * c)`` is ``sum[e](x[e]) * c``. The factor must exist everywhere, because a sum over empty points is 0 where a product
-    with an empty factor is empty; and the fibre must not be empty, or an infinite factor would turn its 0 into NaN
-    (``defer`` has the guarded form of this law).
+    with an empty factor is empty; and where the fibre may be empty or the factor divides, it must be finite, or it would turn a 0 into
+    NaN (``defer`` has the guarded form of this law).
     """
     if reduction.operator != "sum":
         return reduction, ()
@@ -32,8 +32,8 @@ def without_invariants(reduction: Reduction, domains: Domains) -> tuple[Reductio
     leaving = [p for p in parts if not set(free_ranks(p.value)) & set(reduction.ranks) and domains.of(p.value) == ()]
     if len(leaving) == len(parts) or not leaving:
         return reduction, ()
-    if any(not _finite(p) for p in leaving) and (reduction.where is not None or domains.of(reduction.body) != ()):
-        leaving = [p for p in leaving if _finite(p)]
+    total = reduction.where is None and domains.of(reduction.body) == ()
+    leaving = [p for p in leaving if _finite(p) or (total and not p.inverse)]
     if not leaving:
         return reduction, ()
     staying = [p for p in parts if p not in leaving]

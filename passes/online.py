@@ -15,23 +15,17 @@ without points leaves every state as it is.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from einsum_compiler.ir.build import conjunction, conjuncts, reads_of
-from einsum_compiler.ir.cascade import Cascade, Equation, Target
+from einsum_compiler.ir.cascade import Cascade, Equation
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import (
-    Binary,
-    Call,
     Cast,
-    Comparison,
-    Conditional,
     Constant,
     Expression,
-    Extent,
-    Rank,
     Read,
     Reduction,
     map_children,
@@ -44,7 +38,9 @@ from einsum_compiler.passes.analysis.value_ranges import Ranges
 from einsum_compiler.passes.certificate import Certificate, Transformed
 from einsum_compiler.passes.lateness import Lateness
 from einsum_compiler.passes.order import in_order, live
+from einsum_compiler.passes.running_contexts import RunningContext, RunningContexts
 from einsum_compiler.passes.scope import definitions, free_ranks, opened, plain, tensor_names
+from einsum_compiler.passes.states import State, States, target_indices
 from einsum_compiler.passes.streaming import TiledRank, Tiler, Version
 
 
@@ -60,26 +56,47 @@ def online(cascade: Cascade, options: Online = Online()) -> Transformed:
     """The normalized cascade with its streamed ranks in running form."""
     ranks = dependent_ranks(cascade) if options.ranks is None else options.ranks
     certificates: list[Certificate] = []
+    original = cascade
     for rank in ranks:
-        stream = _Stream(cascade, TiledRank(rank))
+        stream = _Stream(cascade, TiledRank(rank), _foreign(original, rank, ranks))
         cascade = stream.streamed(options.tile)
         certificates += stream.certificates
     return Transformed(cascade, tuple(certificates))
 
 
 def dependent_ranks(cascade: Cascade) -> tuple[str, ...]:
-    """The ranks with a reduction that depends on a finished reduction over the same rank."""
+    """The ranks with a reduction that depends on a finished reduction over the same rank.
+
+    Of ranks that are reduced together the first one stands for all: the others stay inside its tiles.
+    """
     found: dict[str, None] = {}
+    together = [set(e.value.ranks) for e in cascade.equations if isinstance(e.value, Reduction)]
     for equation in cascade.equations:
         if isinstance(equation.value, Reduction):
             for rank in equation.value.ranks:
-                if rank not in found and Lateness(cascade, (rank,)).is_late(equation.value):
+                streamed = any(rank in group and group & found.keys() for group in together)
+                if not streamed and Lateness(cascade, (rank,)).is_late(equation.value):
                     found[rank] = None
     return tuple(found)
 
 
+def _foreign(cascade: Cascade, rank: str, ranks: tuple[str, ...]) -> dict[str, Constant]:
+    """The maxima and minima that only other streams compute, with their identities: running contexts of this one do without."""
+    mine = Lateness(cascade, (rank,))
+    others = {r for r in ranks if r != rank}
+    return {
+        e.target.tensor: Constant(REDUCTIONS[e.value.operator].identity)
+        for e in cascade.equations
+        if isinstance(e.value, Reduction)
+        and e.value.operator in ("max", "min")
+        and plain(e)
+        and others & set(e.value.ranks)
+        and not mine.is_late(e.target.tensor)
+    }
+
+
 @dataclass(frozen=True)
-class _State:
+class _Decided:
     """A finished decision: the reduction, its opened body, the sweep it runs in."""
 
     equation: Equation
@@ -91,7 +108,7 @@ class _State:
 class _Stream:
     """The rewriting of one cascade along one rank."""
 
-    def __init__(self, cascade: Cascade, rank: TiledRank) -> None:
+    def __init__(self, cascade: Cascade, rank: TiledRank, foreign: Mapping[str, Constant]) -> None:
         self.certificates: list[Certificate] = []
         self._cascade = cascade
         self._rank = rank
@@ -99,11 +116,12 @@ class _Stream:
         self._late = Lateness(cascade, (rank.rank,))
         self._tiler = Tiler(cascade, rank, tensor_names(cascade))
         self._ranges = Ranges(cascade)
-        self._states: dict[str, _State] = {}
+        self._states: dict[str, _Decided] = {}
         self._conditions: dict[Expression, None] = {}
-        self._contexts: dict[str, _Context] = {}
-        self._fixes: dict[tuple[Expression, tuple[Expression, ...]], Read] = {}
-        self._counts: dict[tuple[str, ...], Read] = {}
+        self._contexts = RunningContexts(
+            self._tiler, self._defined.__getitem__, lambda name: name in self._states, foreign
+        )
+        self._writer = States(self._tiler, self._running)
 
     def streamed(self, tile: int) -> Cascade:
         """The cascade with the rank tiled and its reductions running."""
@@ -112,8 +130,9 @@ class _Stream:
         for equation in self._cascade.equations:
             value = equation.value
             if isinstance(value, Reduction) and self._rank.rank in value.ranks:
-                kept.extend(self._reduction(equation, value))
-                finished.append(self._finished(equation))
+                made, last = self._reduction(equation, value)
+                kept.extend(made)
+                finished.append(last)
             else:
                 kept.append(equation)
         if not self._states:
@@ -123,15 +142,10 @@ class _Stream:
         result = replace(self._cascade, parameters=parameters, equations=(*kept, *finished))
         return in_order(live(result))
 
-    def _finished(self, equation: Equation) -> Equation:
-        """``R[...] = R.run[..., N.1]``."""
-        target = equation.target
-        last = (*target.indices, Extent(self._rank.outer))
-        return replace(equation, value=Read(f"{target.tensor}.run", last))
-
     # -- one reduction
 
-    def _reduction(self, equation: Equation, reduction: Reduction) -> list[Equation]:
+    def _reduction(self, equation: Equation, reduction: Reduction) -> tuple[list[Equation], Equation]:
+        """The equations of a running reduction, and that of its finished value."""
         if not plain(equation):
             raise PlanError(f"{equation.target.tensor} is reduced over {self._rank.rank} in one of several cases", equation.span)
         before = len(self._tiler.made)
@@ -148,12 +162,17 @@ class _Stream:
             contexts = tuple(c for c in contexts if self._sweep(c.tensor) == latest)
             form = self._decide(equation, reduction, body, contexts)
             sweep = latest + isinstance(form, Refused)
-        self._states[equation.target.tensor] = _State(equation, body, frozenset(self._conditions), sweep)
         self._certify(equation, reduction, form)
-        self._emit(equation, reduction, form, sweep)
+        running = form if isinstance(form, Running) else None
+        for context in running.bridge.contexts if running is not None else ():
+            self._running(context.tensor)  # before the states: they may share its count of points
+        states = self._states_of(equation, reduction, running)
+        self._states[equation.target.tensor] = _Decided(equation, body, frozenset(self._conditions), sweep)
+        self._writer.write(states, running, self._version(sweep), equation.where)
+        finished = replace(equation, value=self._writer.finished(states, running))
         made = self._tiler.made[before:]
         del self._tiler.made[before:]
-        return made
+        return made, finished
 
     def _decide(
         self, equation: Equation, reduction: Reduction, body: Expression | None, contexts: tuple[Read, ...]
@@ -240,246 +259,53 @@ class _Stream:
         """Equations of one sweep: contexts of that sweep run, earlier ones are finished."""
 
         def context(read: Read) -> Expression | None:
-            if self._late.is_context(read.tensor) and self._sweep(read.tensor) == sweep:
-                return self._context(read.tensor).current(read)
-            return None
+            return self._running(read.tensor).current(read) if self._runs_in(read.tensor, sweep) else None
 
         return Version(context, lambda tensor: self._running_contexts(tensor, sweep))
 
-    def _emit(self, equation: Equation, reduction: Reduction, form: Running | Refused | None, sweep: int) -> None:
-        version = self._version(sweep)
-        states = self._state_names(equation, reduction, form)
-        for i, (name, body) in enumerate(states):
-            if body is None:
-                continue  # another reduction keeps this state already
-            target = Target(name, equation.target.indices)
-            # A state beside the first sums an opened body, so the filters of the maps in between come with it.
-            where = reduction.where if i == 0 else conjunction(self._conditions)
-            local = self._local(name, target, replace(reduction, body=body, where=where), version, equation.where)
-            if i == 0:
-                pending = (target, local)
-            else:
-                self._run(target, reduction.operator, local, Read(f"{name}.run", (*target.indices, self._rank.now)), equation.where)
-        target, local = pending
-        before = self._corrected(equation, form, states)
-        self._run(target, reduction.operator, local, before, equation.where)
+    def _runs_in(self, tensor: str, sweep: int) -> bool:
+        return self._late.is_context(tensor) and self._sweep(tensor) == sweep
 
-    def _local(self, name: str, target: Target, reduction: Reduction, version: Version, where: Expression | None) -> Read:
-        """``R.n[..., n.1] = op[n.0](...)``."""
-        body = self._tiler.tiled(reduction.body, version)
-        inner = tuple(self._rank.inner if r == self._rank.rank else r for r in reduction.ranks)
-        held = None if reduction.where is None else self._tiler.tiled(reduction.where, version)
-        filtered = self._rank.inside if held is None else Binary("and", held, self._rank.inside)
-        indices = (*target.indices, self._rank.now)
-        local = self._tiler.fresh(f"{name}.{self._rank.rank}")
-        return self._tiler.add(local, indices, replace(reduction, ranks=inner, body=body, where=filtered), where)
+    def _running(self, tensor: str) -> RunningContext:
+        sweep = self._sweep(tensor)
+        return self._contexts.of(tensor, lambda name: self._runs_in(name, sweep))
 
-    def _run(self, target: Target, operator: str, local: Read, before: Expression, where: Expression | None) -> None:
-        """``R.run[..., 0] = identity`` and ``R.run[..., n.1+1] = combine(before, local)``."""
-        monoid = REDUCTIONS[operator]
-        name = f"{target.tensor}.run"
-        self._tiler.add(name, (*target.indices, Constant(0)), Constant(monoid.identity), where)
-        joined: Expression
-        if monoid.combine in ("+", "*", "and", "or"):
-            joined = Binary(monoid.combine, before, local)
-        else:
-            joined = Call(monoid.combine, (before, local))
-        self._tiler.add(name, (*target.indices, self._rank.after), joined, where)
-
-    def _state_names(
-        self, equation: Equation, reduction: Reduction, form: Running | Refused | None
-    ) -> list[tuple[str, Expression | None]]:
-        """The states of a reduction with the body of each; a body of None says that a reduction before keeps it."""
+    def _states_of(self, equation: Equation, reduction: Reduction, form: Running | None) -> tuple[State, ...]:
+        """The reduction itself, and the further states that its correction needs."""
         name = equation.target.tensor
-        states: list[tuple[str, Expression | None]] = [(name, reduction.body)]
-        if not isinstance(form, Running):
-            return states
-        for function in form.basis[1:]:
+        states = [State(name, equation.target.indices, reduction)]
+        for function in form.basis[1:] if form is not None else ():
             existing = self._existing(function, form, equation, reduction)
-            if existing is not None:
-                states.append((existing, None))
-            else:
-                states.append((self._tiler.fresh(f"{name}.moment"), form.bridge.out(function)))
-        return states
+            if existing is None:
+                # This state sums an opened body, so the filters of the maps in between come with it.
+                body = form.bridge.out(function)
+                where = conjunction(self._conditions)
+                row = form.matrix[form.basis.index(function)]
+                coupled = [read for read, symbol in form.bridge.contexts.items() if any(e.has(symbol) for e in row)]
+                coupled += [form.bridge.out(other) for other, e in zip(form.basis, row, strict=True) if e != 0]
+                indices = target_indices(equation, body, where, *coupled)
+                existing = State(self._tiler.fresh(f"{name}.moment"), indices, replace(reduction, body=body, where=where))
+            states.append(existing)
+        return tuple(states)
 
-    def _existing(self, function: object, form: Running, equation: Equation, reduction: Reduction) -> str | None:
+    def _existing(self, function: Any, form: Running, equation: Equation, reduction: Reduction) -> State | None:
         """A running state of an earlier reduction with the same body over the same points."""
         import sympy as sp
 
+        if function == 1 and not self._conditions and reduction.ranks == (self._rank.rank,):
+            if self._contexts.count is not None:
+                return State(self._contexts.count, (), None)
         for name, state in self._states.items():
             other = state.equation.value
             assert isinstance(other, Reduction)
-            alike = (other.operator, other.ranks) == (reduction.operator, reduction.ranks)
-            if name == equation.target.tensor or not alike or state.body is None:
+            if (other.operator, other.ranks) != (reduction.operator, reduction.ranks) or state.body is None:
                 continue
-            if state.conditions != frozenset(self._conditions):
+            if state.conditions != frozenset(self._conditions) or state.equation.where != equation.where:
                 continue
-            if state.equation.target.indices == equation.target.indices and state.equation.where == equation.where:
+            if set(state.equation.target.ranks) <= set(equation.target.ranks):
                 if sp.simplify(form.bridge.into(state.body) - function) == 0:
-                    return name
+                    return State(name, state.equation.target.indices, None)
         return None
-
-    # -- corrections
-
-    def _corrected(self, equation: Equation, form: Running | Refused | None, states: list[tuple[str, Expression | None]]) -> Expression:
-        """The state of a reduction before this tile, moved to the contexts after it."""
-        indices = equation.target.indices
-        reads: list[Expression] = [Read(f"{name}.run", (*indices, self._rank.now)) for name, _ in states]
-        if not isinstance(form, Running):
-            return reads[0]
-        for i in range(len(states) - 1, 0, -1):
-            self._rewrite_step(states, i, form, equation, reads)
-        return self._row(equation, form, 0, reads)
-
-    def _row(self, equation: Equation, form: Running, i: int, reads: list[Expression]) -> Expression:
-        result: Expression | None = None
-        for j, entry in enumerate(form.matrix[i]):
-            if entry == 0:
-                continue
-            factor = self._fix(equation, form, entry, diagonal=i == j)
-            part = reads[j] if factor is None else Binary(form.operator, reads[j], factor)
-            result = part if result is None else Binary("+", result, part)
-        assert result is not None
-        return result
-
-    def _rewrite_step(
-        self, states: list[tuple[str, Expression | None]], i: int, form: Running, equation: Equation, reads: list[Expression]
-    ) -> None:
-        """Corrects a state of the basis that was emitted without its correction."""
-        name, body = states[i]
-        if body is None:
-            return
-        corrected = self._row(equation, form, i, reads)
-        made = self._tiler.made
-        for k, step in enumerate(made):
-            if step.target.tensor == f"{name}.run" and step.target.indices[-1] == self._rank.after:
-                assert isinstance(step.value, Binary)
-                moved = made.pop(k)
-                made.append(replace(moved, value=replace(step.value, left=corrected)))
-                return
-
-    def _fix(self, equation: Equation, form: Running, entry: object, diagonal: bool) -> Expression | None:
-        """An entry of the correction, guarded; None if it is 1. Equal entries share one equation."""
-        import sympy as sp
-
-        if entry == 1 and form.operator == "*" or entry == 0:
-            return None
-        symbolic = sp.sympify(entry)
-        if symbolic.is_number:
-            return form.bridge.out(symbolic)
-        used = [(read, s) for read, s in form.bridge.contexts.items() if symbolic.has(s, form.new[s])]
-        for read, symbol in used:
-            form.bridge.define(symbol, self._context(read.tensor).before(read))
-            form.bridge.define(form.new[symbol], self._context(read.tensor).current(read))
-        value = form.bridge.out(symbolic)
-        for read, symbol in form.bridge.contexts.items():
-            form.bridge.define(symbol, read)
-        neutral = Constant((1 if form.operator == "*" else 0) if diagonal else 0)
-        tests: list[Expression] = []
-        for read, _ in used:
-            context = self._context(read.tensor)
-            tests.append(Comparison(("==",), (context.before(read), context.after(read))))
-        test = tests[0]
-        for other in tests[1:]:
-            test = Binary("and", test, other)
-        for read, symbol in used:
-            start = self._context(read.tensor).start
-            if not diagonal and start is not None:
-                test = Binary("or", test, Comparison(("==",), (self._context(read.tensor).before(read), Constant(start))))
-        value = Conditional(test, neutral, value)
-        ranks = tuple(i for i in equation.target.indices if isinstance(i, Rank) and i.name in free_ranks(value))
-        key = (value, ranks)
-        if key not in self._fixes:
-            name = self._tiler.fresh(f"{equation.target.tensor}.fix")
-            self._fixes[key] = self._tiler.add(name, (*ranks, self._rank.now), value)
-        return self._fixes[key]
-
-    def _context(self, tensor: str) -> _Context:
-        if tensor not in self._contexts:
-            self._contexts[tensor] = self._new_context(tensor)
-        return self._contexts[tensor]
-
-    def _new_context(self, tensor: str) -> _Context:
-        if tensor in self._states:
-            equation = self._states[tensor].equation
-            value = equation.value
-            assert isinstance(value, Reduction)
-            before = _Element(f"{tensor}.run", self._rank.now)
-            after = _Element(f"{tensor}.run", self._rank.after)
-            start = float(REDUCTIONS[value.operator].identity)
-            start_ = start if math.isinf(start) else None
-        else:
-            equation = self._defined[tensor]
-            sweep = self._sweep(tensor)
-            indices = (*equation.target.indices, self._rank.now)
-            names = [self._tiler.fresh(f"{tensor}.{part}") for part in ("old", "new")]
-            starts = []
-            for name, which in zip(names, ("before", "after"), strict=True):
-                value = self._on_running_states(equation.value, sweep, which)
-                self._tiler.add(name, indices, value, equation.where)
-            for read in _all_reads(equation):
-                if self._late.is_context(read.tensor) and self._sweep(read.tensor) == sweep:
-                    starts.append(self._context(read.tensor).start)
-            before, after = (_Element(name, self._rank.now) for name in names)
-            start_ = next((s for s in starts if s is not None), None)
-        current = after
-        if start_ is not None:
-            # A running extremum that saw nothing yet counts as 0: exp(-inf - 0) is 0, and never NaN.
-            read = after.at(Read(tensor, equation.target.indices))
-            identity = Constant(start_)
-            guarded = Conditional(Comparison(("==",), (read, identity)), Constant(0), read)
-            name = self._tiler.fresh(f"{tensor}.cur")
-            self._tiler.add(name, (*equation.target.indices, self._rank.now), guarded, equation.where)
-            current = _Element(name, self._rank.now)
-        return _Context(before.at, after.at, current.at, start_)
-
-    def _on_running_states(self, node: Expression, sweep: int, which: str) -> Expression:
-        """A function of contexts as a function of their running states."""
-        if isinstance(node, Read) and self._late.is_context(node.tensor) and self._sweep(node.tensor) == sweep:
-            context = self._context(node.tensor)
-            return context.before(node) if which == "before" else context.after(node)
-        changed = map_children(node, lambda child: self._on_running_states(child, sweep, which))
-        if isinstance(changed, Binary) and changed.operator == "/" and changed.right is not node.right:  # type: ignore[attr-defined]
-            # Before the first point a sum is 0; any finite context will do, since the states are 0 as well.
-            return Conditional(Comparison(("==",), (changed.right, Constant(0))), Constant(0), changed)
-        if isinstance(node, Extent) and node.rank == self._rank.rank:
-            return self._count(which)
-        return changed
-
-    def _count(self, which: str) -> Expression:
-        """How many points the stream has seen: the running version of the rank's extent."""
-        name = "count"
-        key = (self._rank.rank,)
-        if key not in self._counts:
-            tensor = self._tiler.fresh(f"{self._rank.rank}.{name}")
-            target = Target(tensor, ())
-            one = Reduction("sum", (self._rank.rank,), Constant(1))
-            local = self._local(tensor, target, one, self._version(0), None)
-            self._counts[key] = Read(f"{tensor}.run", (self._rank.now,))
-            self._run(target, "sum", local, self._counts[key], None)
-        read = self._counts[key]
-        return read if which == "before" else replace(read, indices=(self._rank.after,))
-
-
-@dataclass(frozen=True)
-class _Element:
-    """The element of a running tensor at one position of the stream."""
-
-    tensor: str
-    position: Expression
-
-    def at(self, read: Read) -> Read:
-        return Read(self.tensor, (*read.indices, self.position))
-
-
-@dataclass(frozen=True)
-class _Context:
-    """A running context: its value before and after a tile, and the guarded one that maps see."""
-
-    before: Callable[[Read], Read]
-    after: Callable[[Read], Read]
-    current: Callable[[Read], Read]
-    start: float | None
 
 
 def _all_reads(equation: Equation) -> tuple[Read, ...]:

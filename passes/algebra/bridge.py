@@ -23,6 +23,7 @@ from einsum_compiler.ir.expression import (
     Read,
     Unary,
     children,
+    map_children,
     walk,
 )
 from einsum_compiler.passes.products import Factor, Term, factors, product, total
@@ -58,10 +59,6 @@ class Bridge:
     def depends(self, node: Expression) -> bool:
         """Whether a context occurs in the expression."""
         return any(n in self.contexts for n in walk(node) if isinstance(n, Read))
-
-    def define(self, symbol: Symbolic, meaning: Expression) -> None:
-        """Let ``symbol`` come back as ``meaning``."""
-        self._meaning[symbol] = meaning
 
     def into(self, node: Expression) -> Symbolic:
         """The SymPy form of an expression."""
@@ -107,15 +104,18 @@ class Bridge:
 
         def rebuild(arguments: tuple[Expression, ...]) -> Expression:
             given = iter(arguments)
-            from einsum_compiler.ir.expression import map_children
-
             return map_children(node, lambda _: next(given))
 
         self._functions[name] = rebuild
         return sp.Function(name)(*(self.into(part) for part in parts))
 
-    def out(self, value: Symbolic) -> Expression:
-        """The expression of a SymPy form, in an order that does not depend on SymPy's."""
+    def out(self, value: Symbolic, meaning: Mapping[Symbolic, Expression] | None = None) -> Expression:
+        """The expression of a SymPy form; ``meaning`` says what further symbols stand for, before what they stand for here."""
+        if meaning is not None:
+            inner = Bridge(())
+            inner._meaning = {**self._meaning, **meaning}
+            inner._functions = self._functions
+            return inner.out(value)
         if value in self._meaning:
             return self._meaning[value]
         if value.is_Integer:
@@ -184,8 +184,3 @@ def describe(node: Expression) -> str:
     if isinstance(node, Comparison):
         return "compare_" + "_".join({"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}[o] for o in node.operators)
     return type(node).__name__.lower()
-
-
-def substituted(names: Mapping[Symbolic, Symbolic], value: Symbolic) -> Symbolic:
-    """The form with symbols replaced, all at once."""
-    return value.subs(dict(names), simultaneous=True)
