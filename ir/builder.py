@@ -235,9 +235,11 @@ class Builder:
         if name == "cast":
             self.count(span, "cast", values, 2, "a value and an element type")
             kind = values[1]
-            if not isinstance(kind, Parameter) or kind.name not in DTYPES:
-                found = kind.name if isinstance(kind, Parameter) else "an expression"
-                raise SpecError(f"unknown element type {found!r}", kind.span, did_you_mean(found, DTYPES, all_of=True))
+            if not isinstance(kind, Parameter):
+                raise SpecError("the second argument of cast is an element type", kind.span, ("for example: f32",))
+            if kind.name not in DTYPES:
+                notes = did_you_mean(kind.name, DTYPES, all_of=True)
+                raise SpecError(f"unknown element type {kind.name!r}", kind.span, notes)
             return Cast(values[0], kind.name, span=span)
         return Call(str(name), values, span=span)
 

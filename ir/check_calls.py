@@ -76,7 +76,9 @@ def _check_arguments(call: CascadeCall, callee: Cascade) -> None:
     needed = tensors + sum(p.default is None for p in callee.parameters)
     if not needed <= found <= tensors + scalars:
         names = ", ".join([*(t.name for t in callee.inputs), *(p.name for p in callee.parameters)])
-        raise SpecError(f"{callee.name} takes {counted(needed, 'argument')} ({names}), found {found}", call.span)
+        most = tensors + scalars
+        expected = counted(needed, "argument") if most == needed else f"{needed} to {most} arguments"
+        raise SpecError(f"{callee.name} takes {expected} ({names}), found {found}", call.span)
     if callee.ranks and not call.ranks:
         shown = ",".join(callee.ranks)
         raise SpecError(f"{callee.name} names its ranks: {callee.name}[{shown}](...)", call.span)

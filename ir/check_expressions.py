@@ -36,6 +36,9 @@ def check_parameters(facts: Facts) -> None:
             if isinstance(node, Read | Reduction | Selection | CascadeCall):
                 raise SpecError("a default is a number: it cannot read a tensor", node.span)
             if isinstance(node, Rank):
+                if node.name in facts.ranks:
+                    notes = (f"its extent is {node.name.upper()}",)
+                    raise SpecError(f"rank {node.name} has no value in a default", node.span, notes)
                 raise _unknown(facts, node.name, node)
             if isinstance(node, Parameter) and node.name in names[position:]:
                 raise SpecError(f"the default of {parameter.name} uses {node.name}, which stands no earlier", node.span)

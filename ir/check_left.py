@@ -72,15 +72,11 @@ def _check_index(facts: Facts, equation: Equation, target: Target, axis: int, in
     ranks = ranks_of(index)
     rank = next((r for r in ("r", "i", "j", "u") if r not in facts.ranks), "r.new")
     left = ",".join(rank if i is index else print_expression(i) for i in target.indices)
+    reads = f"{target.tensor}[{left}] = sum[{','.join(ranks)}]({print_expression(equation.value)})"
     raise SpecError(
         "an index on the left is a rank, t + 1, or a constant of an iterative rank",
         span,
-        (
-            f"write {target.tensor}[{left}] = sum[{','.join(ranks)}]({print_expression(equation.value)}) "
-            f"where {rank} == {print_expression(index)}",
-        )
-        if ranks
-        else (),
+        (f"write {reads} where {rank} == {print_expression(index)}",) if ranks else (),
     )
 
 
@@ -139,7 +135,7 @@ def check_cases(facts: Facts, equations: tuple[Equation, ...]) -> None:
                 if position == 0:
                     raise SpecError(f"'else' needs a case of {name} before it", target.span)
                 if position != len(group) - 1:
-                    raise SpecError(f"'else' is the last case of {name}", target.span)
+                    raise SpecError(f"'else' must be the last case of {name}", target.span)
             elif len(group) > 1 and not left_conjuncts(equation):
                 raise SpecError(
                     f"{name} is defined twice, and this equation defines all of it",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from einsum_compiler.ir.builder import CONSTANTS
-from einsum_compiler.ir.cascade import ELLIPSIS, Module
+from einsum_compiler.ir.cascade import ELLIPSIS, Cascade, Definition, Module
 from einsum_compiler.ir.errors import SpecError
-from einsum_compiler.ir.expression import Parameter, Rank, Read, Reduction, walk
-from einsum_compiler.ir.extents import index_rank, known_extents
+from einsum_compiler.ir.expression import Extent, Parameter, Rank, Read, Reduction, walk
+from einsum_compiler.ir.extents import expressions, index_rank, known_extents
 from einsum_compiler.ir.facts import Facts
 from einsum_compiler.ir.hints import counted, did_you_mean
 from einsum_compiler.ir.operators import DERIVED_REDUCTIONS, FUNCTIONS, REDUCTIONS, SELECTIONS
@@ -23,11 +23,12 @@ RESERVED = {
 
 def check_module(module: Module) -> None:
     """Names of definitions and cascades, and the bodies of definitions."""
-    seen: dict[str, str] = {}
-    for item in (*module.definitions, *module.cascades):
+    seen: set[str] = set()
+    named: list[Definition | Cascade] = [*module.definitions, *module.cascades]
+    for item in named:
         if item.name in seen:
             raise SpecError(f"{item.name!r} is defined twice in this text", item.span)
-        seen[item.name] = item.name
+        seen.add(item.name)
     for definition in module.definitions:
         if definition.name in FUNCTIONS or definition.name in RESERVED:
             raise SpecError(f"{definition.name!r} is a name of the language: choose another", definition.span)
@@ -125,17 +126,28 @@ def check_axes(facts: Facts) -> None:
 
 
 def check_extents(facts: Facts) -> None:
-    """The extent of every rank of a left side or an output is known at a call."""
+    """The extent of every rank is known at a call."""
     if facts.is_library:
         return
     known = known_extents(facts.cascade)
+
+    def check(rank: str | None, span: Span | None) -> None:
+        if rank is not None and rank not in known:
+            raise SpecError(
+                f"the extent of rank {rank} is unknown: no input has this rank, and nothing reads an axis by it",
+                span,
+                (f"give it with the parameters: ; {rank.upper()} = ...",),
+            )
+
     for equation in facts.cascade.equations:
         for target in equation.targets:
             for index in target.indices:
-                rank = index_rank(index)
-                if rank is not None and rank not in known:
-                    raise SpecError(
-                        f"the extent of rank {rank} is unknown: no input has this rank, and nothing reads an axis by it",
-                        index.span or target.span,
-                        (f"give it with the parameters: ; {rank.upper()} = ...",),
-                    )
+                check(index_rank(index), index.span or target.span)
+        for node in expressions(equation):
+            if isinstance(node, Rank):
+                check(node.name, node.span)
+            elif isinstance(node, Extent):
+                check(node.rank, node.span)
+            elif isinstance(node, Reduction):
+                for rank in node.ranks:
+                    check(rank, node.span)

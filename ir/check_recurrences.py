@@ -74,7 +74,7 @@ class _Component:
                 if offset is None or offset > latest:
                     raise _later(read, rank, latest)
                 if offset < 0 and read.tensor not in stepped:
-                    raise _rewrite(equation, read, rank)
+                    raise _rewrite([e for e, _ in self.equations], read, rank)
                 if offset == latest:
                     now[target.tensor][read.tensor] = None
         self.same_step(now, rank)
@@ -112,7 +112,7 @@ class _Component:
                     if rank is None or offset is None or offset == 0:
                         continue
                     if offset < 0:
-                        return _rewrite(equation, read, rank)
+                        return _rewrite([e for e, _ in self.equations], read, rank)
                     left = ",".join(
                         rank.upper() if r == rank else print_expression(i)
                         for r, i in zip(self.facts.axes[target.tensor], target.indices, strict=False)
@@ -142,10 +142,8 @@ class _Component:
         """How far from ``t`` a read of the component is; ``None`` if that is no fixed number."""
         axes = self.facts.axes[read.tensor]
         if rank not in axes:
-            found = cycle(self.graph, self.members)
             raise SpecError(
-                f"{read.tensor} takes part in the recurrence along {rank} and does not have this rank: {' -> '.join(found)}",
-                read.span,
+                f"{read.tensor} takes part in the recurrence along {rank} and does not have this rank", read.span
             )
         index = read.indices[axes.index(rank)]
         if index == Constant(0):
@@ -253,17 +251,12 @@ def _later(read: Read, rank: str, latest: int) -> SpecError:
     )
 
 
-def _rewrite(equation: Equation, read: Read, rank: str) -> SpecError:
-    changed = equation
-    for target in equation.targets:
-        changed = shifted(changed, target.tensor, rank)
-    if read.tensor not in {t.tensor for t in equation.targets}:
-        changed = shifted(changed, read.tensor, rank)
+def _rewrite(equations: list[Equation], read: Read, rank: str) -> SpecError:
+    """``O[t] = ... O[t - 1]``: every position of the tensor read is one higher, in every equation that has it."""
+    changed = [shifted(e, read.tensor, rank) for e in equations]
+    written = [f"write {print_equation(c)}" for c, e in zip(changed, equations, strict=True) if c != e]
     return SpecError(
         f"a recurrence writes {rank} + 1 and reads {rank}; this reads {print_expression(read)}",
         read.span,
-        (
-            f"write {print_equation(changed)}",
-            f"{read.tensor}[...] at {rank} + 1 is then the value after step {rank}",
-        ),
+        (*written, f"what reads {read.tensor} at {rank} elsewhere reads it at {rank} + 1"),
     )

@@ -12,6 +12,7 @@ from einsum_compiler.ir.expression import (
     Constant,
     Expression,
     Membership,
+    Parameter,
     Read,
     Reduction,
     Slice,
@@ -95,6 +96,8 @@ def _integer_notes(node: Expression) -> tuple[str, ...]:
     match node:
         case Binary("/"):
             return ("'/' is real; the integer quotient is written //",)
+        case Parameter(name):
+            return (f"declare the parameter {name}: int",)
         case Constant(value):
             return (f"write {int(value)}",) if float(value).is_integer() else ()
     return ("give it an integer tensor of its own: I[...] = cast(floor(...), i32)",)

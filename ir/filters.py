@@ -102,5 +102,5 @@ def _lacks(equation: Equation, conjunct: Expression, rank: str) -> SpecError:
     span = next((n.span for n in walk(conjunct) if isinstance(n, Rank) and n.name == rank), conjunct.span)
     names = sorted({r for t in equation.targets for r in t.ranks} | free_ranks(equation.value))
     return SpecError(
-        f"the filter uses rank {rank}, which the equation lacks", span, (f"the equation has the ranks {listed(names)}",)
+        f"the filter uses rank {rank}, which the equation lacks", span, (f"its ranks are {listed(names)}",)
     )

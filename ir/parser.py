@@ -28,8 +28,10 @@ def parse(text: str, name: str = "<text>", generated: bool = False) -> Module:
     place, if the text does not follow the grammar. Whether the program makes sense is for ``ir.verify``.
     """
     source = Source(text, name)
-    module: Module = resolve_module(Builder(source).build(_tree(source, "start", generated)))
-    return module
+    module: Module = Builder(source).build(_tree(source, "start", generated))
+    if not module.cascades and not module.definitions:
+        raise SpecError("the text is empty: expected a cascade", Span(source, 0, 0))
+    return resolve_module(module)
 
 
 def parse_expression(

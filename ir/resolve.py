@@ -91,9 +91,9 @@ def resolve_expression(
             if name in tiles:
                 return Read(name, span=found.span)
             if name != name.lower():
-                return (
-                    Extent(name.lower(), span=found.span) if name == name.upper() and name.lower() in ranks else found
-                )
+                # A dotted upper-case name, N.0, is always an extent: the compiler makes no such parameter.
+                known = name.lower() in ranks or "." in name
+                return Extent(name.lower(), span=found.span) if name == name.upper() and known else found
             return found if name in parameters else Rank(name, span=found.span)
         if isinstance(found, Call) and found.function in cascades:
             return CascadeCall(found.function, (), found.arguments, span=found.span)

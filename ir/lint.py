@@ -1,0 +1,131 @@
+"""Warnings: legal texts that probably do not say what was meant. The driver asks once for a user's text, not after every pass."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+from einsum_compiler.ir.build import conjuncts, ranks_of
+from einsum_compiler.ir.cascade import Cascade, Equation, Module
+from einsum_compiler.ir.definitions import expand_cascade
+from einsum_compiler.ir.errors import EinsumError, EinsumWarning
+from einsum_compiler.ir.expression import (
+    Binary,
+    Conditional,
+    Constant,
+    Expression,
+    Extent,
+    Rank,
+    Read,
+    Reduction,
+    children,
+    walk,
+)
+from einsum_compiler.ir.extents import expressions
+from einsum_compiler.ir.facts import Facts
+from einsum_compiler.ir.implicit_sums import explicit_sums
+from einsum_compiler.ir.printer import print_expression
+
+
+def lint(cascade: Cascade, module: Module | None = None) -> None:
+    """Issue an ``EinsumWarning`` for each finding of ``findings``, with its place; the cascade has been verified."""
+    for finding in findings(cascade, module):
+        text = str(finding).replace("error: ", "warning: ", 1)
+        warnings.warn(text, EinsumWarning, stacklevel=2)
+
+
+def findings(cascade: Cascade, module: Module | None = None) -> tuple[EinsumError, ...]:
+    """What is suspicious, in the order of the text."""
+    module = module or Module((), (cascade,))
+    plain = explicit_sums(expand_cascade(cascade, module))
+    found = [f for e in plain.equations for f in (*_extents(Facts(cascade, module), e), *_empty_sums(plain, e))]
+    return (*found, *(f for e in plain.equations for f in _quotients(plain, e)))
+
+
+def _extents(facts: Facts, equation: Equation) -> Iterator[EinsumError]:
+    """A bare upper-case name is an extent, also where a tensor has that name."""
+    for node in expressions(equation):
+        if isinstance(node, Extent) and node.rank.upper() in facts.tensors:
+            name = node.rank.upper()
+            yield EinsumError(
+                f"{name} is the extent of rank {node.rank} here, and there is a tensor {name}",
+                node.span,
+                (f"a read of the tensor has brackets: {name}[...]",),
+            )
+
+
+def _empty_sums(cascade: Cascade, equation: Equation) -> Iterator[EinsumError]:
+    """A read that can leave its tensor for every point of a sum: the sum is then 0, and not empty."""
+    filters = conjuncts(equation.where)
+    for node in walk(equation.value):
+        if not isinstance(node, Reduction):
+            continue
+        inside = (*filters, *conjuncts(node.where))
+        for read in _bare_reads(node.body):
+            for index in read.indices:
+                shifted = isinstance(index, Binary) and index.operator in ("+", "-") and _is_affine(index)
+                ranks = set(ranks_of(index))
+                if not shifted or not ranks or ranks & set(node.ranks):
+                    continue
+                if any(ranks & set(ranks_of(c)) for c in inside) or _covers_step(cascade, read, index):
+                    continue
+                yield EinsumError(
+                    f"{print_expression(index)} may lie outside {read.tensor} for every point of this {node.operator}: "
+                    f"the result is then the {node.operator} of nothing, and not empty",
+                    read.span,
+                    (f"if such points do not exist, filter the result: where 0 <= {print_expression(index)} < ...",),
+                )
+
+
+def _bare_reads(node: Expression) -> Iterator[Read]:
+    """Reads whose emptiness reaches the reduction: none below a ``default`` or a conditional."""
+    if isinstance(node, Conditional) or getattr(node, "function", None) == "default":
+        return
+    if isinstance(node, Read):
+        yield node
+    if isinstance(node, Reduction):
+        return  # it has a value everywhere
+    for child in children(node):
+        yield from _bare_reads(child)
+
+
+def _is_affine(index: Expression) -> bool:
+    return all(
+        isinstance(n, Rank | Constant | Extent) or getattr(n, "operator", "") in ("+", "-", "*") for n in walk(index)
+    )
+
+
+def _covers_step(cascade: Cascade, read: Read, index: Expression) -> bool:
+    """``H[t + 1]`` of a carried tensor lies inside it."""
+    written = [t for e in cascade.equations_of(read.tensor) for t in e.targets if t.tensor == read.tensor]
+    return any(index in t.indices for t in written) or any(isinstance(i, Extent) for t in written for i in t.indices)
+
+
+def _quotients(cascade: Cascade, equation: Equation) -> Iterator[EinsumError]:
+    """A quotient of two sums over one rank: 0/0 where no point is left."""
+
+    def summed(node: Expression) -> set[str]:
+        if isinstance(node, Reduction) and node.operator == "sum":
+            return set(node.ranks)
+        if isinstance(node, Read):
+            defined = cascade.equations_of(node.tensor)
+            if len(defined) == 1 and isinstance(defined[0].value, Reduction):
+                return summed(defined[0].value)
+        if isinstance(node, Binary) and node.operator == "*":
+            return summed(node.left) | summed(node.right)
+        return set()
+
+    def visit(node: Expression) -> Iterator[EinsumError]:
+        if isinstance(node, Conditional):
+            return  # guarded
+        if isinstance(node, Binary) and node.operator == "/" and summed(node.left) & summed(node.right):
+            ranks = ",".join(sorted(summed(node.left) & summed(node.right)))
+            yield EinsumError(
+                f"a quotient of two sums over {ranks} is 0/0 where nothing is summed",
+                node.span,
+                ("divide the weights before the second sum: A = P / D, then sum A * V",),
+            )
+        for child in children(node):
+            yield from visit(child)
+
+    yield from visit(equation.value)
