@@ -25,8 +25,8 @@ from einsum_compiler.ir.expression import (
 )
 from einsum_compiler.ir.hints import counted
 
-# Ranks of the caller, renamed inside a library cascade so that they never meet the cascade's own.
-RENAMED = "caller.{}"
+# Ranks of the caller inside a library cascade: names that no text can have, so that they never meet its own.
+RENAMED = "caller {}"
 
 
 def single_result(node: CascadeCall, scope: Scope) -> Value:

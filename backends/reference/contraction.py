@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
@@ -29,12 +30,31 @@ def contract(node: Reduction, scope: Scope, kept: Named | None) -> Named | None:
         factors = [Named(f.ranks, d) for f, d in zip(factors, _one_type(factors), strict=True)]
     ranks = union(*factors)
     rest = tuple(r for r in ranks if r not in node.ranks)
-    letters = {rank: i for i, rank in enumerate(ranks)}
-    operands = [x for f in factors for x in (f.data, [letters[r] for r in f.ranks])]
-    result = torch.einsum(*operands, [letters[r] for r in rest])
+    while len(factors) > 2:
+        factors = _one_fewer(factors, rest, scope.extents)
+    result = _einsum(factors, rest).data
     # A rank that no factor has counts its coordinates.
     times = math.prod(scope.extents[r] for r in node.ranks if r not in ranks)
     return Named(rest, result if times == 1 else result * times)
+
+
+def _einsum(factors: Sequence[Named], rest: tuple[str, ...]) -> Named:
+    letters = {rank: i for i, rank in enumerate(union(*factors))}
+    operands = [x for f in factors for x in (f.data, [letters[r] for r in f.ranks])]
+    return Named(rest, torch.einsum(*operands, [letters[r] for r in rest]))
+
+
+def _one_fewer(factors: Sequence[Named], rest: tuple[str, ...], extents: Mapping[str, int]) -> list[Named]:
+    """The two factors whose product is the smallest, joined: from left to right a product may be larger than any factor."""
+
+    def kept(pair: tuple[int, int]) -> tuple[str, ...]:
+        others = union(*(f for i, f in enumerate(factors) if i not in pair))
+        return tuple(r for r in union(*(factors[i] for i in pair)) if r in others or r in rest)
+
+    pairs = itertools.combinations(range(len(factors)), 2)
+    best = min(pairs, key=lambda pair: math.prod(extents[r] for r in kept(pair)))
+    joined = _einsum([factors[i] for i in best], kept(best))
+    return [joined, *(f for i, f in enumerate(factors) if i not in best)]
 
 
 def _factors(node: Expression) -> Iterator[tuple[bool, Expression]]:

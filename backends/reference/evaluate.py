@@ -20,6 +20,7 @@ from einsum_compiler.ir.binding import bind
 from einsum_compiler.ir.cascade import Cascade, Module
 from einsum_compiler.ir.definitions import expand_cascade
 from einsum_compiler.ir.library import library
+from einsum_compiler.ir.scalar import evaluate_scalar
 
 Number = bool | int | float
 
@@ -78,6 +79,8 @@ def evaluate(
         binding = bind(cascade, (), {**tensors, **scalars})
         extents = binding.extents
         scalars = {**binding.scalars, **binding.scalar_tensors}
+    else:
+        scalars = _with_defaults(cascade, scalars, extents)
     if module is not None:
         cascade = expand_cascade(cascade, module)
     callable_cascades = {c.name: c for c in library().cascades}
@@ -92,6 +95,19 @@ def evaluate(
     if every:
         return computed
     return {t.name: output(t.name, computed).output() for t in cascade.outputs}
+
+
+def _with_defaults(
+    cascade: Cascade, scalars: Mapping[str, Number | Tensor], extents: Mapping[str, int]
+) -> dict[str, Number | Tensor]:
+    """The parameters with the defaults of those that are missing; parameters that give extents are left out."""
+    found = dict(scalars)
+    for parameter in cascade.parameters:
+        is_extent = parameter.name != parameter.name.lower() and parameter.name.lower() in extents
+        if parameter.name not in found and parameter.default is not None and not is_extent:
+            names = {**found, **{rank.upper(): extent for rank, extent in extents.items()}}
+            found[parameter.name] = evaluate_scalar(parameter.default, names)
+    return found
 
 
 class Reference:
@@ -120,10 +136,14 @@ def reference(
 
     ``name`` picks a cascade; the last one otherwise. Raises ``SpecError`` if the text is no legal program.
     """
-    if isinstance(source, Module):
-        return Reference(source, name, dtype)
     from einsum_compiler.ir.parser import parse
+    from einsum_compiler.ir.verify import verify
 
-    is_path = isinstance(source, os.PathLike) or ("{" not in source and source.endswith(".ein"))
-    module = parse(Path(source).read_text(encoding="utf-8"), str(source)) if is_path else parse(str(source))
+    if isinstance(source, Module):
+        module = source
+    elif isinstance(source, os.PathLike) or ("{" not in source and source.endswith(".ein")):
+        module = parse(Path(source).read_text(encoding="utf-8"), str(source))
+    else:
+        module = parse(source)
+    verify(module.cascade(name), module)
     return Reference(module, name, dtype)

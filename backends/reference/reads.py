@@ -54,8 +54,7 @@ def member(node: Membership, scope: Scope) -> Value:
 def _shape(store: Stored | Growing) -> tuple[int, ...]:
     if isinstance(store, Stored):
         return tuple(store.data.shape)
-    one = next(iter(store.positions.values())).data.shape
-    return (*one[: store.axis], store.size, *one[store.axis :])
+    return (*store.shape[: store.axis], store.size, *store.shape[store.axis :])
 
 
 def _nowhere(scope: Scope) -> Named:
@@ -70,7 +69,7 @@ def _position(node: Read, store: Growing, position: Value) -> tuple[bool, Stored
         return False, store.positions[place]
     if known and 0 <= place < store.size:
         raise SpecError(f"{node.tensor} is read at position {place} of its recurrence before it is computed", node.span)
-    return True, next(iter(store.positions.values()))
+    return True, store.empty()
 
 
 def _stacked(node: Read, store: Growing, position: Value, scope: Scope) -> Stored:
@@ -87,17 +86,19 @@ def _stacked(node: Read, store: Growing, position: Value, scope: Scope) -> Store
 
 def stack(store: Growing) -> Stored:
     """The positions side by side; missing ones are empty."""
-    some = next(iter(store.positions.values()))
-    blank = Stored(torch.ones_like(some.data), torch.zeros_like(some.data, dtype=torch.bool))
-    slices = [store.positions.get(p, blank) for p in range(store.size)]
-    # A state that starts as an integer zero and goes on as floats.
-    kinds = [s.data.dtype for s in slices if s is not blank]
-    dtype = next((k for k in kinds if k.is_floating_point), kinds[0])
+    slices = [store.positions.get(p) or store.empty() for p in range(store.size)]
+    if not slices:
+        shape = (*store.shape[: store.axis], 0, *store.shape[store.axis :])
+        return Stored(store.zeros().new_zeros(shape))
+    # A state may start as an integer zero and go on as floats.
+    kinds = [s.data.dtype for s in slices]
+    dtype = next((k for k in kinds if k.is_floating_point), kinds[-1])
     data = torch.stack([s.data.to(dtype) for s in slices], store.axis)
+    coordinate = any(s.coordinate for s in slices)
     if all(s.present is None for s in slices):
-        return Stored(data, None, some.coordinate)
+        return Stored(data, None, coordinate)
     masks = [torch.ones_like(s.data, dtype=torch.bool) if s.present is None else s.present for s in slices]
-    return Stored(data, torch.stack(masks, store.axis), some.coordinate)
+    return Stored(data, torch.stack(masks, store.axis), coordinate)
 
 
 def _gather(node: Read, store: Stored, indices: list[Expression], scope: Scope) -> Value:

@@ -7,10 +7,9 @@ follows from the reads: what a step writes is computed before what reads it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import networkx as nx
-import torch
 
 from einsum_compiler.backends.reference.equations import assemble, covered, evaluate_cases
 from einsum_compiler.backends.reference.reads import stack
@@ -21,6 +20,7 @@ from einsum_compiler.ir.errors import SpecError
 from einsum_compiler.ir.expression import Binary, Constant, Expression, Extent, Rank, Read, Reduction, children, walk
 from einsum_compiler.ir.extents import index_rank, is_step
 from einsum_compiler.ir.hints import listed
+from einsum_compiler.ir.printer import print_equation
 
 Types = dict[str, str | None]
 
@@ -59,22 +59,23 @@ def plan_recurrence(names: Sequence[str], equations: Sequence[Equation]) -> Recu
 def run_recurrence(recurrence: Recurrence, types: Types, scope: Scope) -> dict[str, Stored]:
     """Every tensor of the component, whole."""
     tensors = dict(scope.tensors)
-    inner = Scope(
-        tensors, scope.scalars, scope.extents, scope.cascades, scope.real, scope.device, scope.fixed, scope.domain
-    )
+    inner = replace(scope, tensors=tensors)
     growing: dict[str, Growing] = {}
+    equations = [e for group in recurrence.steps for e in group]
     for name, axis in recurrence.axes.items():
-        growing[name] = tensors[name] = Growing(axis, _size(name, recurrence, scope))
+        target = next(t for e in equations for t in e.targets if t.tensor == name)
+        shape = tuple(scope.sizes(_left_ranks(target, axis)))
+        growing[name] = tensors[name] = Growing(axis, _size(name, recurrence, scope), shape, scope.device)
     for equation in recurrence.given:
         _write_given(equation, recurrence, growing, types, inner)
     for name, offset in recurrence.offsets.items():
         if offset == 1 and 0 not in growing[name].positions:
-            growing[name].positions[0] = _zero(name, recurrence, scope)
+            growing[name].positions[0] = Stored(growing[name].zeros())
     steps = range(scope.extents[recurrence.rank])
     for step in reversed(steps) if recurrence.descending else steps:
         for group in recurrence.steps:
             _write_step(group, step, recurrence, growing, types, inner.at(recurrence.rank, step))
-    return {name: _finished(name, g, recurrence, scope) for name, g in growing.items()}
+    return {name: stack(g) for name, g in growing.items()}
 
 
 # ---- planning
@@ -187,6 +188,16 @@ def _left_ranks(target: Target, axis: int) -> tuple[str, ...]:
     return tuple(r for a, i in enumerate(target.indices) if a != axis and (r := index_rank(i)))
 
 
+def _carry(target: Target, recurrence: Recurrence) -> str:
+    """The case that hands the state on: ``H[t + 1,e] = H[t,e] else``."""
+    axis = recurrence.axes[target.tensor]
+    before: Expression = Rank(recurrence.rank)
+    if recurrence.descending:
+        before = Binary("+", before, Constant(1))
+    source = Read(target.tensor, (*target.indices[:axis], before, *target.indices[axis + 1 :]))
+    return print_equation(Equation((replace(target, dtype=None),), source, otherwise=True))
+
+
 def _write_given(
     equation: Equation, recurrence: Recurrence, growing: dict[str, Growing], types: Types, scope: Scope
 ) -> None:
@@ -219,26 +230,10 @@ def _write_step(
             raise SpecError(
                 f"the cases of the carried tensor {name} do not cover every point",
                 group[0].span,
-                (f"carry the state where no case holds: {name}[...] = {name}[...] else",),
+                (f"carry the state where no case holds: {_carry(target, recurrence)}",),
             )
         ranks = _left_ranks(target, recurrence.axes[name])
         place = step + recurrence.offsets[name]
         if place in growing[name].positions:
             raise SpecError(f"position {place} of {name} is both given and computed by a step", target.span)
         growing[name].positions[place] = assemble(cases, i, ranks, types[name], scope)
-
-
-def _zero(name: str, recurrence: Recurrence, scope: Scope) -> Stored:
-    """The initial state where none is written: an integer zero, which any type absorbs."""
-    target = next(t for group in recurrence.steps for e in group for t in e.targets if t.tensor == name)
-    shape = scope.sizes(_left_ranks(target, recurrence.axes[name]))
-    return Stored(torch.zeros(shape, dtype=torch.int64, device=scope.device))
-
-
-def _finished(name: str, store: Growing, recurrence: Recurrence, scope: Scope) -> Stored:
-    if store.positions:
-        return stack(store)
-    target = next(t for group in recurrence.steps for e in group for t in e.targets if t.tensor == name)
-    shape = scope.sizes(_left_ranks(target, store.axis))
-    shape.insert(store.axis, store.size)
-    return Stored(torch.zeros(shape, dtype=scope.real, device=scope.device))

@@ -18,12 +18,22 @@ from einsum_compiler.ir.expression import Expression
 class Growing:
     """A tensor of a recurrence while it is computed: slices by position on the iterative axis.
 
-    ``size`` positions exist in the end; those not in ``positions`` yet are later ones.
+    ``size`` positions exist in the end; those not in ``positions`` yet are later ones. ``shape`` is that of one slice.
     """
 
     axis: int
     size: int
+    shape: tuple[int, ...]
+    device: torch.device
     positions: dict[int, Stored] = field(default_factory=dict)
+
+    def zeros(self) -> Tensor:
+        """A slice of integer zeros, which any type absorbs."""
+        return torch.zeros(self.shape, dtype=torch.int64, device=self.device)
+
+    def empty(self) -> Stored:
+        """A slice of empty points."""
+        return Stored(self.zeros(), torch.zeros(self.shape, dtype=torch.bool, device=self.device))
 
 
 @dataclass(frozen=True)

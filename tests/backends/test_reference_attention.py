@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 from einsum_compiler.backends.reference.evaluate import reference
+from tests.backends.plain import close, randn
 
 WINDOW = """
 cascade window_attention(Q[b,h,m,e], K[b,g,n,e], V[b,g,n,f]; W: int, scale = 1/sqrt(E)) -> O[b,h,m,f], L[b,h,m] {
@@ -22,16 +23,6 @@ cascade window_attention(Q[b,h,m,e], K[b,g,n,e], V[b,g,n,f]; W: int, scale = 1/s
   L[b,h,m]   = MX[b,h,m] + log(D[b,h,m])
 }
 """
-
-
-def randn(*shape: int, seed: int = 0, grad: bool = False) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed + sum(shape))
-    return torch.randn(*shape, dtype=torch.float64, generator=generator).requires_grad_(grad)
-
-
-def close(found: object, expected: torch.Tensor, tolerance: float = 1e-12) -> None:
-    assert isinstance(found, torch.Tensor)
-    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
 
 
 def grouped(x: torch.Tensor, times: int) -> torch.Tensor:
