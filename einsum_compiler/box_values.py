@@ -98,25 +98,28 @@ def compare(op: str, a: Interval, b: Interval) -> Truth:
     empty, void = a.empty | b.empty, a.void | b.void
     if op in (">", ">="):
         a, b, op = b, a, "<" if op == ">" else "<="
-    slack: Any = 0
-    if a.real or b.real:
-        slack = ROUNDING * np.maximum(np.maximum(_size(a), _size(b)), 1e-30)
+    # A point may make the left side as small as a.low and the right side as large as b.high, or the other way round.
+    below, above = _slack(a.low, b.high), _slack(a.high, b.low)
     if op == "<":
-        true, false = a.low < b.high + slack, a.high >= b.low - slack
+        true, false = a.low < b.high + below, a.high >= b.low - above
     elif op == "<=":
-        true, false = a.low <= b.high + slack, a.high > b.low - slack
+        true, false = a.low <= b.high + below, a.high > b.low - above
     else:
-        true = (a.low <= b.high + slack) & (b.low <= a.high + slack)
-        point = (a.low == a.high) & (b.low == b.high) & (a.low == b.low)
-        false = ~point if isinstance(slack, int) else ~point | (slack > 0)
+        true = (a.low <= b.high + below) & (b.low <= a.high + above)
+        false = (a.low != b.high) | (a.high != b.low) | (below > 0)
         if op == "!=":
             true, false = false, true
     return Truth(true & ~void, false & ~void, empty)
 
 
-def _size(a: Interval) -> Array:
-    finite = [np.where(np.isfinite(v), np.abs(v), 0) for v in (a.low, a.high)]
-    return np.maximum(*finite)
+def _slack(a: Array, b: Array) -> Array:
+    """How far reals may be off from each other's true place; whole numbers are taken to be exact."""
+    if a.dtype.kind != "f" and b.dtype.kind != "f":
+        return np.zeros((), dtype=np.int64)
+    with np.errstate(invalid="ignore"):
+        whole = (np.floor(a) == a) & (np.floor(b) == b)
+        size = np.maximum(np.abs(a), np.abs(b))
+    return np.where(whole | ~np.isfinite(size), 0.0, ROUNDING * np.maximum(size, 1e-30))
 
 
 def monotone(function: Callable[..., Array], *arguments: Interval) -> Interval:
@@ -168,7 +171,7 @@ def power(a: Interval, b: Interval) -> Interval:
 
 def multiply(a: Interval, b: Interval) -> Interval:
     with np.errstate(invalid="ignore"):
-        return _without_nan(corners(operator.mul, a, b))
+        return without_nan(corners(operator.mul, a, b))
 
 
 def divide(a: Interval, b: Interval) -> Interval:
@@ -176,7 +179,7 @@ def divide(a: Interval, b: Interval) -> Interval:
     zero = (b.low <= 0) & (b.high >= 0)
     safe = Interval(np.where(zero, 1, b.low), np.where(zero, 1, b.high), b.empty, b.void)
     with np.errstate(invalid="ignore"):
-        value = _without_nan(corners(np.true_divide, a, safe))
+        value = without_nan(corners(np.true_divide, a, safe))
     return Interval(np.where(zero, -np.inf, value.low), np.where(zero, np.inf, value.high), value.empty, value.void)
 
 
@@ -212,14 +215,13 @@ def rounded(function: Callable[[Array], Array], a: Interval) -> Interval:
     """``floor``, ``ceil`` or ``round``, as integers; reals are widened by their rounding errors first."""
     if not a.real:
         return a
-    slack = ROUNDING * _size(a)
-    low, high = function(np.asarray(a.low - slack)), function(np.asarray(a.high + slack))
+    low, high = function(a.low - _slack(a.low, a.low)), function(a.high + _slack(a.high, a.high))
     if bool(np.all(np.isfinite(low) & np.isfinite(high) & (np.abs(low) < 2**53) & (np.abs(high) < 2**53))):
         low, high = low.astype(np.int64), high.astype(np.int64)
     return Interval(low, high, a.empty, a.void)
 
 
-def _without_nan(a: Interval) -> Interval:
+def without_nan(a: Interval) -> Interval:
     if not a.real:
         return a
     bad = np.isnan(a.low) | np.isnan(a.high)
@@ -229,4 +231,4 @@ def _without_nan(a: Interval) -> Interval:
 def real(function: Callable[[Array], Array], a: Interval) -> Interval:
     """A rising function of the reals; any value where it is not defined."""
     with np.errstate(all="ignore"):
-        return _without_nan(monotone(lambda x: function(np.asarray(x, dtype=float)), a))
+        return without_nan(monotone(lambda x: function(np.asarray(x, dtype=float)), a))

@@ -347,7 +347,7 @@ class _Boxes:
         largest = box_reads.extremes(greatest, low, high)[1]
         kind = float if least.dtype.kind == "f" else np.int64
         value = Interval(smallest.astype(kind), largest.astype(kind), empty, void)
-        return box_values._without_nan(value)
+        return box_values.without_nan(value)
 
 
 def _plain(value: Any) -> bool | int | float:

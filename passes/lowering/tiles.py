@@ -12,6 +12,7 @@ from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import (
     Binary,
     Cast,
+    Comparison,
     Conditional,
     Constant,
     Expression,
@@ -254,7 +255,7 @@ class TileWriter:
             return
         type = TileType(self.dtype_of(value), axes)
         self.scope.statements.append(Map(name, type, value))
-        self.facts[name] = TileFacts(type, ranks, domain, self._fill_of(value), inside=inside)
+        self.facts[name] = TileFacts(type, ranks, domain, self._fill_of(value, domain), inside=inside)
 
     def _temporary(self, stem: str, value: Expression, domain: Domain = EVERYWHERE, first: tuple[Axis, ...] = ()) -> str:
         """The name of a tile with the value of an expression."""
@@ -264,20 +265,41 @@ class TileWriter:
         type = TileType(self.dtype_of(value), self._ordered(self.axes_of(value), first))
         self.scope.statements.append(Map(name, type, value))
         inside = self.scope.loop is not None
-        self.facts[name] = TileFacts(type, domain=domain, fill=self._fill_of(value), inside=inside)
+        self.facts[name] = TileFacts(type, domain=domain, fill=self._fill_of(value, domain), inside=inside)
         return name
 
-    def _fill_of(self, value: Expression) -> tuple[float, Domain] | None:
+    def _fill_of(self, value: Expression, domain: Domain) -> tuple[float, Domain] | None:
         """What a map holds at points its operands' fills removed."""
         best: tuple[float, Domain] | None = None
         for read in {n for n in walk(value) if isinstance(n, Read)}:
-            fill = self.facts[read.tensor].fill
+            fill = self._fill_at(read.tensor, domain)
             if fill is None:
                 continue
-            result = filled_value(value, self._operand_at(fill[1]))
+            result = filled_value(value, self._operand_at(fill[1], {read.tensor: fill[0]}))
             if isinstance(result, float) and (best is None or len(fill[1]) > len(best[1])):
                 best = (result, fill[1])
         return best
+
+    def _fill_at(self, name: str, domain: Domain) -> tuple[float, Domain] | None:
+        """What a tile holds where conjuncts fail: by its fill, and by a conjunct ``tile > -inf``, which fails at -inf only.
+
+        (It fails at NaN too; there a pass may leave a NaN.)
+        """
+        fill = self.facts[name].fill
+        implied = frozenset(c for c in domain if self._bounded_below(c) == name)
+        if not implied:
+            return fill
+        if fill is None:
+            return float("-inf"), implied
+        return (fill[0], fill[1] | implied) if fill[0] == float("-inf") else fill
+
+    def _bounded_below(self, conjunct: Expression) -> str | None:
+        """The tile T of a conjunct ``T > -inf``."""
+        match conjunct:
+            case Comparison(operators=(">",), operands=(Read() as read, Constant(value=value))) if value == float("-inf"):
+                found = self.translator.tile_of(read)
+                return found[0].tensor if found and isinstance(found[0], Read) else None
+        return None
 
     def _operand_at(self, domain: Domain, assume: Mapping[str, float] | None = None, finite: bool = False) -> Callable[[str], Filled]:
         """What each tile holds at a point that some conjunct of ``domain`` removed."""
@@ -380,7 +402,7 @@ class TileWriter:
         reads = list(dict.fromkeys(n.tensor for n in walk(body) if isinstance(n, Read)))
         covered: set[Expression] = set()
         for name in reads:
-            fill = self.facts[name].fill
+            fill = self._fill_at(name, domain)
             if fill and filled_value(body, self._operand_at(fill[1], {name: fill[0]}, product)) == identity:
                 covered |= fill[1]
         missing = frozenset(domain - covered)
@@ -423,7 +445,13 @@ class TileWriter:
         fill = self.facts[other].fill
         if not fill or facts.fill or not facts.inside:
             return operand
-        cross = frozenset(c for c in domain if self.domain_axes(frozenset({c})) & axes and not self.domain_axes(frozenset({c})) <= axes)
+        cross = frozenset(
+            c
+            for c in domain
+            if self.domain_axes(frozenset({c})) & axes
+            and not self.domain_axes(frozenset({c})) <= axes
+            and not any(isinstance(n, Read) and n.tensor not in self.translator.inputs for n in walk(c))
+        )
         if not cross:
             return operand
         sizes = self.tiling.axis_sizes
