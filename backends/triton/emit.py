@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FUNCTION = "kernel"
 # How an argument of a scalar type is annotated, so that Triton takes it at full width whatever its value.
-SCALAR_ANNOTATIONS = {"f64": "fp64", "f32": "fp64", "i64": "i64", "bool": "i1"}
+SCALAR_ANNOTATIONS = {"f64": "fp64", "f32": "fp64", "i64": "i64", "bool": "i32"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from einsum_compiler.backends.triton.names import Names
 from einsum_compiler.backends.triton.value import TRITON_TYPES, Dimensions, Value, literal
 from einsum_compiler.ir.errors import BackendError
 from einsum_compiler.ir.expression import Constant, Expression, Read, walk
-from einsum_compiler.ir.tile import Axis, TensorOperand, TileKernel, TileType
+from einsum_compiler.ir.tile import Axis, Load, Map, TensorOperand, TileKernel, TileType
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,8 @@ class Frame:
     indent: int = 1
     types: dict[str, TileType] = field(default_factory=dict)
     tiles: dict[str, Tile] = field(default_factory=dict)
+    # The statement that made a tile, while everything it reads is unchanged.
+    sources: dict[str, Load | Map] = field(default_factory=dict)
     indices: set[str] = field(default_factory=set)
     helpers: set[str] = field(default_factory=set)
     # Arguments the code turned out to need, in order of first use.
@@ -117,10 +119,7 @@ class Frame:
         declared = next((s.dtype for s in self.kernel.scalars if s.name == name), None)
         if declared is None:
             raise BackendError(f"kernel '{self.kernel.name}' has no scalar '{name}'")
-        if declared == "bool":
-            self.parameters.setdefault(name, set())
-            return Value(self.names.of(name, "scalar"), declared)
-        dtype = "i64" if declared == "i64" else dtype
+        dtype = declared if declared in ("i64", "bool") else dtype
         self.parameters.setdefault(name, set()).add(dtype)
         return Value(self.names.of(name, f"scalar {dtype}"), dtype)
 
@@ -158,9 +157,8 @@ class Frame:
             argument = self.names.of(name, "scalar")
             for dtype in sorted(dtypes):
                 # The interpreter takes numbers at the width their value needs.
-                lines.append(
-                    f"{self.names.of(name, f'scalar {dtype}')} = tl.full((), {argument}, {TRITON_TYPES[dtype]})"
-                )
+                typed = f"{argument} != 0" if dtype == "bool" else f"tl.full((), {argument}, {TRITON_TYPES[dtype]})"
+                lines.append(f"{self.names.of(name, f'scalar {dtype}')} = {typed}")
         wanted = {self.layout.of((a,))[0] for a in self.positions} | set(self.padded)
         for dimension in (d for d in self.layout.dimensions if d in wanted):
             lanes = self.lanes(dimension)

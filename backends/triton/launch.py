@@ -69,13 +69,17 @@ class CompiledKernel:
             raise BackendError(f"kernel '{self.kernel.name}' would run {grid} programs; a launch holds {LARGEST_GRID}")
         arguments = [operands[t] for t in printed.tensors]
         values = [
-            *(scalars[s] for s in printed.scalars),
+            *(convert(scalars[s]) for s, convert in zip(printed.scalars, self._conversions(printed), strict=True)),
             *(extents[e] for e in printed.extents),
             *(counts[c] for c in printed.counts),
             *(operands[t].stride(a) for t, a in printed.strides),
         ]
         options = {} if interpreted else {"num_warps": self.warps, "num_stages": self.stages, "enable_fp_fusion": True}
         function[(grid,)](*arguments, *values, **options)
+
+    def _conversions(self, printed: TritonKernel) -> list[type[float | int]]:
+        declared = {s.name: s.dtype for s in self.kernel.scalars}
+        return [int if declared[s] in ("i64", "bool") else float for s in printed.scalars]
 
     def source(self, *, interpreted: bool = False) -> str:
         """The generated file."""
@@ -84,7 +88,9 @@ class CompiledKernel:
     def _function(self, settings: Settings) -> tuple[TritonKernel, Any]:
         if settings not in self._printed:
             printed = print_triton(self.kernel, settings)
-            function = load_function(printed.source, interpreted=settings.interpreted, cache_directory=self.cache_directory)
+            function = load_function(
+                printed.source, interpreted=settings.interpreted, cache_directory=self.cache_directory
+            )
             self._printed[settings] = printed, function
         return self._printed[settings]
 

@@ -8,7 +8,20 @@ import keyword
 RESERVED = frozenset(
     {"tl", "triton", "range", "kernel", "INFINITY", "NAN", "NEGATIVE_INFINITY"}
     | {f"reduce_{operator}" for operator in ("sum", "prod", "max", "min", "any", "all")}
-    | {"add", "multiply", "maximum", "minimum", "either", "both", "dot", "round_bf16", "round_even", "uniform", "sign"}
+    | {
+        "add",
+        "multiply",
+        "maximum",
+        "minimum",
+        "either",
+        "both",
+        "dot",
+        "number",
+        "round_bf16",
+        "round_even",
+        "uniform",
+        "sign",
+    }
     | {"floor_div", "floor_mod", "floor_mod_float", "integer_power", "power"}
     | {"tanh", "sigmoid", "silu", "softplus", "gelu"}
     | set(keyword.kwlist)

@@ -16,6 +16,7 @@ from einsum_compiler.backends.triton.expressions import (
 )
 from einsum_compiler.backends.triton.frame import Frame, Tile
 from einsum_compiler.backends.triton.products import print_product
+from einsum_compiler.backends.triton.streaming import streamed
 from einsum_compiler.backends.triton.value import SUM, TRITON_TYPES, Dimensions, Value, cast, filled, literal, spread
 from einsum_compiler.ir.errors import BackendError
 from einsum_compiler.ir.expression import Binary, Constant, Expression, Read
@@ -42,6 +43,8 @@ LARGEST_INTEGER = {"i64": 2**63 - 1, "i32": 2**31 - 1, "i16": 2**15 - 1, "i8": 2
 
 def print_statement(statement: Statement, frame: Frame) -> None:
     """Append the lines of a statement to the frame."""
+    if isinstance(statement, Load | Map):
+        frame.sources[statement.target] = statement
     match statement:
         case Load():
             _load(statement, frame)
@@ -134,6 +137,11 @@ def identity_of(operator: str, dtype: str) -> Value:
 
 
 def _reduce(s: Reduce, frame: Frame) -> None:
+    pieces = streamed(s, frame.sources, frame.indices, frame.layout)
+    if pieces is not None:
+        for piece in pieces:
+            print_statement(piece, frame)
+        return
     kept = frame.layout.of(s.type.axes)
     over = tuple(d for d in frame.layout.of(s.over) if d not in kept)
     scope = frame.scope((*s.type.axes, *s.over), s.value, dims=(*kept, *over), dtype=s.type.dtype)
@@ -178,6 +186,8 @@ def _store(s: Store, frame: Frame) -> None:
 
 
 def _loop(s: Loop, frame: Frame) -> None:
+    if any(isinstance(inner, Loop) for inner in s.body):
+        raise BackendError(f"loop '{s.rank}' holds another loop; the Triton backend wants one flattened loop")
     for carry in s.carries:
         scope = frame.scope(carry.type.axes, carry.initial, dtype=carry.type.dtype)
         _assign(carry.name, carry.type, print_value(carry.initial, scope), frame, scope)
@@ -187,9 +197,10 @@ def _loop(s: Loop, frame: Frame) -> None:
         scope = frame.scope(())
         head, first = index, ""
         if isinstance(part, Range):
-            bounds = f"{print_value(part.lower, scope).code}, {print_value(part.upper, scope).code}"
-            if any(v.dims for v in (print_value(part.lower, scope), print_value(part.upper, scope))):
+            lower, upper = print_value(part.lower, scope), print_value(part.upper, scope)
+            if lower.dims or upper.dims:
                 raise BackendError(f"the bounds of loop '{s.rank}' are tiles, not scalars")
+            bounds = _bounds(lower.code, upper.code, frame)
         else:
             bounds, head, first = _listed(part, number, frame, scope)
         with frame.block(f"for {head} in range({bounds}):"):
@@ -204,6 +215,13 @@ def _loop(s: Loop, frame: Frame) -> None:
         frame.tiles[carry.name] = Tile(Value(name, carry.type.dtype, frame.layout.of(carry.type.axes)))
 
 
+def _bounds(lower: str, upper: str, frame: Frame) -> str:
+    if not frame.settings.interpreted:
+        return f"{lower}, {upper}"
+    frame.helpers.add("number")
+    return f"number({lower}), number({upper})"
+
+
 def _listed(part: TileList, number: int, frame: Frame, scope: Scope) -> tuple[str, str, str]:
     """Bounds, counter and index of a loop over the tiles a schedule lists for this program."""
     offsets, tiles = frame.array(f"{part.schedule}.offsets"), frame.array(f"{part.schedule}.tiles")
@@ -213,7 +231,7 @@ def _listed(part: TileList, number: int, frame: Frame, scope: Scope) -> tuple[st
     for name, step in ((begin, first), (end, first + 1)):
         frame.emit(f"{name} = tl.load({offsets} + {position} * 2{f' + {step}' if step else ''})")
     counter = frame.names.of(f"{part.schedule}.entry", "list")
-    return f"{begin}, {end}", counter, f"tl.load({tiles} + {counter})"
+    return _bounds(begin, end, frame), counter, f"tl.load({tiles} + {counter})"
 
 
 def _advance(carries: tuple[Carry, ...], frame: Frame) -> None:

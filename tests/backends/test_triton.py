@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from einsum_compiler.backends.reference.tile_interpreter import run_kernel
 from einsum_compiler.backends.triton.emit import emit_triton
 from einsum_compiler.backends.triton.launch import compile_kernel
 from einsum_compiler.ir.errors import BackendError, ShapeError
+from einsum_compiler.ir.tile import Loop
 from einsum_compiler.ir.tile_parser import parse_kernel
 from tests.backends.tile_samples import SAMPLES, Sample, attention, attention_sample, normal, operands
 
@@ -196,3 +198,37 @@ def test_refusals(tmp_path: Path) -> None:
         kernel(tensors, sample.scalars, {**sample.extents, "n": 2**29})
     with pytest.raises(BackendError, match=r"error: an integer power needs a constant exponent from 0 to 16\n"):
         compile_kernel(mapped("x ** w", "i64", torch.arange(3), "i64", scalars="w: i64;").kernel)
+
+
+def distant(rows: int, depth: int) -> Sample:
+    kernel = parse_kernel(f"""
+kernel distant(Q: f16[M, {depth}], K: f32[N, {depth}]; extents m, n) -> S: f32[M, N] {{
+  program m.1 in (M + {rows - 1}) // {rows}
+  q: f16[m.0:{rows}, e:{depth}] = load Q[{rows} * m.1 + m.0, e] where {rows} * m.1 + m.0 < M fill 0
+  loop n.1 in partial [0, (N + {rows - 1}) // {rows}) {{
+    k: f32[n.0:{rows}, e:{depth}] = load K[{rows} * n.1 + n.0, e] partial where {rows} * n.1 + n.0 < N fill 0
+    k2: f32[n.0:{rows}, e:{depth}] = map k * 2 + e
+    s: f32[m.0:{rows}, n.0:{rows}] = reduce sum over e:{depth} (abs(q - k2)) accumulate 1
+    store S[{rows} * m.1 + m.0, {rows} * n.1 + n.0] over m.0:{rows}, n.0:{rows} = s
+        where {rows} * m.1 + m.0 < M and {rows} * n.1 + n.0 < N
+  }}
+}}""")
+    return Sample(kernel, {"Q": normal(70, depth, dtype="f16"), "K": normal(40, depth)}, {}, {"m": 70, "n": 40})
+
+
+def test_a_body_too_large_for_registers_is_streamed(tmp_path: Path) -> None:
+    sample = distant(64, 20)
+    assert "for e_1 in range(0, 20):" in emit_triton(sample.kernel)
+    assert "for e_1 in" not in emit_triton(distant(16, 20).kernel)
+    agree(sample, tmp_path)
+    agree(distant(16, 20), tmp_path)
+
+
+def test_nested_loops_are_refused() -> None:
+    sample = distant(16, 20)
+    loop = sample.kernel.body[1]
+    assert isinstance(loop, Loop)
+    kernel = replace(sample.kernel, body=(sample.kernel.body[0], replace(loop, body=(loop,))))
+    with pytest.raises(BackendError) as caught:
+        emit_triton(kernel)
+    assert str(caught.value) == "error: loop 'n.1' holds another loop; the Triton backend wants one flattened loop"
