@@ -12,9 +12,11 @@ import torch
 from einsum_compiler.backends.reference.tile_interpreter import run_kernel
 from einsum_compiler.backends.triton.emit import emit_triton
 from einsum_compiler.backends.triton.launch import compile_kernel
+from einsum_compiler.backends.triton.layout import layout_of
 from einsum_compiler.ir.errors import BackendError, ShapeError
 from einsum_compiler.ir.tile import Loop
 from einsum_compiler.ir.tile_parser import parse_kernel
+from einsum_compiler.ir.torch_types import torch_dtype
 from tests.backends.tile_samples import SAMPLES, Sample, attention, attention_sample, normal, operands
 
 pytest.importorskip("triton")
@@ -232,3 +234,46 @@ def test_nested_loops_are_refused() -> None:
     with pytest.raises(BackendError) as caught:
         emit_triton(kernel)
     assert str(caught.value) == "error: loop 'n.1' holds another loop; the Triton backend wants one flattened loop"
+
+
+def test_axes_of_boxes_are_merged_for_products() -> None:
+    kernel = SAMPLES["neighbourhood"]().kernel
+    layout = layout_of(kernel)
+    merged = {tuple(a.rank for a in d.axes): (d.size, d.padded) for d in layout.dimensions}
+    assert merged == {("y.0", "x.0"): (15, 16), ("e",): (12, 16), ("v.0", "u.0"): (24, 32), ("f",): (12, 16)}
+    source = emit_triton(kernel)
+    assert "s = tl.dot(q, tl.trans(k)" in source and "tl.reshape" not in source
+
+
+@pytest.mark.parametrize("dtype", ["f8e4m3", "f8e5m2", "f16", "bf16", "i64", "i32", "i16", "i8", "u8", "bool"])
+def test_types_are_loaded_and_stored(dtype: str, tmp_path: Path) -> None:
+    x = (normal(40) * 4).to(torch_dtype("f32" if dtype == "bool" else dtype))
+    x = x > 0 if dtype == "bool" else x
+    sample = mapped("x", dtype, x, dtype)
+    found = operands(sample)
+    compile_kernel(sample.kernel, cache_directory=tmp_path)(found, {}, sample.extents)
+    assert torch.equal(found["Y"].view(torch.uint8), x.view(torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [("bf16", "f8e4m3"), ("f32", "f16"), ("f32", "bf16"), ("i64", "u8"), ("u8", "f32"), ("f32", "i32")],
+)
+def test_conversions(source: str, target: str, tmp_path: Path) -> None:
+    x = (normal(40).abs() * 3).to(torch_dtype(source))
+    if target.startswith("f8"):
+        x = x.to(torch_dtype(target)).to(x.dtype)  # the interpreter rounds ties of f8 its own way
+    sample = mapped("x", source, x, target)
+    found = operands(sample)
+    compile_kernel(sample.kernel, cache_directory=tmp_path)(found, {}, sample.extents)
+    assert torch.equal(found["Y"].view(torch.uint8), x.to(torch_dtype(target)).view(torch.uint8))
+
+
+def test_bf16_rounds_to_even(tmp_path: Path) -> None:
+    ties = torch.tensor([1.00390625, 1.01171875, -1.00390625, 3.3895e38, math.inf, -0.0, 1e-40])
+    agree(mapped("x", "f32", ties, "bf16"), tmp_path)
+
+
+def test_no_programs(tmp_path: Path) -> None:
+    sample = mapped("x", "f32", torch.zeros(0), "f32")
+    compile_kernel(sample.kernel, cache_directory=tmp_path)(operands(sample), {}, sample.extents)

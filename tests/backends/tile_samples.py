@@ -289,6 +289,46 @@ kernel decode(Q: bf16[H, 1, 20], K: bf16[N, 20], V: bf16[N, 12]; scale: f64; ext
     return Sample(kernel, tensors, {"scale": 0.2}, {"h": 3, "n": 37})
 
 
+def neighbourhood(dtype: str = "f32", y: int = 3, x: int = 5, v: int = 4, u: int = 6, depth: int = 12) -> Sample:
+    """Queries and keys are boxes of a grid: four axes in the scores, merged into rows and columns for the products."""
+    cast = f"pc: {dtype}[y.0:{y}, x.0:{x}, v.0:{v}, u.0:{u}] = map cast(p, {dtype})"
+    kernel = parse_kernel(f"""
+kernel neighbourhood(Q: {dtype}[Y, X, {depth}], K: {dtype}[V, U, {depth}], Z: {dtype}[V, U, {depth}]; scale: f64; extents y, x, v, u)
+    -> O: f32[Y, X, {depth}], C: i64[Y, X] {{
+  program y.1 in (Y + {y - 1}) // {y}, x.1 in (X + {x - 1}) // {x}
+  q: {dtype}[y.0:{y}, x.0:{x}, e:{depth}] = load Q[{y} * y.1 + y.0, {x} * x.1 + x.0, e]
+      where {y} * y.1 + y.0 < Y and {x} * x.1 + x.0 < X fill 0
+  loop t.1 in partial [0, ((V + {v - 1}) // {v}) * ((U + {u - 1}) // {u})) carry
+      D.run: f32[y.0:{y}, x.0:{x}] = 0 next D.next, C.run: i64[y.0:{y}, x.0:{x}] = 0 next C.next,
+      O.run: f32[y.0:{y}, x.0:{x}, f:{depth}] = 0 next O.next {{
+    k: {dtype}[v.0:{v}, u.0:{u}, e:{depth}] = load K[{v} * (t.1 // ((U + {u - 1}) // {u})) + v.0, {u} * (t.1 % ((U + {u - 1}) // {u})) + u.0, e]
+        where {v} * (t.1 // ((U + {u - 1}) // {u})) + v.0 < V and {u} * (t.1 % ((U + {u - 1}) // {u})) + u.0 < U fill 0
+    s: f32[y.0:{y}, x.0:{x}, v.0:{v}, u.0:{u}] = dot(q, k) over e
+    m: f32[y.0:{y}, x.0:{x}, v.0:{v}, u.0:{u}] = select partial
+        (abs({y} * y.1 + y.0 - ({v} * (t.1 // ((U + {u - 1}) // {u})) + v.0)) <= 2
+         and abs({x} * x.1 + x.0 - ({u} * (t.1 % ((U + {u - 1}) // {u})) + u.0)) <= 3
+         and {v} * (t.1 // ((U + {u - 1}) // {u})) + v.0 < V and {u} * (t.1 % ((U + {u - 1}) // {u})) + u.0 < U, s * scale, -inf)
+    p: f32[y.0:{y}, x.0:{x}, v.0:{v}, u.0:{u}] = map exp(m)
+    D.next: f32[y.0:{y}, x.0:{x}] = reduce sum over v.0:{v}, u.0:{u} (p) accumulate D.run
+    C.next: i64[y.0:{y}, x.0:{x}] = reduce sum over v.0:{v}, u.0:{u} (if(m > -inf, 1, 0)) accumulate C.run
+    z: {dtype}[v.0:{v}, u.0:{u}, f:{depth}] = load Z[{v} * (t.1 // ((U + {u - 1}) // {u})) + v.0, {u} * (t.1 % ((U + {u - 1}) // {u})) + u.0, f]
+        where {v} * (t.1 // ((U + {u - 1}) // {u})) + v.0 < V and {u} * (t.1 % ((U + {u - 1}) // {u})) + u.0 < U fill 0
+    {cast}
+    O.next: f32[y.0:{y}, x.0:{x}, f:{depth}] = dot(pc, z) over v.0, u.0 accumulate O.run
+  }}
+  store O[{y} * y.1 + y.0, {x} * x.1 + x.0, f] over y.0:{y}, x.0:{x}, f:{depth} = O.run / D.run
+      where {y} * y.1 + y.0 < Y and {x} * x.1 + x.0 < X
+  store C[{y} * y.1 + y.0, {x} * x.1 + x.0] over y.0:{y}, x.0:{x} = C.run where {y} * y.1 + y.0 < Y and {x} * x.1 + x.0 < X
+}}
+""")
+    tensors = {
+        "Q": normal(7, 8, depth, dtype=dtype),
+        "K": normal(7, 8, depth, dtype=dtype, seed=1),
+        "Z": normal(7, 8, depth, dtype=dtype, seed=2),
+    }
+    return Sample(kernel, tensors, {"scale": 0.2}, {"y": 7, "x": 8, "v": 7, "u": 8})
+
+
 SAMPLES: dict[str, Callable[[], Sample]] = {
     "attention_f32": lambda: attention_sample("f32"),
     "attention_f16": lambda: attention_sample("f16", depth=16, rows=16, keys=16),
@@ -302,4 +342,5 @@ SAMPLES: dict[str, Callable[[], Sample]] = {
     "batched": batched,
     "listed_tiles": listed_tiles,
     "decoding": decoding,
+    "neighbourhood": neighbourhood,
 }
