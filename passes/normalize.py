@@ -40,7 +40,9 @@ from einsum_compiler.passes.sharing import shared
 
 @dataclass(frozen=True, slots=True)
 class Normalize:
-    """No options."""
+    """``distribute``: whether factors leave sums and sums are split by terms; without it only the structure changes."""
+
+    distribute: bool = True
 
 
 def normalize(cascade: Cascade, options: Normalize = Normalize()) -> Cascade:
@@ -48,8 +50,9 @@ def normalize(cascade: Cascade, options: Normalize = Normalize()) -> Cascade:
     cascade = explicit_sums(cascade)
     cascade = replace(cascade, equations=tuple(_with_placed_filter(e) for e in cascade.equations))
     cascade = in_order(live(cascade))
-    cascade = replace(cascade, equations=tuple(_Splitter(cascade).equations()))
-    cascade = paired_contractions(cascade)
+    cascade = replace(cascade, equations=tuple(_Splitter(cascade, options.distribute).equations()))
+    if options.distribute:
+        cascade = paired_contractions(cascade)
     return in_order(live(shared(cascade)))
 
 
@@ -93,8 +96,9 @@ def _placed(node: Expression, part: Expression, scope: frozenset[str]) -> Expres
 class _Splitter:
     """Takes the reductions out of one cascade's equations, in order."""
 
-    def __init__(self, cascade: Cascade) -> None:
+    def __init__(self, cascade: Cascade, distribute: bool) -> None:
         self._cascade = cascade
+        self._distribute = distribute
         self._names = tensor_names(cascade)
         self._domains = Domains(cascade)
         self._made: list[Equation] = []
@@ -148,7 +152,7 @@ class _Splitter:
         """An equal expression over simpler reductions, or the reduction itself if it is simple."""
         if node.operator == "mean":
             return Binary("/", replace(node, operator="sum"), self._count(node))
-        if node.operator != "sum":
+        if node.operator != "sum" or not self._distribute:
             return node
         kept, leaving = without_invariants(node, self._domains)
         if leaving:

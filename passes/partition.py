@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import gcd, prod
 
 from einsum_compiler.ir.build import ranks_of, reads_of
-from einsum_compiler.ir.expression import Rank
+from einsum_compiler.ir.expression import Binary, Rank
 from einsum_compiler.ir.plan import KernelPlan, RankTile
+from einsum_compiler.ir.scalar import evaluate_scalar
 from einsum_compiler.passes.fuse import KernelCascade
 
 _CLASSES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
@@ -57,7 +59,13 @@ def partition(kernel: KernelCascade, extents: Mapping[str, int], options: Partit
             elif tiles[first] * 2 <= rows and extents[other] > 1:
                 tiles[other] = tile_class(extents[other], rows // tiles[first], options.powers_of_two)
                 break
-    elif kernel.program:
+    # A rank read as r // c by what is streamed: tiles of c coordinates share it (grouped heads become rows).
+    taken = prod(tiles.values())
+    for rank, group in _groups(kernel, extents).items():
+        if tiles[rank] == 1 and taken * 2 <= rows:
+            tiles[rank] = max(t for t in range(1, group + 1) if group % t == 0 and t * taken <= rows)
+            break
+    if not reuse and taken == 1 and kernel.program:
         # No reuse: vectors along the rank that is contiguous in memory.
         last = [ranks[-1] for ranks in streamed if ranks] + [kernel.program[-1]]
         rank = next((r for r in last if r in tiles), None)
@@ -72,6 +80,28 @@ def partition(kernel: KernelCascade, extents: Mapping[str, int], options: Partit
         stream = RankTile(kernel.stream, size)
     program = tuple(RankTile(r, tiles[r]) for r in kernel.program)
     return KernelPlan(kernel.outputs, program, stream, kernel.resident, options.warps, options.stages)
+
+
+def _groups(kernel: KernelCascade, extents: Mapping[str, int]) -> dict[str, int]:
+    """Program ranks that streamed reads take only as ``r // c``, with the number c; the greatest common divisor of several."""
+    inputs = {t.name for t in kernel.cascade.inputs}
+    names = {r.upper(): n for r, n in extents.items()}
+    found: dict[str, int] = {}
+    barred: set[str] = set()
+    for equation in kernel.cascade.equations:
+        for read in reads_of(equation.value, equation.where):
+            if read.tensor not in inputs or (kernel.stream is not None and kernel.stream not in ranks_of(*read.indices)):
+                continue
+            for index in read.indices:
+                match index:
+                    case Binary(operator="//", left=Rank(name=name), right=divisor) if name in kernel.program and not ranks_of(divisor):
+                        try:
+                            found[name] = gcd(found.get(name, 0), int(evaluate_scalar(divisor, names)))
+                        except KeyError:
+                            barred.add(name)
+                    case _:
+                        barred.update(ranks_of(index))
+    return {r: n for r, n in found.items() if n > 1 and r not in barred}
 
 
 def _streamed_reads(kernel: KernelCascade) -> list[tuple[str, ...]]:

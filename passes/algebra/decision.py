@@ -59,7 +59,7 @@ def decide(operator: str, body: Expression, contexts: tuple[Read, ...], positive
 
 
 def _mixed(found: Mixed, bridge: Bridge) -> Refused:
-    term = print_expression(bridge.out(found.term))
+    term = print_expression(bridge.out(sp.powsimp(found.term, combine="exp", deep=True)))
     names = ", ".join(print_expression(read) for read in bridge.contexts)
     return Refused(f"{term} does not separate into a function of the points and a function of {names}")
 
