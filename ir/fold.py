@@ -61,6 +61,37 @@ def substitute(node: Expression, extents: Mapping[str, int], parameters: Mapping
     return transform(node, change)
 
 
+def divide_tile(node: Expression, sizes: Mapping[str, int]) -> Expression:
+    """``(t*x + y) // c`` as ``x // (c/t)`` where ``y`` is an axis of at most t coordinates and t divides c; likewise ``%``.
+
+    So the tile of a rank that is read as ``h // c`` reads one coordinate there: grouped heads become rows of one tile.
+    """
+
+    def change(n: Expression) -> Expression:
+        if not (isinstance(n, Binary) and n.operator in ("//", "%") and isinstance(n.right, Constant)):
+            return n
+        parts = _tile_parts(n.left, sizes)
+        divisor = n.right.value
+        if parts is None or not isinstance(divisor, int) or divisor <= 0 or divisor % parts[0]:
+            return n
+        tile, outer, inner = parts
+        quotient = Constant(divisor // tile)
+        if n.operator == "//":
+            return _fold_node(Binary("//", outer, quotient))
+        rest = _fold_node(Binary("%", outer, quotient))
+        return inner if rest == Constant(0) else Binary("+", _fold_node(Binary("*", Constant(tile), rest)), inner)
+
+    return transform(node, change)
+
+
+def _tile_parts(node: Expression, sizes: Mapping[str, int]) -> tuple[int, Expression, Expression] | None:
+    """t, x and y of ``t*x + y``."""
+    match node:
+        case Binary(operator="+", left=Binary(operator="*", left=Constant(value=int() as tile), right=outer), right=Rank(name=name) as inner):
+            return (tile, outer, inner) if sizes.get(name, tile + 1) <= tile else None
+    return None
+
+
 def _is_integer(node: Expression) -> bool:
     return isinstance(node, Constant) and type(node.value) is int
 

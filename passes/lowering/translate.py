@@ -29,7 +29,7 @@ from einsum_compiler.ir.expression import (
     map_children,
     transform,
 )
-from einsum_compiler.ir.fold import bounds, substitute
+from einsum_compiler.ir.fold import bounds, divide_tile, substitute
 from einsum_compiler.passes.lowering.tiling import Tiling
 
 Domain = frozenset[Expression]
@@ -95,7 +95,7 @@ class Translator:
             domain.update(its_domain)
             return value
 
-        return map_children(node, child), frozenset(domain)
+        return self._divided(map_children(node, child)), frozenset(domain)
 
     def _conditional(self, node: Conditional) -> tuple[Expression, Domain]:
         condition, domain = self.value(node.condition)
@@ -177,7 +177,10 @@ class Translator:
             case Read():
                 computed = self.tile_of(predicate)
                 return computed[0] if computed else self.load(predicate, frozenset(self.checks(predicate)))
-        return map_children(predicate, self.place)
+        return self._divided(map_children(predicate, self.place))
+
+    def _divided(self, node: Expression) -> Expression:
+        return divide_tile(node, self.tiling.axis_sizes) if isinstance(node, Binary) and node.operator in ("//", "%") else node
 
 
 def _is_clamped(index: Expression, extent: Expression) -> bool:
