@@ -50,8 +50,8 @@ class Truth:
         return ~self.false & ~self.empty
 
 
-def constant(value: bool | int | float) -> Interval:
-    array = np.asarray(int(value) if isinstance(value, (bool, int)) else value)
+def constant(value: float) -> Interval:
+    array = np.asarray(int(value) if isinstance(value, int) else value)
     return Interval(array, array)
 
 

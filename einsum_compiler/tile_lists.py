@@ -50,7 +50,7 @@ LONGEST_TABLE = 1 << 22
 def build_tile_list(
     schedule: Schedule,
     tensors: Mapping[str, Any],
-    scalars: Mapping[str, float | int | bool],
+    scalars: Mapping[str, float],
     extents: Mapping[str, int],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The operands ``s.offsets`` (i32[2 P + 1]) and ``s.tiles`` (i32[count]) of a schedule, on the host.
@@ -78,7 +78,7 @@ def count_tiles(offsets: torch.Tensor) -> tuple[int, int]:
 def classify(
     schedule: Schedule,
     tensors: Mapping[str, Any],
-    scalars: Mapping[str, float | int | bool],
+    scalars: Mapping[str, float],
     extents: Mapping[str, int],
 ) -> tuple[Array, Array]:
     """Which tiles are full and which have a point at all: two arrays of shape (programs, tiles of the stream)."""
@@ -211,8 +211,8 @@ class _Boxes:
             case Conditional(condition=condition, then=then, otherwise=otherwise):
                 return box_values.choose(self.truth(condition), self.number(then), self.number(otherwise))
             case Cast(operand=operand, dtype=dtype):
-                value = self.number(operand)
-                return box_values.rounded(np.trunc, value) if is_integer(dtype) else value
+                inner = self.number(operand)
+                return box_values.rounded(np.trunc, inner) if is_integer(dtype) else inner
             case Call(function=function, arguments=arguments):
                 return self._call(function, arguments)
             case Read(tensor=tensor) if self.tensors[tensor].dtype == np.bool_:
@@ -297,7 +297,9 @@ class _Boxes:
         left, right = (single.number(o) for o in node.operands)
         return np.broadcast_to(compare(node.operators[0], left, right).certain, values.shape)
 
-    def _indices(self, indices: tuple[Expression, ...], shape: tuple[int, ...]) -> tuple[list[Array], list[Array], Array, Array]:
+    def _indices(
+        self, indices: tuple[Expression, ...], shape: tuple[int, ...]
+    ) -> tuple[list[Array], list[Array], Array, Array]:
         """The index box of a read: low and high per axis, whether some index is outside, whether all are."""
         low, high, empty, void = [], [], box_values.NEVER, box_values.NEVER
         for index, size in zip(indices, shape, strict=True):
@@ -323,7 +325,9 @@ class _Boxes:
         table = box_reads.members(collection, values)
         low, high, empty, void = self._indices(node.collection.indices[:-1], collection.shape[:-1])
         first, last = np.clip(item.low, 0, values - 1), np.clip(item.high, 0, values - 1)
-        found = box_reads.truth_of(table, [*low, first], [*high, np.maximum(first, last)], empty | item.empty, void | item.void)
+        found = box_reads.truth_of(
+            table, [*low, first], [*high, np.maximum(first, last)], empty | item.empty, void | item.void
+        )
         below = item.low < 0  # no member: coordinates are never negative
         truth = Truth(found.true & (item.high >= 0), found.false | (below & ~void), found.empty)
         return box_values.negate(truth) if node.negated else truth
@@ -350,7 +354,7 @@ class _Boxes:
         return box_values.without_nan(value)
 
 
-def _plain(value: Any) -> bool | int | float:
+def _plain(value: Any) -> float:
     """A Python number, also from a 0-d tensor."""
     return value.item() if hasattr(value, "item") else value  # type: ignore[no-any-return]
 
@@ -385,5 +389,3 @@ def _outside(node: Expression, core: Expression) -> list[Expression]:
 def _simple(core: Expression, left: Expression, right: Expression) -> bool:
     """Whether interval rules are exact anyway: the core is compared as it is."""
     return core in (left, right) or isinstance(core, Comparison)
-
-
