@@ -17,6 +17,7 @@ from typing import Any
 from einsum_compiler.backends.triton.emit import SCALAR_ANNOTATIONS, TritonKernel, print_triton
 from einsum_compiler.backends.triton.frame import Settings
 from einsum_compiler.backends.triton.module import load_function
+from einsum_compiler.backends.triton.warps import warps_for
 from einsum_compiler.ir.errors import BackendError, ToolchainError
 from einsum_compiler.ir.tile import TileKernel
 
@@ -63,7 +64,7 @@ def cross_compile(
     kernel: TileKernel,
     target: str,
     *,
-    warps: int = 4,
+    warps: int | None = None,
     stages: int = 2,
     tf32: bool = False,
     contiguous: bool = True,
@@ -72,7 +73,7 @@ def cross_compile(
 ) -> StaticFigures:
     """The static figures of the kernel on ``sm_80``, ``sm_90``, ``sm_100`` or ``gfx942``; no GPU is needed.
 
-    ``contiguous``: the last axis of every tensor has stride 1; ``aligned``: pointers and the other strides are
+    ``warps`` are ``warps_for`` if not given. ``contiguous``: the last axis of every tensor has stride 1; ``aligned``: pointers and the other strides are
     multiples of 16. Raises BackendError for an unknown target and ToolchainError where Triton fails.
     """
     if target not in TARGETS:
@@ -85,7 +86,7 @@ def cross_compile(
 
     signature, constants, attributes = _assumptions(printed, contiguous, aligned, kernel)
     source = ASTSource(function, signature, constexprs=constants, attrs=attributes)
-    options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
+    options = {"num_warps": warps or warps_for(kernel), "num_stages": stages, "enable_fp_fusion": True}
     try:
         binary = triton.compile(source, target=GPUTarget(*TARGETS[target]), options=options)
     except Exception as error:

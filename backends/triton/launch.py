@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from einsum_compiler.backends.triton.emit import TritonKernel, print_triton
 from einsum_compiler.backends.triton.frame import Settings
 from einsum_compiler.backends.triton.module import load_function
+from einsum_compiler.backends.triton.warps import warps_for
 from einsum_compiler.ir.errors import BackendError, ShapeError
 from einsum_compiler.ir.scalar import evaluate_scalar
 from einsum_compiler.ir.tile import TileKernel
@@ -74,8 +75,13 @@ class CompiledKernel:
             *(counts[c] for c in printed.counts),
             *(operands[t].stride(a) for t, a in printed.strides),
         ]
-        options = {} if interpreted else {"num_warps": self.warps, "num_stages": self.stages, "enable_fp_fusion": True}
-        function[(grid,)](*arguments, *values, **options)
+        if interpreted:
+            function[(grid,)](*arguments, *values)
+            return
+        import torch
+
+        with torch.cuda.device(arguments[0].device):
+            function[(grid,)](*arguments, *values, num_warps=self.warps, num_stages=self.stages, enable_fp_fusion=True)
 
     def _conversions(self, printed: TritonKernel) -> list[type[float | int]]:
         declared = {s.name: s.dtype for s in self.kernel.scalars}
@@ -127,12 +133,17 @@ class CompiledKernel:
 
 
 def compile_kernel(
-    kernel: TileKernel, *, warps: int = 4, stages: int = 2, tf32: bool = False, cache_directory: Path | None = None
+    kernel: TileKernel,
+    *,
+    warps: int | None = None,
+    stages: int = 2,
+    tf32: bool = False,
+    cache_directory: Path | None = None,
 ) -> CompiledKernel:
-    """The kernel as a Triton launch with that many warps per program and pipeline stages.
+    """The kernel as a Triton launch with that many warps per program (``warps_for`` if not given) and pipeline stages.
 
     The source is generated here, so that what has no Triton form is refused now; Triton compiles at the first launch.
     ``tf32`` lets products of f32 round to tf32; ``cache_directory`` is the folder of generated files.
     """
     print_triton(kernel, Settings(tf32=tf32))
-    return CompiledKernel(kernel, warps, stages, tf32, cache_directory)
+    return CompiledKernel(kernel, warps or warps_for(kernel), stages, tf32, cache_directory)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from einsum_compiler.backends.triton.cross import TARGETS, StaticFigures, cross_compile
+from einsum_compiler.backends.triton.warps import warps_for
 from einsum_compiler.ir.errors import BackendError
 from tests.backends.tile_samples import SAMPLES, attention
 
@@ -17,7 +18,7 @@ UNIT = {"sm_80": "mma", "sm_90": "wgmma", "sm_100": "tcgen05", "gfx942": "mfma"}
 
 def figures(target: str, dtype: str, depth: int, tmp_path: Path) -> StaticFigures:
     kernel = attention(dtype, depth=depth, rows=128, keys=64)
-    return cross_compile(kernel, target, warps=8, stages=2, cache_directory=tmp_path)
+    return cross_compile(kernel, target, stages=2, cache_directory=tmp_path)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -58,3 +59,12 @@ def test_unknown_target() -> None:
     with pytest.raises(BackendError) as caught:
         cross_compile(SAMPLES["decoding"]().kernel, "sm_70")
     assert str(caught.value) == "error: unknown target 'sm_70'\nnote: one of sm_80, sm_90, sm_100, gfx942"
+
+
+def test_warps_follow_the_registers_tiles_need() -> None:
+    assert [
+        warps_for(attention("bf16", depth=d, rows=r, keys=k))
+        for d, r, k in ((64, 64, 64), (64, 128, 64), (128, 128, 64))
+    ] == [4, 8, 8]
+    assert warps_for(attention("bf16", depth=128, rows=128, keys=128)) == 8
+    assert warps_for(SAMPLES["decoding"]().kernel) == 4
