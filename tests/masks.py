@@ -7,14 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 
 from einsum_compiler.ir.expression import (
     Binary,
+    Call,
     Comparison,
     Conditional,
     Constant,
     Expression,
+    Extent,
     Membership,
+    Parameter,
+    Rank,
     Read,
     Unary,
     map_children,
@@ -115,3 +120,47 @@ def classes(
             row.append("empty" if True not in values else "full" if values == {True} and whole else "partial")
         found[outer] = row
     return found
+
+
+def predicates(data: bool) -> st.SearchStrategy[Expression]:
+    """Random predicates over h, m and n, a parameter W and a tensor w[h]; with ``data``, over tensors along m and n too."""
+    leaves = [*(Rank(r) for r in ("m", "n", "n", "h")), Parameter("W"), Extent("n"), Read("w", (Rank("h"),))]
+    if data:
+        leaves += [Read("SQ", (Rank("m"),)), Read("SK", (Rank("n"),))]
+
+    def grow(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
+        divisor = st.sampled_from([2, 3, 4]).map(Constant)
+        shapes: list[st.SearchStrategy[Expression]] = [
+            st.builds(Binary, st.sampled_from("+-"), inner, inner),
+            st.builds(Binary, st.just("*"), st.sampled_from([-1, 2, 3]).map(Constant), inner),
+            st.builds(Binary, st.sampled_from(["//", "//", "%"]), inner, divisor),
+            st.builds(Call, st.sampled_from(["max", "min"]), st.tuples(inner, inner)),
+            st.builds(Call, st.just("abs"), st.tuples(inner)),
+            st.builds(Call, st.just("clamp"), st.tuples(inner, st.just(Constant(0)), inner)),
+            st.builds(Conditional, compared(inner), inner, inner),
+        ]
+        if data:
+            shapes += [
+                st.builds(Binary, st.sampled_from("*&|"), inner, inner),
+                st.builds(Read, st.just("SK"), st.tuples(inner)),
+            ]
+        return st.one_of(shapes)
+
+    def compared(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
+        operator = st.sampled_from(["<", "<=", ">", ">=", "==", "!="])
+        return st.builds(Comparison, st.tuples(operator), st.tuples(inner, inner))
+
+    numbers = st.recursive(st.sampled_from(leaves) | st.integers(-6, 6).map(Constant), grow, max_leaves=5)
+    chain = st.builds(Comparison, st.just(("<=", "<")), st.tuples(numbers, numbers, numbers))
+    atoms = compared(numbers) | chain
+    if data:
+        atoms |= st.builds(Read, st.just("AL"), st.tuples(numbers, numbers))
+    return st.recursive(
+        atoms,
+        lambda inner: st.one_of(
+            st.builds(Binary, st.sampled_from(["and", "or"]), inner, inner),
+            st.builds(Unary, st.just("not"), inner),
+            st.builds(Conditional, inner, inner, inner),
+        ),
+        max_leaves=4,
+    )

@@ -6,7 +6,6 @@ it are inverted: ``floor(x / k) <= y`` is ``x <= k*y + k - 1``. What stays under
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise, product
 
@@ -155,12 +154,9 @@ def _solved(form: Affine, box: Box) -> tuple[Conjunction, ...]:
                 # c * max(a, b) + r >= 0 asks for one of a and b if c > 0, for both if c < 0.
                 return (_either if (function == "max") == (coefficient > 0) else _both)(*choices)
             case Conditional(condition=condition, then=then, otherwise=otherwise):
-                taken: Callable[[Expression], tuple[Conjunction, ...]] = lambda branch: _solved(  # noqa: E731
-                    rest + reopened(branch) * coefficient, box
-                )
+                taken, skipped = (_solved(rest + reopened(b) * coefficient, box) for b in (then, otherwise))
                 return _either(
-                    _both(_normal(condition, True, box), taken(then)),
-                    _both(_normal(condition, False, box), taken(otherwise)),
+                    _both(_normal(condition, True, box), taken), _both(_normal(condition, False, box), skipped)
                 )
     if not streaming:
         return ((Linear(0, form),),)
@@ -175,5 +171,3 @@ def _solved(form: Affine, box: Box) -> tuple[Conjunction, ...]:
                 return _solved(rest // -coefficient * divisor + (divisor - 1) - reopened(left), box)
     periodic = next((n for n, _ in streaming if not isinstance(n, Rank)), node)
     return ((Periodic(form, periodic),),)
-
-

@@ -10,9 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from einsum_compiler.ir.build import TRUE, ranks_of
-from einsum_compiler.ir.expression import Binary, Comparison, Conditional, Constant, Expression, Extent, Unary
+from einsum_compiler.ir.expression import (
+    Binary,
+    Comparison,
+    Conditional,
+    Constant,
+    Expression,
+    Extent,
+    Read,
+    Unary,
+    transform,
+)
+from einsum_compiler.ir.scalar import evaluate_scalar
 from einsum_compiler.ir.tile import Range
 from einsum_compiler.passes.analysis.affine import Affine, ceil_divide, is_nonnegative, term
 from einsum_compiler.passes.analysis.constraints import (
@@ -27,7 +39,7 @@ from einsum_compiler.passes.analysis.integer_sets import reaches_every_tile
 from einsum_compiler.passes.analysis.tile_box import Box, NotAffine, Opaque, Split, bound
 from einsum_compiler.passes.analysis.tile_intervals import Interval, disjoint_ranges
 
-__all__ = ["NotAffine", "Split", "TileRanges", "projection", "tile_ranges"]
+__all__ = ["NotAffine", "Split", "TileRanges", "count_tiles", "projection", "tile_ranges"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +79,28 @@ def projection(predicate: Expression | None, onto: tuple[str, ...]) -> Expressio
     """
     kept = _projected(TRUE if predicate is None else predicate, True, frozenset(onto))
     return None if kept == TRUE else kept
+
+
+def count_tiles(
+    found: TileRanges, names: Mapping[str, float], tensors: Mapping[str, Any] | None = None
+) -> tuple[int, int]:
+    """How many full and how many partial tiles one program visits.
+
+    ``names`` gives its outer indices, the parameters and the extents (by the name ``N``), ``tensors`` the tensors that
+    bounds read.
+    """
+
+    def numbers(node: Expression) -> Expression:
+        if not isinstance(node, Read):
+            return node
+        entry = (tensors or {})[node.tensor][tuple(int(evaluate_scalar(i, names)) for i in node.indices)]
+        return Constant(entry.item())
+
+    counts = [0, 0]
+    for r in found.ranges:
+        lower, upper = (int(evaluate_scalar(transform(e, numbers), names)) for e in (r.lower, r.upper))
+        counts[r.partial] += max(upper - lower, 0)
+    return counts[0], counts[1]
 
 
 def _interval(part: Conjunction, touch: bool, tiles: Affine, box: Box) -> Interval | None:

@@ -126,13 +126,13 @@ def affine(node: Expression, box: Box) -> Affine:
             return _product(node, affine(left, box), affine(right, box), box)
         case Binary(operator="//" | "%" as operator, left=left, right=right) if box.varies(node):
             return _division(node, operator, affine(left, box), affine(right, box), box)
-        case Call(function="floor" | "ceil" as function, arguments=(Binary(operator="/", left=left, right=right),)) if (
+        case Call(function="floor" | "ceil" as way, arguments=(Binary(operator="/", left=left, right=right),)) if (
             box.varies(node) and not box.is_real(left) and not box.is_real(right)
         ):
-            value, divisor = affine(left, box), affine(right, box)
-            if function == "floor":
-                return _division(node, "//", value, divisor, box)
-            return -_division(node, "//", -value, divisor, box)
+            dividend, divisor = affine(left, box), affine(right, box)
+            if way == "floor":
+                return _division(node, "//", dividend, divisor, box)
+            return -_division(node, "//", -dividend, divisor, box)
         case Call(function="floor" | "ceil" | "round", arguments=(argument,)) if not box.is_real(argument):
             return affine(argument, box)
         case Cast(operand=operand, dtype=dtype) if is_integer(dtype) and not box.is_real(operand):

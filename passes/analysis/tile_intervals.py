@@ -14,7 +14,6 @@ from einsum_compiler.passes.analysis.affine import Affine, alternatives, maximum
 from einsum_compiler.passes.analysis.order import Order
 from einsum_compiler.passes.analysis.tile_box import Opaque
 
-
 # Beyond this the bounds cost a program more than reading a list of its tiles.
 MOST_RANGES = 8
 
