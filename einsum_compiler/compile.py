@@ -117,7 +117,7 @@ class Kernel:
 
             found = derive(self.text, self.source_name, self.requested)
             store.save("derivations", key, found)
-        return found  # type: ignore[no-any-return]
+        return found
 
     @property
     def cascade(self) -> Cascade:

@@ -63,3 +63,35 @@ def generated_source(derivation: Derivation, binding: Binding, backend: str, pla
 
         return "\n".join(emit_triton(k) for k in kernels)
     raise BackendError(f"no source for backend '{backend}'; one of cpu, triton")
+
+
+def static_report(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None, target: str) -> str:
+    """What the compiled kernels need: registers, spills, shared memory and matrix instructions of a GPU target; size of the C++ object."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from einsum_compiler import knobs
+
+    table = Table(title=f"{derivation.declared.name} for {target}", title_justify="left")
+    kernels = tile_kernels(derivation, binding, backend, plan)
+    if backend == "cpu":
+        from einsum_compiler.specialise import build
+
+        for heading in ("kernel", "operands"):
+            table.add_column(heading)
+        for kernel in kernels:
+            build(kernel, backend, target, 4, 2, "")
+            table.add_row(kernel.name, ", ".join(t.name for t in (*kernel.inputs, *kernel.outputs)))
+    else:
+        from einsum_compiler.backends.triton.cross import cross_compile
+
+        for heading in ("kernel", "registers", "spills", "shared memory", "matrix instructions"):
+            table.add_column(heading)
+        for kernel in kernels:
+            figures = cross_compile(kernel, target)
+            counts = ", ".join(f"{name} {count}" for name, count in figures.matrix_instructions.items() if count) or "none"
+            table.add_row(kernel.name, str(figures.registers), str(figures.spills), str(figures.shared_memory), counts)
+    console = Console(width=110, color_system=None, markup=False)
+    with console.capture() as captured:
+        console.print(table)
+    return f"{captured.get().rstrip()}\ncache: {knobs.cache_directory()}"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 from einsum_compiler.ir.build import reads_of
-from einsum_compiler.ir.cascade import Cascade, Equation, Tensor
+from einsum_compiler.ir.cascade import Cascade, Equation, Target, Tensor
 from einsum_compiler.ir.expression import Expression, Rank, Reduction
 
 SHORT = 128  # a rank that is both reduced and stored may be held whole up to this extent
@@ -40,10 +40,14 @@ class KernelCascade:
         return tuple(t.name for t in self.cascade.outputs)
 
 
+def reduced_ranks(equation: Equation) -> tuple[str, ...]:
+    """The ranks an equation reduces; none for a map."""
+    return equation.value.ranks if isinstance(equation.value, Reduction) else ()
+
+
 def ranks_carried(equation: Equation) -> tuple[str, ...]:
     """The iteration space of an equation: ranks of the target and reduced ranks."""
-    reduced = equation.value.ranks if isinstance(equation.value, Reduction) else ()
-    return tuple(dict.fromkeys((*equation.target.ranks, *reduced)))
+    return tuple(dict.fromkeys((*equation.target.ranks, *reduced_ranks(equation))))
 
 
 def fuse(cascade: Cascade, extents: Mapping[str, int]) -> tuple[KernelCascade, ...]:
@@ -86,7 +90,7 @@ class _Shape:
         self.equations = _closure(cascade, name, stored)
         self.ranks = self.equations[-1].target.ranks
         self.reductions = [e for e in self.equations if isinstance(e.value, Reduction)]
-        self.reduced = tuple(dict.fromkeys(r for e in self.reductions for r in e.value.ranks))  # type: ignore[union-attr]
+        self.reduced = tuple(dict.fromkeys(r for e in self.reductions for r in reduced_ranks(e)))
         self.stream = self._stream()
         self.resident = self._resident()
         self.program = tuple(r for r in self.ranks if r != self.stream and r not in self.resident)
@@ -106,7 +110,7 @@ class _Shape:
                 self.extents[r] > SHORT and r not in self._conflicts(),
                 self.extents[r] > SHORT,
                 self._depth(r),
-                sum(r in e.value.ranks for e in self.reductions),  # type: ignore[union-attr]
+                sum(r in reduced_ranks(e) for e in self.reductions),
                 not self._is_nested(r),
                 self.extents[r],
             ),
@@ -120,14 +124,14 @@ class _Shape:
         depth: dict[str, int] = {}
         for e in self.equations:
             below = max((depth.get(r.tensor, 0) for r in reads_of(e.value, e.where)), default=0)
-            depth[e.target.tensor] = below + (isinstance(e.value, Reduction) and rank in e.value.ranks)
+            depth[e.target.tensor] = below + (rank in reduced_ranks(e))
         return max(depth.values(), default=0)
 
     def _is_nested(self, rank: str) -> bool:
         """Whether a reduction over the rank feeds one over another rank that its result carries."""
         feeds: set[str] = set()
         for e in self.equations:
-            over = e.value.ranks if isinstance(e.value, Reduction) else ()
+            over = reduced_ranks(e)
             fed = any(r.tensor in feeds for r in reads_of(e.value, e.where))
             if fed and over and rank not in over:
                 return True
@@ -160,8 +164,7 @@ class _Shape:
     def _cuts(self) -> set[str]:
         cuts: set[str] = set()
         for e in self.reductions:
-            over = e.value.ranks if isinstance(e.value, Reduction) else ()
-            for rank in over:
+            for rank in reduced_ranks(e):
                 if rank == self.stream or e.target.tensor == self.name:
                     continue
                 if rank in self.ranks and self.extents[rank] > SHORT or self.extents[rank] > LONG:
@@ -227,8 +230,5 @@ def _kernel(cascade: Cascade, names: list[str], shapes: list[_Shape], stored: se
     return KernelCascade(part, program, stream, resident)
 
 
-def _declared(name: str, declared: dict[str, Tensor], own: dict[str, object]) -> Tensor:
-    if name in declared:
-        return declared[name]
-    target = own[name]
-    return Tensor(name, target.ranks, getattr(target, "dtype", None))  # type: ignore[attr-defined]
+def _declared(name: str, declared: Mapping[str, Tensor], own: Mapping[str, Target]) -> Tensor:
+    return declared[name] if name in declared else Tensor(name, own[name].ranks, own[name].dtype)

@@ -39,7 +39,7 @@ def tile_class(extent: int, target: int, powers_of_two: bool = False) -> int:
     return min((c for c in classes if c >= extent), default=target) if extent < target else target
 
 
-def partition(kernel: KernelCascade, extents: Mapping[str, int], options: Partition = Partition()) -> KernelPlan:  # noqa: B008
+def partition(kernel: KernelCascade, extents: Mapping[str, int], options: Partition = Partition()) -> KernelPlan:
     """The plan of one kernel for the given extents."""
     streamed = _streamed_reads(kernel)
     tiles = dict.fromkeys(kernel.program, 1)
@@ -68,9 +68,9 @@ def partition(kernel: KernelCascade, extents: Mapping[str, int], options: Partit
     if not reuse and taken == 1 and kernel.program:
         # No reuse: vectors along the rank that is contiguous in memory.
         last = [ranks[-1] for ranks in streamed if ranks] + [kernel.program[-1]]
-        rank = next((r for r in last if r in tiles), None)
-        if rank is not None and (kernel.stream is None or any(ranks and ranks[-1] == rank for ranks in streamed)):
-            tiles[rank] = tile_class(extents[rank], 256 if kernel.stream is None else 64, options.powers_of_two)
+        chosen = next((r for r in last if r in tiles), None)
+        if chosen is not None and (kernel.stream is None or any(ranks and ranks[-1] == chosen for ranks in streamed)):
+            tiles[chosen] = tile_class(extents[chosen], 256 if kernel.stream is None else 64, options.powers_of_two)
     stream = None
     if kernel.stream is not None:
         target = options.stream if reuse else 4 * options.stream

@@ -47,8 +47,8 @@ def filled_value(node: Expression, operand: Callable[[str], Filled]) -> Filled:
         case Cast(operand=inner):
             return filled_value(inner, operand)
         case Unary(operator="-", operand=inner):
-            value = filled_value(inner, operand)
-            return -value if isinstance(value, float) else value
+            negated = filled_value(inner, operand)
+            return -negated if isinstance(negated, float) else negated
         case Binary(operator=op, left=left, right=right):
             return _binary(op, filled_value(left, operand), filled_value(right, operand))
         case Call(function=function, arguments=arguments):
@@ -70,9 +70,8 @@ def _binary(op: str, left: Filled, right: Filled) -> Filled:
     if left is None or right is None:
         return None
     if isinstance(left, float) and isinstance(right, float):
-        with_numbers = {"+": left + right, "-": left - right, "*": left * right}
-        value = with_numbers.get(op)
-        return None if value is None or math.isnan(value) else value
+        numbers: dict[str, float] = {"+": left + right, "-": left - right, "*": left * right}
+        return None if op not in numbers or math.isnan(numbers[op]) else numbers[op]
     if op in ("+", "-"):
         if isinstance(left, float) and math.isinf(left):
             return left

@@ -88,14 +88,14 @@ class Translator:
                 return self._conditional(node)
             case Membership() | Selection() | CascadeCall() | Reduction():
                 raise PlanError(f"no tile code for {type(node).__name__.lower()} here", node.span)
-        domain: set[Expression] = set()
+        restricting: set[Expression] = set()
 
         def child(operand: Expression) -> Expression:
             value, its_domain = self.value(operand)
-            domain.update(its_domain)
+            restricting.update(its_domain)
             return value
 
-        return self._divided(map_children(node, child)), frozenset(domain)
+        return self._divided(map_children(node, child)), frozenset(restricting)
 
     def _conditional(self, node: Conditional) -> tuple[Expression, Domain]:
         condition, domain = self.value(node.condition)
