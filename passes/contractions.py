@@ -42,7 +42,10 @@ def without_invariants(reduction: Reduction, domains: Domains) -> tuple[Reductio
 
 def _finite(factor: Factor) -> bool:
     """Whether the factor is a number that the text or the caller gives: a literal, an extent, a parameter or their product."""
-    return all(isinstance(n, (Constant, Parameter, Extent, Call)) or not isinstance(n, (Read, Rank)) for n in walk(factor.value))
+    return all(
+        isinstance(n, (Constant, Parameter, Extent, Call)) or not isinstance(n, (Read, Rank))
+        for n in walk(factor.value)
+    )
 
 
 def paired(equation: Equation, name: Namer, domains: Domains) -> tuple[Equation, ...]:
@@ -76,6 +79,7 @@ def paired(equation: Equation, name: Namer, domains: Domains) -> tuple[Equation,
 
 def _grouped(parts: tuple[Factor, ...], computed: Callable[[Read], bool]) -> list[list[Factor]]:
     groups: list[list[Factor]] = []
+
     # The factor with the most ranks comes first, computed ones before inputs: it takes in what fits, on chip.
     def weight(factor: Factor) -> tuple[int, int]:
         value = factor.value

@@ -10,6 +10,7 @@ opened. No inverse is needed, so a factor that can be zero may leave. Exponentia
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from einsum_compiler.ir.build import conjunction, conjuncts
@@ -35,7 +36,7 @@ from einsum_compiler.passes.lateness import Lateness
 from einsum_compiler.passes.normalize import paired_contractions
 from einsum_compiler.passes.order import in_order, live
 from einsum_compiler.passes.products import Factor, Term, factors, product, terms, total
-from einsum_compiler.passes.scope import definitions, fresh, free_ranks, opened, plain, tensor_names
+from einsum_compiler.passes.scope import definitions, free_ranks, fresh, opened, plain, tensor_names
 from einsum_compiler.passes.sharing import shared
 
 
@@ -120,20 +121,16 @@ class _Step:
         self._names.add(target.tensor)
         return Equation((target,), inner, equation.where), target
 
-    def _guarded(
-        self, acc: Read, moving: list[Factor], value: Expression, inner: Reduction
-    ) -> tuple[Expression, str]:
+    def _guarded(self, acc: Read, moving: list[Factor], value: Expression, inner: Reduction) -> tuple[Expression, str]:
         """The product that keeps 0 for an empty fibre, and why it does."""
-        if all(self._ranges.of(product((p,))).finite for p in moving):
+        unbounded = [p for p in moving if not self._ranges.of(product((p,))).finite]
+        if not unbounded:
             return value, "the factor is finite, so 0 stays 0"
-        divisor = next((p.value for p in moving if p.inverse), None)
-        if len([p for p in moving if not self._ranges.of(product((p,))).finite]) == 1 and divisor is not None:
-            if self._vanishes_with(divisor, inner):
-                test = Comparison(("==",), (divisor, Constant(0)))
-                return (
-                    Conditional(test, Constant(0), value),
-                    f"{print_expression(divisor)} is a sum of non-negative terms that divide the summands: where it is 0 they are 0",
-                )
+        divisor = unbounded[0].value
+        if len(unbounded) == 1 and unbounded[0].inverse and self._vanishes_with(divisor, inner):
+            shown = print_expression(divisor)
+            guard = f"{shown} sums non-negative weights of the summands: where it is 0 they are 0"
+            return Conditional(Comparison(("==",), (divisor, Constant(0))), Constant(0), value), guard
         test = Comparison(("==",), (acc, Constant(0)))
         return Conditional(test, Constant(0), value), "an accumulator of 0 stays 0 whatever the factor"
 
@@ -186,7 +183,8 @@ class _Step:
         if not moving or not staying:
             return self._positive_factors_leave(equation, reduction, opener)
         where = conjunction((reduction.where, *opener.conditions))
-        return self._outside(equation, replace(reduction, body=total(staying), where=where), total, moving)
+        inner = replace(reduction, body=total(staying), where=where)
+        return self._outside(equation, inner, lambda read: total((Term(read), *moving)))
 
     def _positive_factors_leave(
         self, equation: Equation, reduction: Reduction, opener: _Opener
@@ -203,13 +201,16 @@ class _Step:
         if not moving or not staying:
             return None
         where = conjunction((reduction.where, *opener.conditions))
-        return self._outside(equation, replace(reduction, body=product(staying), where=where), product, moving)
+        inner = replace(reduction, body=product(staying), where=where)
+        return self._outside(equation, inner, lambda read: product((Factor(read), *moving)))
 
-    def _outside(self, equation, inner, join, moving):  # type: ignore[no-untyped-def]
+    def _outside(
+        self, equation: Equation, inner: Reduction, join: Callable[[Read], Expression]
+    ) -> tuple[tuple[Equation, ...], Certificate]:
+        """A maximum or minimum from which ``join`` adds back what left; the identity of an empty fibre stays."""
         kept, target = self._accumulator(equation, inner)
         read = Read(target.tensor, target.indices)
-        first = Term(read) if isinstance(moving[0], Term) else Factor(read)
-        value = join((first, *moving))
+        value = join(read)
         identity = Constant(REDUCTIONS[inner.operator].identity)
         test = Comparison(("==",), (read, identity))
         certificate = Certificate(
@@ -229,9 +230,7 @@ class _Opener:
     ``conditions`` collects the filters of the maps that were opened.
     """
 
-    def __init__(
-        self, defined: dict[str, Equation], late: Lateness, ranks: tuple[str, ...], domains: Domains
-    ) -> None:
+    def __init__(self, defined: dict[str, Equation], late: Lateness, ranks: tuple[str, ...], domains: Domains) -> None:
         self._defined = defined
         self._late = late
         self._ranks = set(ranks)

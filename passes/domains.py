@@ -35,9 +35,7 @@ class Domains:
         self._equations: Mapping[str, Equation] = definitions(cascade)
         self._inputs = {t.name for t in cascade.inputs}
         self._ranks = ranks_of_tensors(cascade)
-        self._filtered = {
-            t.tensor for e in cascade.equations if e.where is not None or e.otherwise for t in e.targets
-        }
+        self._filtered = {t.tensor for e in cascade.equations if e.where is not None or e.otherwise for t in e.targets}
         self._known: dict[str, Conditions | None] = {}
 
     def of_tensor(self, name: str) -> Conditions | None:

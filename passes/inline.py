@@ -30,7 +30,7 @@ from einsum_compiler.ir.expression import (
 )
 from einsum_compiler.ir.implicit_sums import explicit_sums
 from einsum_compiler.passes.order import in_order
-from einsum_compiler.passes.scope import BINDERS, all_ranks, fresh, free_ranks, tensor_names
+from einsum_compiler.passes.scope import BINDERS, all_ranks, free_ranks, fresh, tensor_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,8 @@ class _Binding:
     def equation(self, equation: Equation) -> Equation:
         where = None if equation.where is None else self.expression(equation.where)
         targets = tuple(
-            replace(t, tensor=self.tensors[t.tensor], indices=self._indices(t.indices), span=None) for t in equation.targets
+            replace(t, tensor=self.tensors[t.tensor], indices=self._indices(t.indices), span=None)
+            for t in equation.targets
         )
         return replace(equation, targets=targets, value=self.expression(equation.value), where=where)
 

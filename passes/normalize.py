@@ -34,7 +34,7 @@ from einsum_compiler.passes.contractions import paired, without_invariants
 from einsum_compiler.passes.domains import Domains
 from einsum_compiler.passes.order import in_order, live
 from einsum_compiler.passes.products import Factor, product, terms, total
-from einsum_compiler.passes.scope import fresh, free_ranks, plain, tensor_names
+from einsum_compiler.passes.scope import free_ranks, fresh, plain, tensor_names
 from einsum_compiler.passes.sharing import shared
 
 
@@ -174,4 +174,3 @@ class _Splitter:
             one: Expression = Conditional(Comparison(("==",), (node.body, node.body)), Constant(1), Constant(1))
             return replace(node, operator="sum", body=one)
         return replace(node, operator="sum", body=Constant(1), where=conjunction((node.where, *domain)))
-

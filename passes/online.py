@@ -147,7 +147,9 @@ class _Stream:
     def _reduction(self, equation: Equation, reduction: Reduction) -> tuple[list[Equation], Equation]:
         """The equations of a running reduction, and that of its finished value."""
         if not plain(equation):
-            raise PlanError(f"{equation.target.tensor} is reduced over {self._rank.rank} in one of several cases", equation.span)
+            raise PlanError(
+                f"{equation.target.tensor} is reduced over {self._rank.rank} in one of several cases", equation.span
+            )
         before = len(self._tiler.made)
         self._conditions = dict.fromkeys(conjuncts(reduction.where))
         body = self._opened(reduction.body)
@@ -274,17 +276,23 @@ class _Stream:
         """The reduction itself, and the further states that its correction needs."""
         name = equation.target.tensor
         states = [State(name, equation.target.indices, reduction)]
-        for function in form.basis[1:] if form is not None else ():
+        if form is None:
+            return tuple(states)
+        for function in form.basis[1:]:
             existing = self._existing(function, form, equation, reduction)
             if existing is None:
                 # This state sums an opened body, so the filters of the maps in between come with it.
                 body = form.bridge.out(function)
                 where = conjunction(self._conditions)
                 row = form.matrix[form.basis.index(function)]
-                coupled = [read for read, symbol in form.bridge.contexts.items() if any(e.has(symbol) for e in row)]
+                coupled: list[Expression] = [
+                    read for read, symbol in form.bridge.contexts.items() if any(e.has(symbol) for e in row)
+                ]
                 coupled += [form.bridge.out(other) for other, e in zip(form.basis, row, strict=True) if e != 0]
                 indices = target_indices(equation, body, where, *coupled)
-                existing = State(self._tiler.fresh(f"{name}.moment"), indices, replace(reduction, body=body, where=where))
+                existing = State(
+                    self._tiler.fresh(f"{name}.moment"), indices, replace(reduction, body=body, where=where)
+                )
             states.append(existing)
         return tuple(states)
 
@@ -292,9 +300,9 @@ class _Stream:
         """A running state of an earlier reduction with the same body over the same points."""
         import sympy as sp
 
-        if function == 1 and not self._conditions and reduction.ranks == (self._rank.rank,):
-            if self._contexts.count is not None:
-                return State(self._contexts.count, (), None)
+        counts = function == 1 and not self._conditions and reduction.ranks == (self._rank.rank,)
+        if counts and self._contexts.count is not None:
+            return State(self._contexts.count, (), None)
         for name, state in self._states.items():
             other = state.equation.value
             assert isinstance(other, Reduction)
@@ -302,9 +310,9 @@ class _Stream:
                 continue
             if state.conditions != frozenset(self._conditions) or state.equation.where != equation.where:
                 continue
-            if set(state.equation.target.ranks) <= set(equation.target.ranks):
-                if sp.simplify(form.bridge.into(state.body) - function) == 0:
-                    return State(name, state.equation.target.indices, None)
+            within = set(state.equation.target.ranks) <= set(equation.target.ranks)
+            if within and sp.simplify(form.bridge.into(state.body) - function) == 0:
+                return State(name, state.equation.target.indices, None)
         return None
 
 

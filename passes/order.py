@@ -34,7 +34,8 @@ def in_order(cascade: Cascade) -> Cascade:
         for target in equation.targets:
             producers.setdefault(target.tensor, []).append(i)
     needs = [
-        sorted({p for read in reads_in(e) for p in producers.get(read.tensor, ())} - {i}) for i, e in enumerate(equations)
+        sorted({p for read in reads_in(e) for p in producers.get(read.tensor, ())} - {i})
+        for i, e in enumerate(equations)
     ]
     ordered: list[Equation] = []
     state = [0] * len(equations)  # 1 while its producers are visited, 2 when placed

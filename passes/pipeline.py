@@ -119,7 +119,9 @@ def run_pipeline(
             if compare is not None:
                 compare(cascade, result.cascade)
         except EinsumError as error:
-            raise VerifyError(f"after {stage}: {error.message}", error.span, (*error.notes, str(result.cascade))) from error
+            raise VerifyError(
+                f"after {stage}: {error.message}", error.span, (*error.notes, str(result.cascade))
+            ) from error
         cascade = result.cascade
         records.append(Record(str(stage), cascade, str(cascade), seconds, result.certificates))
     return Run(cascade, tuple(records))

@@ -8,6 +8,7 @@ from typing import Any
 from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.passes.certificate import Transformed
 from einsum_compiler.passes.defer import Defer, defer
+from einsum_compiler.passes.flatten import Flatten, flatten
 from einsum_compiler.passes.inline import Inline, inline
 from einsum_compiler.passes.normalize import Normalize, normalize
 from einsum_compiler.passes.online import Online, online
@@ -26,8 +27,9 @@ def _proving(run: Callable[[Cascade, Any], Transformed]) -> Callable[[Cascade, A
 PASSES = {
     p.name: p
     for p in (
-        Pass("inline", Inline, lambda c, o, context: Transformed(inline(c, context.module, o))),
+        Pass("inline", Inline, lambda c, o, context: Transformed(inline(c, context.module))),
         Pass("normalize", Normalize, _plain(normalize)),
+        Pass("flatten", Flatten, _plain(flatten)),
         Pass("defer", Defer, _proving(defer)),
         Pass("online", Online, _proving(online)),
         Pass("precision", Precision, lambda c, o, context: Transformed(precision(c, context.dtypes))),

@@ -89,9 +89,14 @@ class RunningContexts:
         indices = (*equation.target.indices, self._tiler.rank.now)
         found: dict[str, Element] = {}
         for part in ("old", "new"):
-            found[part] = self._written(f"{tensor}.{part}", indices, self._running(equation.value, runs, part), equation)
+            found[part] = self._written(
+                f"{tensor}.{part}", indices, self._running(equation.value, runs, part), equation
+            )
         last: Element | None = None
-        if any(r.tensor in self._foreign or (runs(r.tensor) and self.of(r.tensor, runs).last) for r in reads_of(equation.value)):
+        if any(
+            r.tensor in self._foreign or (runs(r.tensor) and self.of(r.tensor, runs).last)
+            for r in reads_of(equation.value)
+        ):
             value = self._running(equation.value, runs, "last")
             last = self._written(f"{tensor}.last", equation.target.indices, value, equation)
         return RunningContext(found["old"], found["new"], self._guarded(tensor, found["new"], start), start, last)
@@ -127,7 +132,12 @@ class RunningContexts:
         if isinstance(node, Extent) and node.rank == self._tiler.rank.rank and part != "last":
             return self._points(part)
         changed = map_children(node, lambda child: self._running(child, runs, part))
-        if isinstance(node, Binary) and isinstance(changed, Binary) and node.operator == "/" and changed.right != node.right:
+        if (
+            isinstance(node, Binary)
+            and isinstance(changed, Binary)
+            and node.operator == "/"
+            and changed.right != node.right
+        ):
             # Before the first point a sum is 0. Any finite context will do there, since the states are 0 too.
             return Conditional(Comparison(("==",), (changed.right, Constant(0))), Constant(0), changed)
         return _without_identities(changed)
@@ -164,7 +174,11 @@ def _without_identities(node: Expression) -> Expression:
     if isinstance(node, Call) and node.function in ("max", "min"):
         identity = Constant(REDUCTIONS[node.function].identity)
         rest = tuple(a for a in node.arguments if a != identity)
-        return node if len(rest) == len(node.arguments) or not rest else rest[0] if len(rest) == 1 else replace(node, arguments=rest)
+        return (
+            node
+            if len(rest) == len(node.arguments) or not rest
+            else rest[0]
+            if len(rest) == 1
+            else replace(node, arguments=rest)
+        )
     return node
-
-

@@ -50,7 +50,9 @@ class States:
         self._context = context
         self._fixes: dict[tuple[Expression, tuple[Expression, ...]], Read] = {}
 
-    def write(self, states: tuple[State, ...], form: Running | None, version: Version, where: Expression | None) -> None:
+    def write(
+        self, states: tuple[State, ...], form: Running | None, version: Version, where: Expression | None
+    ) -> None:
         """The local reduction, the corrections and the recurrence of each state; the first is the reduction itself."""
         local = {s.name: self._local(s, version, where) for s in states if s.reduction is not None}
         for i, state in enumerate(states):
@@ -65,7 +67,9 @@ class States:
             reduction,
             ranks=tuple(self._rank.inner if r == self._rank.rank else r for r in reduction.ranks),
             body=self._tiler.tiled(reduction.body, version),
-            where=both(None if reduction.where is None else self._tiler.tiled(reduction.where, version), self._rank.inside),
+            where=both(
+                None if reduction.where is None else self._tiler.tiled(reduction.where, version), self._rank.inside
+            ),
         )
         name = self._tiler.fresh(f"{state.name}.{self._rank.rank}")
         return self._tiler.add(name, (*state.indices, self._rank.now), value, where)
@@ -110,10 +114,18 @@ class States:
             if entry == 0 and form.operator == "*":
                 continue
             fix = factor(form, entry, i == j, states[0])
-            part: Expression = reads[j] if fix is None else Binary(form.operator, reads[j], fix)
+            part: Expression = reads[j] if fix is None else self._moved(form, reads[j], fix, states[j])
             result = part if result is None else Binary("+", result, part)
         assert result is not None
         return result
+
+    def _moved(self, form: Running, read: Read, fix: Expression, state: State) -> Expression:
+        """A state times (or plus) its correction; the infinity of an extremum over nothing is no number to correct."""
+        moved = Binary(form.operator, read, fix)
+        if state.reduction is None or state.reduction.operator not in ("max", "min"):
+            return moved
+        identity = Constant(REDUCTIONS[state.reduction.operator].identity)
+        return Conditional(Comparison(("==",), (read, identity)), identity, moved)
 
     def _moving_factor(self, form: Running, entry: Any, diagonal: bool, first: State) -> Expression | None:
         """An entry of the correction from before to after a tile, in an equation of its own; equal entries share one."""
@@ -155,7 +167,13 @@ class States:
         if not diagonal:
             # Where the old context is still infinite or 0 the old states are 0, and the entry may be no number.
             for m in moves:
-                start = m.start if m.start is not None else 0 if not entry.is_polynomial(*form.bridge.contexts.values()) else None
+                start = (
+                    m.start
+                    if m.start is not None
+                    else 0
+                    if not entry.is_polynomial(*form.bridge.contexts.values())
+                    else None
+                )
                 if start is not None:
                     test = Binary("or", test, Comparison(("==",), (m.old, Constant(start))))
         value = Conditional(test, Constant(neutral if diagonal else 0), value)

@@ -100,7 +100,9 @@ class Tiler:
         """Whether a computed tensor has the rank."""
         return tensor in self._computed and self.rank.rank in self._axes.get(tensor, ())
 
-    def add(self, name: str, indices: tuple[Expression, ...], value: Expression, where: Expression | None = None) -> Read:
+    def add(
+        self, name: str, indices: tuple[Expression, ...], value: Expression, where: Expression | None = None
+    ) -> Read:
         """A new equation, and the read of its target with the same indices."""
         self.made.append(Equation((Target(name, indices),), value, where))
         return Read(name, indices)

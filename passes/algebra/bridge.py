@@ -66,12 +66,10 @@ class Bridge:
             return self.contexts[node]
         if isinstance(node, Constant) and isinstance(node.value, int) and not isinstance(node.value, bool):
             return sp.Integer(node.value)
-        if isinstance(node, Binary) and node.operator in ("+", "-", "*", "/", "**"):
-            # Constants and structure stay visible below context-free nodes only where a context is near.
-            if self.depends(node):
-                return self._binary(node)
         if not self.depends(node):
             return self._symbol(node)
+        if isinstance(node, Binary) and node.operator in ("+", "-", "*", "/", "**"):
+            return self._binary(node)
         if isinstance(node, Unary) and node.operator == "-":
             return -self.into(node.operand)
         if isinstance(node, Call) and node.function in _FUNCTIONS:
@@ -182,5 +180,7 @@ def describe(node: Expression) -> str:
     if isinstance(node, Conditional):
         return "if"
     if isinstance(node, Comparison):
-        return "compare_" + "_".join({"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}[o] for o in node.operators)
+        return "compare_" + "_".join(
+            {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}[o] for o in node.operators
+        )
     return type(node).__name__.lower()

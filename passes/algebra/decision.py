@@ -45,7 +45,9 @@ class Refused:
     reason: str
 
 
-def decide(operator: str, body: Expression, contexts: tuple[Read, ...], positive: Callable[[Read], bool]) -> Running | Refused:
+def decide(
+    operator: str, body: Expression, contexts: tuple[Read, ...], positive: Callable[[Read], bool]
+) -> Running | Refused:
     """The form of ``operator[n](body)`` along its contexts."""
     bridge = Bridge(contexts, positive)
     value = bridge.into(body)
@@ -64,7 +66,9 @@ def _mixed(found: Mixed, bridge: Bridge) -> Refused:
     return Refused(f"{term} does not separate into a function of the points and a function of {names}")
 
 
-def _sum(value: Symbolic, variables: tuple[Symbolic, ...], new: dict[Symbolic, Symbolic], bridge: Bridge) -> Running | Refused:
+def _sum(
+    value: Symbolic, variables: tuple[Symbolic, ...], new: dict[Symbolic, Symbolic], bridge: Bridge
+) -> Running | Refused:
     found = separate(value, variables)
     if isinstance(found, Mixed):
         return _mixed(found, bridge)
@@ -94,7 +98,9 @@ def _renamed(first: dict[Symbolic, Symbolic], second: dict[Symbolic, Symbolic]) 
     return {first[v]: second[v] for v in first}
 
 
-def _extremum(value: Symbolic, variables: tuple[Symbolic, ...], new: dict[Symbolic, Symbolic], bridge: Bridge) -> Running | Refused:
+def _extremum(
+    value: Symbolic, variables: tuple[Symbolic, ...], new: dict[Symbolic, Symbolic], bridge: Bridge
+) -> Running | Refused:
     found = summand(value, variables)
     if not isinstance(found, Mixed):
         shift = recombined(found[1].subs(new, simultaneous=True) - found[1])
@@ -105,13 +111,15 @@ def _extremum(value: Symbolic, variables: tuple[Symbolic, ...], new: dict[Symbol
     if product.rank == 1 and _positive(product.contexts[0]):
         context = product.contexts[0]
         factor = recombined(context.subs(new, simultaneous=True) / context)
-        return Running("*", (value,), ((factor,),), new, bridge, f"{value} scales by {factor}", ("the factor is positive",))
+        return Running(
+            "*", (value,), ((factor,),), new, bridge, f"{value} scales by {factor}", ("the factor is positive",)
+        )
     return Refused("max and min distribute over summands and positive factors only")
 
 
 def _never_zero(context: Symbolic) -> bool:
     return all(
-        f.is_number and f != 0 or isinstance(f, sp.exp) or (f.is_Pow and f.args[0].is_positive) or bool(f.is_positive)
+        (f.is_number and f != 0) or isinstance(f, sp.exp) or (f.is_Pow and f.args[0].is_positive) or bool(f.is_positive)
         for f in sp.Mul.make_args(context)
     )
 

@@ -56,7 +56,10 @@ def transport(value: Symbolic, separation: Separation, variables: tuple[Symbolic
     if len(columns) < len(basis):
         return None
     now = sp.Matrix.vstack(*rows)[:, columns]
-    new = {v: sp.Symbol(f"{v.name}_new", **{k: a for k, a in v.assumptions0.items() if k in ("real", "positive")}) for v in variables}
+    new = {
+        v: sp.Symbol(f"{v.name}_new", **{k: a for k, a in v.assumptions0.items() if k in ("real", "positive")})
+        for v in variables
+    }
     later = now.subs(new, simultaneous=True)
     full = sp.Matrix.vstack(*rows)
     matrix = (later * now.inv()).applyfunc(recombined)
@@ -68,7 +71,9 @@ def transport(value: Symbolic, separation: Separation, variables: tuple[Symbolic
     return Transport(tuple(basis), tuple(tuple(matrix.row(i)) for i in range(len(basis))), new)
 
 
-def _reduced(row: Symbolic, candidate: Symbolic, rows: list[Symbolic], basis: list[Symbolic]) -> tuple[Symbolic, Symbolic]:
+def _reduced(
+    row: Symbolic, candidate: Symbolic, rows: list[Symbolic], basis: list[Symbolic]
+) -> tuple[Symbolic, Symbolic]:
     """The candidate less constant multiples of earlier basis functions: the simplest new direction."""
     for earlier, function in zip(rows, basis, strict=True):
         pivot = next((j for j in range(earlier.shape[1]) if earlier[j] != 0), None)

@@ -128,7 +128,9 @@ class _Analysis:
             equations = self._cascade.equations_of(tensor)
             if any(self._starts(e) for e in equations):
                 return tensor
-            late = [r.tensor for e in equations for r in reads_in(e) if self._finished_after(r) == self._done.get(tensor, 0)]
+            late = [
+                r.tensor for e in equations for r in reads_in(e) if self._finished_after(r) == self._done.get(tensor, 0)
+            ]
             if not late or late[0] == tensor:
                 return tensor
             tensor = late[0]
@@ -147,5 +149,3 @@ class _Analysis:
             frontier = [e for t in dict.fromkeys(reads) if t not in found for e in self._cascade.equations_of(t)]
             found.update(dict.fromkeys(reads))
         return list(found)
-
-

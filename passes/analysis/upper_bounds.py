@@ -21,7 +21,9 @@ from einsum_compiler.ir.expression import (
 from einsum_compiler.passes.scope import opened, plain, substitute
 
 
-def at_least(greater: Expression, smaller: Expression, equations: Mapping[str, tuple[Equation, ...]], depth: int = 8) -> bool:
+def at_least(
+    greater: Expression, smaller: Expression, equations: Mapping[str, tuple[Equation, ...]], depth: int = 8
+) -> bool:
     """Whether ``greater >= smaller`` at every point where both exist, by the definitions of what ``greater`` reads.
 
     False says only that this was not proved.

@@ -30,7 +30,6 @@ from einsum_compiler.ir.expression import (
 )
 from einsum_compiler.ir.types import is_integer
 from einsum_compiler.passes.analysis.upper_bounds import at_least
-from einsum_compiler.passes.scope import substitute
 
 INF = math.inf
 
@@ -207,7 +206,8 @@ class _Evaluator:
         if isinstance(node, Binary):
             return self._binary(node)
         if isinstance(node, Call):
-            return _FUNCTIONS.get(node.function, lambda *_: ANYTHING)(*(self.of(a) for a in node.arguments))
+            function = _FUNCTIONS.get(node.function)
+            return ANYTHING if function is None else function(*(self.of(a) for a in node.arguments))
         if isinstance(node, Reduction):
             return self._reduction(node)
         return ANYTHING
@@ -297,7 +297,9 @@ def _product(a: ValueRange, b: ValueRange) -> ValueRange:
     nan = a.nan or b.nan or (a.infinite and b.zero) or (b.infinite and a.zero)
     integer = a.integer and b.integer
     # The product of two tiny numbers is 0 in floating point.
-    return ValueRange(min(corners), max(corners), a.infinite or b.infinite, nan, a.zero or b.zero or not integer, integer)
+    return ValueRange(
+        min(corners), max(corners), a.infinite or b.infinite, nan, a.zero or b.zero or not integer, integer
+    )
 
 
 def _quotient(a: ValueRange, b: ValueRange) -> ValueRange:
@@ -314,7 +316,12 @@ def _quotient(a: ValueRange, b: ValueRange) -> ValueRange:
 
 
 def _power(base: ValueRange, exponent: ValueRange, literal: Expression) -> ValueRange:
-    if isinstance(literal, Constant) and isinstance(literal.value, int) and literal.value > 0 and literal.value % 2 == 0:
+    if (
+        isinstance(literal, Constant)
+        and isinstance(literal.value, int)
+        and literal.value > 0
+        and literal.value % 2 == 0
+    ):
         high = max(abs(base.low), abs(base.high)) ** literal.value
         return ValueRange(0.0, high, True, base.nan, True, base.integer)
     if base.low >= 0:
@@ -326,7 +333,10 @@ def _monotone(f: Callable[[float], float], low: float, high: float, zero: bool =
     """A function that rises from ``low`` to ``high``."""
 
     def apply(x: ValueRange) -> ValueRange:
-        at = [low if x.low == -INF else _safe(f, x.low, low, high), high if x.high == INF else _safe(f, x.high, low, high)]
+        at = [
+            low if x.low == -INF else _safe(f, x.low, low, high),
+            high if x.high == INF else _safe(f, x.high, low, high),
+        ]
         return ValueRange(at[0], at[1], max(abs(at[0]), abs(at[1])) == INF, x.nan, zero and at[0] <= 0 <= at[1])
 
     return apply

@@ -11,7 +11,22 @@ from einsum_compiler.ir.verify import verify
 from einsum_compiler.passes.pipeline import Context, Run, parse_pipeline, run_pipeline
 from einsum_compiler.passes.registry import PASSES
 
-SIZES = {"b": 2, "h": 2, "g": 1, "m": 7, "n": 11, "k": 5, "e": 3, "f": 2, "j": 2, "r": 17, "y": 3, "x": 4, "v": 3, "u": 4}
+SIZES = {
+    "b": 2,
+    "h": 2,
+    "g": 1,
+    "m": 7,
+    "n": 11,
+    "k": 5,
+    "e": 3,
+    "f": 2,
+    "j": 2,
+    "r": 17,
+    "y": 3,
+    "x": 4,
+    "v": 3,
+    "u": 4,
+}
 PIPELINE = "inline,normalize,defer,online{tile=4}"
 
 
@@ -19,7 +34,9 @@ def module_of(text: str) -> Module:
     return parse(text)
 
 
-def inputs_of(cascade: Cascade, sizes: dict[str, int] | None = None, seed: int = 0, scale: float = 1.0) -> dict[str, torch.Tensor]:
+def inputs_of(
+    cascade: Cascade, sizes: dict[str, int] | None = None, seed: int = 0, scale: float = 1.0
+) -> dict[str, torch.Tensor]:
     """Random float64 inputs of a cascade."""
     generator = torch.Generator().manual_seed(seed)
     sizes = SIZES | (sizes or {})
@@ -38,7 +55,9 @@ def same(expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor], tole
     for name, value in expected.items():
         number = ~value.isnan()
         assert not found[name][number].isnan().any(), f"{name}: a number became NaN"
-        torch.testing.assert_close(found[name][number], value[number], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            found[name][number], value[number], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 def run(text: str, pipeline: str = PIPELINE, name: str | None = None) -> Run:
@@ -53,7 +72,13 @@ def round_trip(cascade: Cascade) -> None:
     assert again.equations == cascade.equations and again.parameters == cascade.parameters
 
 
-def check(text: str, tensors: dict[str, torch.Tensor] | None = None, pipeline: str = PIPELINE, tolerance: float = 1e-9, **scalars: float) -> Run:
+def check(
+    text: str,
+    tensors: dict[str, torch.Tensor] | None = None,
+    pipeline: str = PIPELINE,
+    tolerance: float = 1e-9,
+    **scalars: float,
+) -> Run:
     """Runs the pipeline; every form verifies, prints, parses back and evaluates to the same values."""
     module = parse(text)
     cascade = module.cascade()

@@ -115,7 +115,21 @@ BACKWARD_TRICK = BACKWARD.replace("dO[m,f]) ->", "dO[m,f], O[m,f]) ->").replace(
         (BACKWARD, "n", 2),
         (BACKWARD_TRICK, "n", 1),
     ],
-    ids=["1", "2", "3", "naive", "4", "4-deferred", "2-pass", "5", "layernorm", "sigmoid", "linear", "backward", "trick"],
+    ids=[
+        "1",
+        "2",
+        "3",
+        "naive",
+        "4",
+        "4-deferred",
+        "2-pass",
+        "5",
+        "layernorm",
+        "sigmoid",
+        "linear",
+        "backward",
+        "trick",
+    ],
 )
 def test_known_pass_counts(text: str, rank: str, expected: int) -> None:
     module = parse(text)

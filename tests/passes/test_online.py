@@ -51,7 +51,9 @@ def test_every_form_has_the_same_values(name: str, tile: int) -> None:
     check(getattr(zoo, name), pipeline=f"inline,normalize,defer,online{{tile={tile}}}")
 
 
-@pytest.mark.parametrize("name", ["ATTENTION", "CAUSAL", "EMPTY_ROWS", "LIBRARY", "SINK", "DIFFERENTIAL", "LOG_SUM", "UNION", "EXP2"])
+@pytest.mark.parametrize(
+    "name", ["ATTENTION", "CAUSAL", "EMPTY_ROWS", "LIBRARY", "SINK", "DIFFERENTIAL", "LOG_SUM", "UNION", "EXP2"]
+)
 def test_logits_of_ten_thousand_neither_overflow_nor_vanish(name: str) -> None:
     text = getattr(zoo, name)
     tensors = inputs_of(parse(text).cascade(), scale=150.0)
@@ -70,7 +72,9 @@ def test_tiles_of_minus_infinity_leave_the_state_as_it_is(where: str) -> None:
     """Hazard H2: -inf - (-inf) in the factor."""
     text = "cascade c(S[m,n], V[n,f]) -> O[m,f], L[m] { A[m,n] = softmax[n](S[m,n]) O[m,f] = A[m,n] * V[n,f] L[m] = logsumexp[n](S[m,n]) }"
     scores = torch.randn(3, 12, dtype=torch.float64)
-    scores[:, {"first": slice(0, 4), "middle": slice(4, 8), "last": slice(8, 12), "all": slice(0, 12)}[where]] = -math.inf
+    scores[
+        :, {"first": slice(0, 4), "middle": slice(4, 8), "last": slice(8, 12), "all": slice(0, 12)}[where]
+    ] = -math.inf
     tensors = {"S": scores, "V": torch.randn(12, 2, dtype=torch.float64)}
     found = evaluated(check(text, tensors).cascade, tensors)
     assert not found["O"].isnan().any()
