@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from einsum_compiler.passes.registry import PASSES as PASSES
 
 
+if __name__ != "einsum_compiler.passes":
+    raise ImportError(f"import einsum_compiler.passes, not {__name__}: this folder is a part of that package")
+
+
 def __getattr__(name: str) -> Any:
     if name == "PASSES":
         from einsum_compiler.passes.registry import PASSES
