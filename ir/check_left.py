@@ -19,7 +19,7 @@ from einsum_compiler.ir.expression import (
     Unary,
     transform,
 )
-from einsum_compiler.ir.extents import is_step
+from einsum_compiler.ir.extents import index_rank, is_step
 from einsum_compiler.ir.facts import Facts
 from einsum_compiler.ir.filters import left_conjuncts
 from einsum_compiler.ir.printer import print_equation, print_expression
@@ -35,10 +35,10 @@ def check_left(facts: Facts, equation: Equation) -> None:
         seen: set[str] = set()
         for axis, index in enumerate(target.indices):
             _check_index(facts, equation, target, axis, index)
-            if isinstance(index, Rank) or is_step(index):
-                rank = target.ranks[len(seen)]
-                if rank in seen:
-                    raise SpecError(f"rank {rank} stands twice on the left", index.span or target.span)
+            rank = index_rank(index)
+            if rank in seen:
+                raise SpecError(f"rank {rank} stands twice on the left", index.span or target.span)
+            if rank is not None:
                 seen.add(rank)
 
 
@@ -56,7 +56,15 @@ def _check_index(facts: Facts, equation: Equation, target: Target, axis: int, in
                 )
             return
         case Extent(rank):
-            if facts.axes[target.tensor][axis] not in (rank, None):
+            named = facts.axes[target.tensor][axis]
+            if named is None:
+                raise SpecError(
+                    f"{rank.upper()} on the left is the last position of an iterative rank, "
+                    f"and no equation of {target.tensor} has that rank here",
+                    span,
+                    (f"a rank is lower-case: write {rank}",),
+                )
+            if named != rank:
                 raise SpecError(f"{rank.upper()} is not the extent of this axis of {target.tensor}", span)
             return
         case Slice():
