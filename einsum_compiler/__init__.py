@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from einsum_compiler.compile import Kernel, compile
+    from einsum_compiler.kernel import Kernel, compile
     from einsum_compiler.ir.errors import (
         AccuracyError,
         BackendError,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         VerifyError,
     )
     from einsum_compiler.ir.plan import Plan, parse_plan
-    from einsum_compiler.reference import reference
+    from einsum_compiler.evaluation import reference
 
 __version__ = "0.1.0"
 
@@ -46,9 +46,9 @@ __all__ = [
 
 _ERRORS = ("Accuracy", "Backend", "Einsum", "Plan", "Shape", "Spec", "Toolchain", "Verify")
 _PLACES = {
-    "Kernel": "einsum_compiler.compile",
-    "compile": "einsum_compiler.compile",
-    "reference": "einsum_compiler.reference",
+    "Kernel": "einsum_compiler.kernel",
+    "compile": "einsum_compiler.kernel",
+    "reference": "einsum_compiler.evaluation",
     "Plan": "einsum_compiler.ir.plan",
     "parse_plan": "einsum_compiler.ir.plan",
     "EinsumWarning": "einsum_compiler.ir.errors",
@@ -61,6 +61,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'einsum_compiler' has no attribute '{name}'")
     module = importlib.import_module(_PLACES[name])
     value = getattr(module, name)
-    # A submodule of the same name (compile) would hide the function after its import.
     globals()[name] = value
     return value

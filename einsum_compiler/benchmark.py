@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from einsum_compiler.ir.binding import Binding
 
 if TYPE_CHECKING:
-    from einsum_compiler.compile import Kernel
+    from einsum_compiler.kernel import Kernel
 
 
 @dataclass(frozen=True)

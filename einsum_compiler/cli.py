@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from einsum_compiler.ir.errors import EinsumError
 
 if TYPE_CHECKING:
-    from einsum_compiler.compile import Kernel
+    from einsum_compiler.kernel import Kernel
     from einsum_compiler.ir.binding import Binding
 
 TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
@@ -83,7 +83,7 @@ def _sizes(text: str) -> dict[str, float]:
 
 
 def _kernel(options: argparse.Namespace, target: str | None = None) -> Kernel:
-    from einsum_compiler.compile import compile
+    from einsum_compiler.kernel import compile
 
     plan = options.plan
     if plan and Path(plan).is_file():

@@ -118,4 +118,4 @@ def build(kernel: TileKernel, backend: str, target: str | None, warps: int, stag
         )
     from einsum_compiler.backends.triton.launch import compile_kernel
 
-    return compile_kernel(kernel, warps=warps, stages=stages, cache_directory=folder)
+    return compile_kernel(kernel, warps=warps or None, stages=stages, cache_directory=folder)

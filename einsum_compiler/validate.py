@@ -13,7 +13,7 @@ from einsum_compiler.ir.binding import Binding
 from einsum_compiler.ir.errors import AccuracyError
 
 if TYPE_CHECKING:
-    from einsum_compiler.compile import Kernel
+    from einsum_compiler.kernel import Kernel
 
 FACTOR = 2.0
 

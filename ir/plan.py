@@ -36,7 +36,7 @@ class KernelPlan:
     program: tuple[RankTile, ...]
     stream: RankTile | None = None
     resident: tuple[str, ...] = ()
-    warps: int = 4
+    warps: int = 0  # 0: chosen by the backend
     stages: int = 2
 
     def tile(self, rank: str) -> int:
@@ -50,7 +50,7 @@ class KernelPlan:
             parts.append(f"stream {self.stream.rank}:{self.stream.size}")
         if self.resident:
             parts.append(f"resident {', '.join(self.resident)}")
-        if (self.warps, self.stages) != (4, 2):
+        if (self.warps, self.stages) != (0, 2):
             parts.append(f"warps {self.warps} stages {self.stages}")
         return f"kernel {', '.join(self.outputs)} {{ {'  '.join(p for p in parts if p)} }}"
 
@@ -87,7 +87,7 @@ def parse_plan(text: str) -> Plan:
                 tuple(_rank_tile(r) for r in clauses.get("program", [])),
                 stream[0] if stream else None,
                 tuple(clauses.get("resident", [])),
-                int(clauses.get("warps", ["4"])[0]),
+                int(clauses.get("warps", ["0"])[0]),
                 int(clauses.get("stages", ["2"])[0]),
             )
         )

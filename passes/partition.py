@@ -29,7 +29,7 @@ class Partition:
     stream: int = 128
     elements: int = 65536  # of the operands of one step of the loop
     powers_of_two: bool = False
-    warps: int = 4
+    warps: int = 0
     stages: int = 2
 
 

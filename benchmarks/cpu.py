@@ -1,0 +1,187 @@
+"""The CPU rows of the figures to reach: compiled cascades beside SDPA and compiled FlexAttention, interleaved in one process.
+
+    python benchmarks/cpu.py [--quick] [--rows NAME,...] [--out DIR]
+
+Correctness comes first: every row is compared with float64 before it is timed. Times are medians of interleaved runs; ratios are medians of
+the ratios of neighbouring runs, so that a machine whose speed drifts still gives a fair answer. Writes JSON and a readable table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+import einsum_compiler as ec
+
+TEXT = """
+cascade attention(Q[b,h,m,e], K[b,h,n,e], V[b,h,n,f]; scale = 1/sqrt(E)) -> O[b,h,m,f] {{
+  S[b,h,m,n] = Q[b,h,m,e] * K[b,h,n,e] * scale {filter}
+  A[b,h,m,n] = softmax[n](S[b,h,m,n])
+  O[b,h,m,f] = A[b,h,m,n] * V[b,h,n,f]
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One shape and mask: the filter in the language and the same as a predicate of FlexAttention."""
+
+    name: str
+    dtype: str
+    length: int
+    filter: str = ""
+    mask: str = ""
+    goal_sdpa: float = 0.0
+    goal_flex: float = 0.0
+
+
+ROWS = (
+    Row("f32 dense", "float32", 2048, goal_sdpa=2.2, goal_flex=3.5),
+    Row("f32 causal", "float32", 2048, "where n <= m", "causal", 2.2, 2.0),
+    Row("f32 window 256", "float32", 4096, "where n <= m and m - n < 256", "window", 2.2, 2.0),
+    Row("bf16 dense", "bfloat16", 2048, goal_sdpa=4.0, goal_flex=7.0),
+    Row("bf16 causal", "bfloat16", 2048, "where n <= m", "causal", 4.0, 7.0),
+)
+
+PREDICATES: dict[str, Callable[..., torch.Tensor]] = {
+    "causal": lambda b, h, m, n: n <= m,
+    "window": lambda b, h, m, n: (n <= m) & (m - n < 256),
+}
+
+
+@dataclass
+class Result:
+    """Median seconds of each program, and the medians of the ratios peer / ours."""
+
+    row: str
+    ours: float
+    sdpa: float
+    flex: float | None
+    ratio_sdpa: float
+    ratio_flex: float | None
+    gigaflops: float
+    goal_sdpa: float
+    goal_flex: float
+    error: float
+    sdpa_error: float
+
+
+def measure(row: Row, runs: int, with_flex: bool) -> Result:
+    """One row."""
+    dtype = getattr(torch, row.dtype)
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, 8, row.length, 64).to(dtype) for _ in range(3))
+    dense_mask = None
+    if row.mask:
+        m, n = torch.arange(row.length)[:, None], torch.arange(row.length)[None]
+        dense_mask = PREDICATES[row.mask](0, 0, m, n)
+    kernel = ec.compile(TEXT.format(filter=row.filter))
+    is_causal = row.mask == "causal"
+
+    def ours() -> torch.Tensor:
+        return kernel(q, k, v)
+
+    def sdpa() -> torch.Tensor:
+        mask = None if is_causal else dense_mask
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal)
+
+    programs: dict[str, Callable[[], torch.Tensor]] = {"ours": ours, "sdpa": sdpa}
+    if with_flex:
+        block_mask = create_block_mask(PREDICATES[row.mask], None, None, row.length, row.length, device="cpu") if row.mask else None
+        compiled = torch.compile(flex_attention)
+        programs["flex"] = lambda: compiled(q, k, v, block_mask=block_mask)
+    gold = torch.nn.functional.scaled_dot_product_attention(q.double(), k.double(), v.double(), attn_mask=dense_mask)
+    errors = {name: float((program().double() - gold).abs().max()) for name, program in programs.items()}
+    band = 2 * torch.finfo(dtype).eps * float(gold.abs().max())
+    assert errors["ours"] <= 2 * errors["sdpa"] + band, f"{row.name}: error {errors['ours']} against SDPA's {errors['sdpa']}"
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    with torch.no_grad():
+        for _ in range(runs + 1):
+            for name, program in programs.items():
+                start = time.perf_counter()
+                program()
+                times[name].append(time.perf_counter() - start)
+    times = {name: t[1:] for name, t in times.items()}
+    pairs = row.length**2 if not row.mask else int(dense_mask.sum()) if dense_mask is not None else 0
+    median = {name: statistics.median(t) for name, t in times.items()}
+
+    def ratio(peer: str) -> float:
+        return statistics.median(a / b for a, b in zip(times[peer], times["ours"], strict=True))
+
+    return Result(
+        row.name, median["ours"], median["sdpa"], median.get("flex"), ratio("sdpa"), ratio("flex") if with_flex else None,
+        4 * pairs * 64 * 8 / median["ours"] / 1e9, row.goal_sdpa, row.goal_flex, errors["ours"], errors["sdpa"],
+    )  # fmt: skip
+
+
+FIRST_CALL = """
+import sys, time, torch
+sys.path.insert(0, {root!r})
+import einsum_compiler as ec
+q = torch.randn(1, 8, 256, 64)
+start = time.perf_counter()
+ec.compile({text!r})(q, q, q)
+print(time.perf_counter() - start)
+"""
+
+
+def first_call() -> dict[str, float]:
+    """Seconds from the text to the first result in a fresh process (imports of torch apart), with a cold and a warm cache."""
+    root = str(Path(__file__).resolve().parents[1])
+    code = FIRST_CALL.format(root=root, text=TEXT.format(filter="where n <= m"))
+    found: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "EINSUM_CACHE_DIR": folder}
+        for name in ("cold", "warm"):
+            output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+            found[name] = float(output.stdout.split()[-1])
+    return found
+
+
+def machine() -> dict[str, str | int]:
+    """What the figures were measured on."""
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.processor())
+    flags = next((line for line in open("/proc/cpuinfo") if line.startswith("flags")), "")
+    widest = "avx512" if "avx512f" in flags else "avx2" if "avx2" in flags else "sse"
+    return {"cpu": cpu, "vectors": widest, "threads": torch.get_num_threads(), "torch": torch.__version__, "python": platform.python_version()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few runs and no FlexAttention")
+    parser.add_argument("--rows", default="", help="names of rows, comma-separated")
+    parser.add_argument("--out", default=str(Path(__file__).parent / "results"))
+    options = parser.parse_args()
+    chosen = [r for r in ROWS if not options.rows or r.name in options.rows.split(",")]
+    results = []
+    for row in chosen:
+        result = measure(row, 5 if options.quick else 15, not options.quick)
+        results.append(result)
+        flex = f", Flex {result.flex * 1e3:8.2f} ms ({result.ratio_flex:.2f} x)" if result.flex else ""
+        print(f"{row.name:16s} ours {result.ours * 1e3:8.2f} ms ({result.gigaflops:6.1f} GFLOP/s), SDPA {result.sdpa * 1e3:8.2f} ms ({result.ratio_sdpa:.2f} x){flex}", flush=True)
+    start = first_call()
+    print(f"first call: cold {start['cold']:.2f} s, warm {start['warm']:.2f} s")
+    if not options.quick:
+        folder = Path(options.out)
+        folder.mkdir(parents=True, exist_ok=True)
+        record = {"machine": machine(), "rows": [asdict(r) for r in results], "first_call": start}
+        (folder / "cpu.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
