@@ -182,7 +182,9 @@ def _evaluated(
     # The evaluation of cascades imports the expressions, which import this.
     from einsum_compiler.backends.reference.cascades import evaluate_cascade
 
-    binding = bind(callee, tuple(s.data for s in given.values()), scalars)
+    # Floats are evaluated in one type, which need not be the declared one.
+    untyped = replace(callee, inputs=tuple(replace(t, dtype=None) for t in callee.inputs))
+    binding = bind(untyped, tuple(s.data for s in given.values()), scalars)
     numbers = {**{k: scalar_tensor(v, scope.real, scope.device) for k, v in binding.scalars.items()}, **scalars}
     computed = evaluate_cascade(callee, given, numbers, binding.extents, scope)
     found = []

@@ -86,7 +86,7 @@ class _Evaluation:
             case Binary(operator=operator, left=left, right=right):
                 if operator in BOOLEAN or operator in BITWISE:
                     return pointwise(OPERATORS[operator], self.visit(left), self.visit(right))
-                return pointwise(OPERATORS[operator], self._number(left), self._number(right))
+                return self._typed(pointwise(OPERATORS[operator], self._number(left), self._number(right)))
             case Comparison(operators=operators, operands=operands):
                 values = [self.visit(o) for o in operands]
                 links = [pointwise(COMPARISONS[o], values[i], values[i + 1]) for i, o in enumerate(operators)]
@@ -99,10 +99,7 @@ class _Evaluation:
             case Cast(operand=operand, dtype=dtype):
                 return self._cast(self.visit(operand), dtype)
             case Call(function=function, arguments=arguments) if function in FUNCTIONS:
-                values = [self._number(a) for a in arguments]
-                result = pointwise(FUNCTIONS[function], *values)
-                floating = result.data.is_floating_point()
-                return Named(result.ranks, result.data.to(self.real)) if floating else result
+                return self._typed(pointwise(FUNCTIONS[function], *(self._number(a) for a in arguments)))
         raise VerifyError(f"a tile program cannot hold {type(node).__name__}: {node}")
 
     def _scalar(self, value: bool | float) -> Tensor:
@@ -128,6 +125,10 @@ class _Evaluation:
         if data.dtype == torch.bool:
             return data
         return data.to(self.real if data.is_floating_point() else torch.int64)
+
+    def _typed(self, value: Named) -> Named:
+        """Real functions of integers give f64 of their own accord; all floats of a statement have one type."""
+        return Named(value.ranks, value.data.to(self.real)) if value.data.is_floating_point() else value
 
     def _number(self, node: Expression) -> Named:
         value = self.visit(node)

@@ -168,12 +168,18 @@ class Dice:
         return equation
 
     def number(self, scope: tuple[str, ...], depth: int) -> Expression:
-        below = lambda: self.number(scope, depth - 1)  # noqa: E731
+        def below() -> Expression:
+            return self.number(scope, depth - 1)
+
         if depth == 0:
             return self.read(scope) if self.random.random() < 0.85 else Constant(self.random.choice([0.0, 1.0, 2.0, -0.5]))
         kind = self.random.randrange(9)
         if kind < 3:
-            return Binary(self.random.choice("+-**/"), below(), below())
+            operator, left, right = self.random.choice("+-**/"), below(), below()
+            if operator == "/":  # x / 0 depends on the sign of the zero, which the order of a sum decides
+                zero = Constant(0.0)
+                right = Conditional(Comparison(("==",), (right, zero)), Constant(0.5), right)
+            return Binary(operator, left, right)
         if kind == 3:
             return Call(self.random.choice(["exp", "abs", "log"]), (below(),))
         if kind == 4:

@@ -200,6 +200,17 @@ def test_differential_attention_calls_a_cascade_twice() -> None:
     close(lse, (q1 @ k1.mT / 2).masked_fill(hidden, -math.inf).logsumexp(-1))
 
 
+def test_declared_types_of_a_called_cascade() -> None:
+    text = """
+    cascade dot(Q: bf16[m,e], I: i32[m]) -> S: bf16[m] { S[m] = Q[m,e] * I[m] / 3 }
+    cascade c(Q: bf16[m,e], I: i32[m]) -> T[m] {
+      S[m] = dot(Q[m,e], I[m])
+      T[m] = S[m] + 1
+    }"""
+    q, i = randn(3, 4).bfloat16(), torch.arange(3, dtype=torch.int32)
+    close(reference(text)(q, i), (q.double().sum(1) * i / 3).bfloat16().double() + 1)
+
+
 def test_page_table() -> None:
     text = """cascade paged(Q[b,h,m,e], KP[page,i,g,e], VP[page,i,g,f], PT[b,p], NL[b]; T = I, N = P * I) -> O[b,h,m,f] {
       S[b,h,m,n] = Q[b,h,m,e] * KP[PT[b, n // T], n % T, h // (H // G), e] where n < NL[b]

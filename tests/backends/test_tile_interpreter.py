@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from einsum_compiler.backends.reference.philox import uniform
 from einsum_compiler.backends.reference.tile_interpreter import run_kernel, run_program
 from einsum_compiler.ir.errors import VerifyError
 from einsum_compiler.ir.tile import TileProgram
@@ -155,6 +156,19 @@ def test_batch_axes_and_integer_dots() -> None:
     results, counts = run_program(TileProgram("k", (parse_kernel(text),)), {"A": a, "B": b}, {}, {})
     assert torch.equal(results["C"], torch.einsum("hme,he->mh", a.int(), b.int()).int())
     assert counts.operations == 2 * 24
+
+
+def test_uniform_is_that_of_the_evaluator() -> None:
+    text = """
+    kernel k(; seed: i64) -> Y: f32[3], Z: f32[3] {
+      y: f32[i:3] = map uniform(seed, i, 2)
+      z: f32[i:3] = map i / 3
+      store Y[i] over i:3 = y
+      store Z[i] over i:3 = z
+    }"""
+    results, _ = run_program(TileProgram("k", (parse_kernel(text),)), {}, {"seed": 5}, {})
+    assert torch.equal(results["Y"].double(), uniform(torch.tensor(5), torch.arange(3), torch.tensor(2)))
+    assert torch.equal(results["Z"], torch.arange(3) / torch.tensor(3.0))
 
 
 def test_maps_compute_in_f32_and_scalars_do_not_widen() -> None:
