@@ -89,6 +89,10 @@ class Builder:
         outputs: tuple[Tensor, ...],
         equations: tuple[Equation, ...],
     ) -> Cascade:
+        for tensor in inputs or ():
+            self.lower_case(tensor)
+        for tensor in outputs:
+            self.lower_case(tensor, "the last state is an output of its own: {}")
         # Errors about a cascade as a whole point at its name.
         return Cascade(str(name), inputs or (), scalars or (), outputs, equations, ranks or (), self.span(name))
 
@@ -96,8 +100,6 @@ class Builder:
         return ranks
 
     def rule_rank(self, span: Span, name: Token) -> str:
-        if name != ELLIPSIS and name != name.lower():
-            raise SpecError(f"a rank is lower-case: {str(name)!r} names an extent", span, (f"write {name.lower()}",))
         return str(name)
 
     def rule_tensors(self, span: Span, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -264,6 +266,17 @@ class Builder:
         return CascadeCall(str(name), ranks, arguments.values, arguments.where, span=span)
 
     # Checks that need no more than the text at hand
+
+    def lower_case(self, tensor: Tensor, last: str | None = None) -> None:
+        """The ranks of a declaration; ``last`` says how the last position of a carried tensor is given out."""
+        for rank in tensor.ranks:
+            if rank == rank.lower() or rank == ELLIPSIS:
+                continue
+            notes = [f"write {rank.lower()}"]
+            if last is not None:
+                kept = ",".join(r for r in tensor.ranks if r != rank)
+                notes.append(last.format(f"{tensor.name}T[{kept}] = {tensor.name}[{','.join(tensor.ranks)}]"))
+            raise SpecError(f"a rank is lower-case: {rank!r} names an extent", tensor.span, tuple(notes))
 
     def dtype(self, token: Token | None, known: tuple[str, ...] = DTYPES) -> str | None:
         if token is not None and token not in known:

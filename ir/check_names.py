@@ -5,7 +5,7 @@ from __future__ import annotations
 from einsum_compiler.ir.builder import CONSTANTS
 from einsum_compiler.ir.cascade import ELLIPSIS, Cascade, Definition, Module
 from einsum_compiler.ir.errors import SpecError
-from einsum_compiler.ir.expression import Extent, Parameter, Rank, Read, Reduction, walk
+from einsum_compiler.ir.expression import CascadeCall, Extent, Parameter, Rank, Read, Reduction, Selection, walk
 from einsum_compiler.ir.extents import expressions, index_rank, known_extents
 from einsum_compiler.ir.facts import Facts
 from einsum_compiler.ir.hints import counted, did_you_mean
@@ -36,7 +36,7 @@ def check_module(module: Module) -> None:
         if repeated:
             raise SpecError(f"def {definition.name} has the argument {repeated[0]!r} twice", definition.span)
         for node in walk(definition.body):
-            if isinstance(node, Read | Reduction):
+            if isinstance(node, Read | Reduction | Selection | CascadeCall):
                 raise SpecError(f"def {definition.name} sees only its arguments, no tensors", node.span)
             if isinstance(node, Parameter | Rank) and node.name not in definition.parameters:
                 notes = did_you_mean(node.name, definition.parameters) or (f"hand {node.name} over as an argument",)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -137,3 +140,14 @@ def test_a_negative_count() -> None:
     with pytest.raises(EinsumError) as caught:
         bind(cascade, (torch.zeros(2),), {"k": -1})
     assert caught.value.message == "the count of topk is -1: expected an integer from 0"
+
+
+def test_a_warm_call_needs_no_heavy_library() -> None:
+    modules = "expression cascade tile types errors span scalar binding torch_types"
+    code = (
+        f"import sys\nfor name in {modules.split()!r}: __import__('einsum_compiler.ir.' + name)\n"
+        "print(sorted({'torch', 'lark', 'sympy', 'islpy', 'networkx', 'difflib'} & set(sys.modules)))"
+    )
+    root = Path(__file__).parents[2]
+    found = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
