@@ -107,7 +107,9 @@ def _with_ranks(cascade: Cascade, lists: Mapping[str, tuple[str, ...]]) -> Casca
                 return replace(map_children(node, change), ranks=names(node.ranks))  # type: ignore[call-arg]
             case Rank(name=name) if name in lists:
                 if len(lists[name]) != 1:
-                    raise SpecError(f"{name} stands for {len(lists[name])} ranks here, and is used as a number", node.span)
+                    raise SpecError(
+                        f"{name} stands for {len(lists[name])} ranks here, and is used as a number", node.span
+                    )
                 return Rank(lists[name][0])
         return map_children(node, change)
 
@@ -140,7 +142,9 @@ def _by_position(node: CascadeCall, callee: Cascade) -> dict[str, str]:
         assert isinstance(argument, Read)
         ranks = [i.name for i in argument.indices if isinstance(i, Rank)]
         if len(ranks) != len(declared.ranks):
-            raise SpecError(f"{declared.name} of {callee.name} has {counted(len(declared.ranks), 'rank')}", argument.span)
+            raise SpecError(
+                f"{declared.name} of {callee.name} has {counted(len(declared.ranks), 'rank')}", argument.span
+            )
         for inner, outer in zip(declared.ranks, ranks, strict=True):
             if found.setdefault(inner, outer) != outer:
                 raise SpecError(
@@ -167,7 +171,9 @@ def _scalars(node: CascadeCall, callee: Cascade, scope: Scope) -> dict[str, Tens
     found: dict[str, Tensor] = {}
     extra = node.arguments[len(callee.inputs) :]
     if len(extra) > len(callee.parameters):
-        raise SpecError(f"{callee.name} takes {counted(len(callee.parameters), 'parameter')}, found {len(extra)}", node.span)
+        raise SpecError(
+            f"{callee.name} takes {counted(len(callee.parameters), 'parameter')}, found {len(extra)}", node.span
+        )
     for parameter, argument in zip(callee.parameters, extra, strict=False):
         value = scope.value(argument)
         if value.ranks:
@@ -194,5 +200,3 @@ def _evaluated(
         present = None if store.present is None else Named(ranks, store.present)
         found.append(Value(Named(ranks, store.data), present))
     return tuple(found)
-
-

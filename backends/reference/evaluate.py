@@ -122,9 +122,7 @@ class Reference:
         """One tensor, or a tuple in the order of the outputs."""
         binding = bind(self.cascade, arguments, keywords)
         scalars = {**binding.scalars, **binding.scalar_tensors}
-        found = evaluate(
-            self.cascade, binding.tensors, scalars, binding.extents, module=self.module, dtype=self.dtype
-        )
+        found = evaluate(self.cascade, binding.tensors, scalars, binding.extents, module=self.module, dtype=self.dtype)
         results = tuple(found[t.name] for t in self.cascade.outputs)
         return results[0] if len(results) == 1 else results
 

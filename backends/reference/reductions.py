@@ -66,7 +66,9 @@ def _argmax(node: Reduction, body: Value, mask: Named | None, scope: Scope) -> V
     flat = spread.aligned(order).flatten(len(rest))
     some = (_count(node, mask, scope)).expanded(rest, scope.extents) > 0
     if flat.shape[-1] == 0:
-        return Value(Named(rest, torch.zeros(scope.sizes(rest), dtype=torch.int64, device=scope.device)), Named(rest, some))
+        return Value(
+            Named(rest, torch.zeros(scope.sizes(rest), dtype=torch.int64, device=scope.device)), Named(rest, some)
+        )
     if mask is None:
         return Value(Named(rest, flat.argmax(-1)))
     # Empty points never win, not even against a value equal to the identity.

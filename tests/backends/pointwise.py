@@ -172,7 +172,9 @@ class Dice:
             return self.number(scope, depth - 1)
 
         if depth == 0:
-            return self.read(scope) if self.random.random() < 0.85 else Constant(self.random.choice([0.0, 1.0, 2.0, -0.5]))
+            return (
+                self.read(scope) if self.random.random() < 0.85 else Constant(self.random.choice([0.0, 1.0, 2.0, -0.5]))
+            )
         kind = self.random.randrange(9)
         if kind < 3:
             operator, left, right = self.random.choice("+-**/"), below(), below()
@@ -198,7 +200,11 @@ class Dice:
     def condition(self, scope: tuple[str, ...], depth: int) -> Expression:
         if depth and self.random.random() < 0.4:
             sides = self.condition(scope, depth - 1), self.condition(scope, depth - 1)
-            return Unary("not", sides[0]) if self.random.random() < 0.2 else Binary(self.random.choice(["and", "or"]), *sides)
+            return (
+                Unary("not", sides[0])
+                if self.random.random() < 0.2
+                else Binary(self.random.choice(["and", "or"]), *sides)
+            )
         if scope and self.random.random() < 0.7:
             a, b = self.index(scope), self.index(scope)
         else:
@@ -209,7 +215,9 @@ class Dice:
         rank = Rank(self.random.choice(scope))
         shift = Constant(self.random.choice([1, 2]))
         forms = (rank, Binary("-", rank, shift), Binary("+", rank, shift), Binary("//", rank, Constant(2)))
-        return self.random.choice((*forms, Binary("%", rank, Constant(2)), Binary("-", rank, Rank(self.random.choice(scope)))))
+        return self.random.choice(
+            (*forms, Binary("%", rank, Constant(2)), Binary("-", rank, Rank(self.random.choice(scope))))
+        )
 
     def read(self, scope: tuple[str, ...]) -> Expression:
         name = self.random.choice(list(self.tensors))

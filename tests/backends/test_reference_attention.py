@@ -242,7 +242,10 @@ def test_urpe_weighs_the_finished_probability_along_diagonals() -> None:
     index = torch.arange(4) - torch.arange(4)[:, None] + 3
     close(out, (p * ct[index]) @ v)
     close(diagonal, torch.zeros(7, dtype=torch.float64).index_add(0, index.flatten(), p.flatten()))
-    close(torch.autograd.grad(out.sum(), ct)[0], torch.zeros(7, dtype=torch.float64).index_add(0, index.flatten(), (p * v.sum(1)).flatten()))
+    close(
+        torch.autograd.grad(out.sum(), ct)[0],
+        torch.zeros(7, dtype=torch.float64).index_add(0, index.flatten(), (p * v.sum(1)).flatten()),
+    )
 
 
 def test_three_index_attention() -> None:

@@ -33,7 +33,9 @@ def test_values_and_emptiness(seed: int) -> None:
     source = random.Random(seed)
     cascade = random_cascade(source)
     tensors = {
-        name: torch.tensor([source.choice([-1.5, -1.0, 0.0, 0.5, 2.0]) for _ in range(math.prod(EXTENTS[r] for r in ranks))])
+        name: torch.tensor(
+            [source.choice([-1.5, -1.0, 0.0, 0.5, 2.0]) for _ in range(math.prod(EXTENTS[r] for r in ranks))]
+        )
         .double()
         .view([EXTENTS[r] for r in ranks])
         for name, ranks in INPUTS.items()
@@ -69,7 +71,9 @@ def test_gradients_are_finite_where_values_are_smooth(seed: int) -> None:
     keys[hidden:], weight[:, hidden:] = math.nan, source.choice([math.nan, math.inf, 0.0])
     weight.requires_grad_()
     keys.requires_grad_()
-    body = source.choice(["X[m,n] * K[n,e]", "X[m,n] / K[n,e]", "log(X[m,n]) * exp(-K[n,e])", "X[m,n]**2 * sqrt(K[n,e])"])
+    body = source.choice(
+        ["X[m,n] * K[n,e]", "X[m,n] / K[n,e]", "log(X[m,n]) * exp(-K[n,e])", "X[m,n]**2 * sqrt(K[n,e])"]
+    )
     text = f"""cascade c(X[m,n], K[n,e]; L: int) -> O[m,e], P[m] {{
       O[m,e] = sum[n]({body} where n < L)
       S[m,n] = log(X[m,n]) / X[m,n] where n < L

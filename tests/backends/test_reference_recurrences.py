@@ -216,7 +216,10 @@ def test_a_shift_needs_no_cycle() -> None:
     ("body", "message"),
     [
         ("H[t+1] = H[t] + H[t+2] + X[t]", "the recurrence of H along t reads both earlier and later positions"),
-        ("A[t] = B[t] + X[t]\n B[t] = A[t]\n H[t] = A[t]", "A and B depend on each other, and no rank on their left sides orders them"),
+        (
+            "A[t] = B[t] + X[t]\n B[t] = A[t]\n H[t] = A[t]",
+            "A and B depend on each other, and no rank on their left sides orders them",
+        ),
         ("H[t+1] = H[I[t]] + X[t]", "H is read at position 3 of its recurrence before it is computed"),
         ("H[0] = 1\n H[0] = 2\n H[t+1] = H[t] + X[t]", "position 0 of H is given twice"),
     ],

@@ -27,7 +27,10 @@ def numbers(*values: float) -> torch.Tensor:
 def test_a_sum_spans_its_term_only() -> None:
     q, k, b = randn(3, 4), randn(5, 4), randn(3, 5)
     close(run("cascade c(Q[m,e], K[n,e], B[m,n]) -> S[m,n] { S[m,n] = Q[m,e]*K[n,e] + B[m,n] }", q, k, b), q @ k.mT + b)
-    close(run("cascade c(Q[m,e], K[n,e], B[m,n]) -> S[m,n] { S[m,n] = -Q[m,e]*K[n,e]/B[m,n] - 1 }", q, k, b), -(q @ k.mT) / b - 1)
+    close(
+        run("cascade c(Q[m,e], K[n,e], B[m,n]) -> S[m,n] { S[m,n] = -Q[m,e]*K[n,e]/B[m,n] - 1 }", q, k, b),
+        -(q @ k.mT) / b - 1,
+    )
 
 
 def test_a_sum_inside_parentheses_that_multiply() -> None:
@@ -38,7 +41,10 @@ def test_a_sum_inside_parentheses_that_multiply() -> None:
 def test_a_quotient_of_sums_and_a_sum_of_quotients() -> None:
     x, d = randn(3, 4), randn(3).abs() + 1
     close(run("cascade c(X[m,e], D[m]) -> S[m] { S[m] = X[m,e] / D[m] }", x, d), x.sum(1) / d)
-    close(run("cascade c(X[m,e], D[e]) -> S[m] { S[m] = X[m,e] / D[e] }", x, randn(4).abs() + 1), (x / (randn(4).abs() + 1)).sum(1))
+    close(
+        run("cascade c(X[m,e], D[e]) -> S[m] { S[m] = X[m,e] / D[e] }", x, randn(4).abs() + 1),
+        (x / (randn(4).abs() + 1)).sum(1),
+    )
 
 
 def test_sums_of_things_that_lack_the_rank_count_it() -> None:

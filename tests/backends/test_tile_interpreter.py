@@ -105,14 +105,18 @@ def test_gather_and_floor_division() -> None:
 
 
 def test_a_load_outside_its_tensor_is_an_error() -> None:
-    kernel = parse_kernel("kernel k(K: f32[3]) -> O: f32[4] {\n k: f32[e:4] = load K[e] fill 0\n store O[e] over e:4 = k\n}")
+    kernel = parse_kernel(
+        "kernel k(K: f32[3]) -> O: f32[4] {\n k: f32[e:4] = load K[e] fill 0\n store O[e] over e:4 = k\n}"
+    )
     with pytest.raises(VerifyError) as error:
         run_kernel(kernel, {"K": torch.zeros(3), "O": torch.zeros(4)}, {}, {})
     assert str(error.value) == "error: coordinate 3 on axis 0 of K is outside its extent 3"
 
 
 def test_operands_of_a_dot_have_one_type() -> None:
-    kernel = parse_kernel("kernel k() -> {\n a: f32[e:2] = map 1\n b: bf16[e:2] = map 1\n c: f32[] = dot(a, b) over e\n}")
+    kernel = parse_kernel(
+        "kernel k() -> {\n a: f32[e:2] = map 1\n b: bf16[e:2] = map 1\n c: f32[] = dot(a, b) over e\n}"
+    )
     with pytest.raises(VerifyError) as error:
         run_kernel(kernel, {}, {}, {})
     assert str(error.value) == "error: dot(a, b): operands of types torch.float32, torch.bfloat16"
