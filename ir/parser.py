@@ -28,10 +28,16 @@ def parse(text: str, name: str = "<text>", generated: bool = False) -> Module:
     place, if the text does not follow the grammar. Whether the program makes sense is for ``ir.verify``.
     """
     source = Source(text, name)
-    module: Module = Builder(source).build(_tree(source, "start", generated))
-    if not module.cascades and not module.definitions:
-        raise SpecError("the text is empty: expected a cascade", Span(source, 0, 0))
-    return resolve_module(module)
+    tree = _tree(source, "start", generated)
+    try:
+        module: Module = Builder(source).build(tree)
+        if not module.cascades and not module.definitions:
+            raise SpecError("the text is empty: expected a cascade", Span(source, 0, 0))
+        return resolve_module(module)
+    except RecursionError:
+        # Some 200 operators in one expression.
+        note = "split it into several equations"
+        raise SpecError("an expression nests too deeply", Span(source, 0, 0), (note,)) from None
 
 
 def parse_expression(

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from einsum_compiler.ir.cascade import Cascade
+from einsum_compiler.ir.errors import SpecError
 from einsum_compiler.ir.expression import (
     Binary,
     Call,
@@ -185,3 +186,11 @@ def _seconds(run: object) -> float:
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
+
+
+def test_an_expression_too_deep_is_an_error() -> None:
+    text = "cascade f(X[m]) -> A[m] { A[m] = " + " + ".join(["X[m]"] * 3000) + " }"
+    with pytest.raises(SpecError, match="an expression nests too deeply"):
+        parse(text)
+    short = "cascade f(X[m]) -> A[m] { A[m] = " + " + ".join(["X[m]"] * 100) + " }"
+    verify_module(parse(short))
