@@ -1,0 +1,138 @@
+"""Statements in order: grouped into sweeps, with scratch that is freed after its last reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from einsum_compiler.backends.cpu.loads import emit_load
+from einsum_compiler.backends.cpu.products import emit_dot
+from einsum_compiler.backends.cpu.scope import Scope
+from einsum_compiler.backends.cpu.simplify import simplify
+from einsum_compiler.backends.cpu.stores import emit_store
+from einsum_compiler.backends.cpu.sweeps import emit_sweep, joins
+from einsum_compiler.ir.errors import BackendError
+from einsum_compiler.ir.expression import Read, walk
+from einsum_compiler.ir.tile import Carry, Dot, Load, Loop, Map, Reduce, Select, Statement, Store
+from einsum_compiler.ir.tile_printer import print_kernel
+from einsum_compiler.ir.tile_ranges import expressions_of, reads_in
+
+EmitLoop = Callable[[Scope, Loop], None]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is emitted together: one statement, or the maps, selects and the reduction of a sweep."""
+
+    statements: tuple[Statement, ...]
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return tuple(t for s in self.statements for t in _targets(s))
+
+    @property
+    def reads(self) -> set[str]:
+        return {n for s in self.statements for n in reads_in(s)}
+
+
+def _targets(statement: Statement) -> tuple[str, ...]:
+    if isinstance(statement, Loop):
+        return tuple(c.name for c in statement.carries)
+    return () if isinstance(statement, Store) else (statement.target,)  # type: ignore[attr-defined]
+
+
+def emit_body(scope: Scope, statements: Sequence[Statement], carries: Sequence[Carry], emit_loop: EmitLoop) -> None:
+    """Emit the statements of a body. ``carries`` of the loop around may be updated in place where they die."""
+    kept = {c.next for c in carries} | {n for s in statements if isinstance(s, Loop) for n in reads_in(s)}
+    body = simplify(statements, kept)
+    own = {t for s in body for t in _targets(s)}
+    kept |= {c.next for c in carries}
+    pending = list(body)
+    while pending:
+        unit = _next_unit(scope, pending)
+        pending = pending[len(unit.statements) :]
+        later = {n for s in pending for n in reads_in(s)} | kept
+        _reuse(scope, unit, later, carries)
+        for statement in unit.statements:
+            scope.writer.line(f"// {_text(scope, statement)}")
+        _emit_unit(scope, unit, later, emit_loop)
+        scope.in_place.clear()
+        for name in [n for n in scope.tiles if n in own and n not in later]:
+            scope.forget(name)
+
+
+def _next_unit(scope: Scope, pending: list[Statement]) -> Unit:
+    """The longest run of statements that share one sweep, or the first statement."""
+    first = pending[0]
+    if not isinstance(first, Map | Select | Reduce):
+        return Unit((first,))
+    group: list[Map | Select | Reduce] = [first]
+    for statement in pending[1:]:
+        if not isinstance(statement, Map | Select | Reduce):
+            break
+        made = {s.target for s in group}
+        # The tiles of the group are not there yet, so a reduction of them is placed by its axes.
+        reads = {n.tensor for e in expressions_of(statement) for n in walk(e) if isinstance(n, Read)}
+        shaped = all(s.type.axes == _whole(group[0]) for s in group if s.target in reads)
+        if not (reads & made and not shaped) and joins(scope, group, statement):
+            group.append(statement)
+        else:
+            break
+    return Unit(tuple(group))
+
+
+def _whole(statement: Map | Select | Reduce) -> tuple[object, ...]:
+    return (*statement.type.axes, *statement.over) if isinstance(statement, Reduce) else statement.type.axes
+
+
+def _emit_unit(scope: Scope, unit: Unit, later: set[str], emit_loop: EmitLoop) -> None:
+    first = unit.statements[0]
+    match first:
+        case Load():
+            emit_load(scope, first)
+        case Store():
+            emit_store(scope, first)
+        case Dot():
+            emit_dot(scope, first)
+        case Loop():
+            emit_loop(scope, first)
+        case Map() | Select() | Reduce():
+            emit_sweep(scope, [s for s in unit.statements if isinstance(s, Map | Select | Reduce)], later)
+        case _:
+            raise BackendError(f"the CPU backend has no code for the statement {type(first).__name__}")
+
+
+def _reuse(scope: Scope, unit: Unit, later: set[str], carries: Sequence[Carry]) -> None:
+    """Which results take over a buffer: a carried one that is read no more, or an operand that dies at the same place."""
+    nexts = [c.next for c in carries]
+    for carry in carries:
+        dies = carry.name not in later and carry.name not in nexts and nexts.count(carry.next) == 1
+        made = next((s for s in unit.statements if carry.next in _targets(s)), None)
+        if not dies or made is None or isinstance(made, Load | Loop):
+            continue
+        if isinstance(made, Dot) and carry.name in (made.left, made.right):
+            continue
+        if getattr(made, "type", None) == carry.type and not scope.tiles[carry.name].aliased:
+            scope.in_place[carry.next] = scope.tiles[carry.name]
+    carried = {c.name for c in carries} | {v.offset for v in scope.in_place.values()}
+    for statement in unit.statements:
+        if not isinstance(statement, Map | Select) or statement.target in scope.in_place or statement.target not in later:
+            continue
+        for name in sorted(reads_in(statement)):
+            view = scope.tiles.get(name)
+            if view is None or name in later or name in carried or view.aliased or view.rounds or view.offset in carried:
+                continue
+            shared = sum(other.offset == view.offset for other in scope.tiles.values())
+            widens = statement.target in scope.widened and statement.type.dtype in ("f16", "bf16")
+            if shared == 1 and not widens and (view.axes, view.dtype) == (statement.type.axes, statement.type.dtype):
+                scope.in_place[statement.target] = view
+                carried.add(view.offset)
+                break
+
+
+def _text(scope: Scope, statement: Statement) -> str:
+    """The statement as the tile program prints it; of a loop its first line."""
+    if isinstance(statement, Loop):
+        statement = replace(statement, body=())
+        return print_kernel(replace(scope.kernel, body=(statement,))).splitlines()[-3].strip()
+    return print_kernel(replace(scope.kernel, body=(statement,))).splitlines()[-2].strip()

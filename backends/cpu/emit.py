@@ -1,0 +1,125 @@
+"""C++ from a tile program: the frame of the file. Statements are printed by ``bodies`` and what it calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from einsum_compiler.backends.cpu.bodies import emit_body
+from einsum_compiler.backends.cpu.loops import emit_loop
+from einsum_compiler.backends.cpu.names import Names
+from einsum_compiler.backends.cpu.products import left_operands
+from einsum_compiler.backends.cpu.scope import Scope
+from einsum_compiler.backends.cpu.view import atom, c_type
+from einsum_compiler.backends.cpu.writer import Writer
+from einsum_compiler.ir.expression import Constant
+from einsum_compiler.ir.tile import Dot, Loop, Statement, Store, TensorOperand, TileKernel, TileType
+from einsum_compiler.ir.tile_printer import print_kernel
+
+TEMPLATE = Path(__file__).resolve().parents[2] / "templates" / "cpu" / "kernel.cpp.tmpl"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The order of the arguments of a generated function."""
+
+    entry: str
+    tensors: tuple[TensorOperand, ...]
+    extents: tuple[str, ...]
+    integers: tuple[str, ...]
+    reals: tuple[str, ...]
+
+
+def signature_of(kernel: TileKernel) -> Signature:
+    """Tensors: inputs, outputs, then the lists of schedules. Integers: extents, then integer and boolean scalars."""
+    lists = [
+        TensorOperand(f"{s.name}.{part}", "i32", (Constant(0),)) for s in kernel.schedules for part in ("offsets", "tiles")
+    ]
+    integers = tuple(s.name for s in kernel.scalars if s.dtype != "f64")
+    reals = tuple(s.name for s in kernel.scalars if s.dtype == "f64")
+    return Signature("kernel", (*kernel.inputs, *kernel.outputs, *lists), kernel.extents, integers, reals)
+
+
+def emit_cpu(kernel: TileKernel) -> str:
+    """The source of a kernel, one for all instruction sets: ``void kernel(tensors, strides, integers, reals, threads)``.
+
+    Raises ``BackendError`` for what the CPU backend has no code for.
+    """
+    signature = signature_of(kernel)
+    names = Names()
+    tensors = {t.name: t for t in signature.tensors}
+    arguments: list[str] = []
+    written = {t.name for t in kernel.outputs}
+    place = 0
+    for i, tensor in enumerate(signature.tensors):
+        ctype = c_type(tensor.dtype, f"tensor {tensor.name}")
+        const = "" if tensor.name in written else "const "
+        arguments.append(f"{const}{ctype}* const {names.of('tensor', tensor.name)} = ({const}{ctype}*)tensors[{i}];")
+        for d in range(len(tensor.extents)):
+            stride = names.fresh(f"{tensor.name}_stride{d}")
+            names.give("stride", f"{tensor.name}.{d}", stride)
+            arguments.append(f"const int64_t {stride} = strides[{place}];")
+            place += 1
+    extents = {rank: names.of("extent", rank.upper()) for rank in kernel.extents}
+    scalars: dict[str, tuple[str, str]] = {}
+    arguments += [f"const int64_t {code} = integers[{i}];" for i, code in enumerate(extents.values())]
+    by_name = {s.name: s.dtype for s in kernel.scalars}
+    for i, name in enumerate(signature.integers):
+        code = names.of("scalar", name)
+        value = f"integers[{len(extents) + i}]"
+        kind = "bool" if by_name[name] == "bool" else "int64_t"
+        arguments.append(f"const {kind} {code} = {value};")
+        scalars[name] = code, "bool" if kind == "bool" else "i64"
+    for i, name in enumerate(signature.reals):
+        code = names.of("scalar", name)
+        arguments.append(f"const double {code} = reals[{i}];")
+        scalars[name] = code, "f64"
+    scope = Scope(kernel, names, Writer(), scalars, extents, tensors, widened=_left_tiles(kernel))
+    programs = _program(scope, arguments)
+    emit_body(scope, kernel.body, (), emit_loop)
+    return _template().render(  # type: ignore[no-any-return]
+        name=kernel.name, entry=signature.entry, program=print_kernel(kernel).splitlines(), arguments=arguments,
+        tensors=[t.name for t in signature.tensors], integers=[*extents, *signature.integers], reals=signature.reals,
+        programs=programs, scratch=scope.arena.size, body=scope.writer.lines,
+    )  # fmt: skip
+
+
+def _program(scope: Scope, arguments: list[str]) -> str:
+    """Indices of the program from its flat number, the last fastest; gives the number of programs."""
+    printer = scope.expressions({}, None, "f32")
+    counts: list[str] = []
+    for p in scope.kernel.program:
+        count = scope.names.fresh(f"{p.rank}_count")
+        arguments.append(f"const int64_t {count} = {printer.integer(p.count)};")
+        counts.append(count)
+        scope.indices[p.rank] = scope.names.of("rank", p.rank)
+    rest = "program"
+    for p, count in reversed(list(zip(scope.kernel.program, counts, strict=True))):
+        scope.writer.line(f"const long {scope.indices[p.rank]} = {atom(rest)} % {count};")
+        rest = f"{rest} / {count}"
+    return " * ".join(counts) or "1"
+
+
+def _left_tiles(kernel: TileKernel) -> frozenset[str]:
+    """Tiles that some product reads element by element: narrow ones are held widened."""
+    types: dict[str, TileType] = {}
+    found: set[str] = set()
+
+    def visit(body: tuple[Statement, ...]) -> None:
+        for s in body:
+            if isinstance(s, Loop):
+                types.update({c.name: c.type for c in s.carries})
+                visit(s.body)
+            elif not isinstance(s, Store):
+                types[s.target] = s.type  # type: ignore[attr-defined]
+            if isinstance(s, Dot) and s.left in types and s.right in types:
+                found.add(left_operands(s, types))
+
+    visit(kernel.body)
+    return frozenset(found)
+
+
+def _template():  # type: ignore[no-untyped-def]
+    import jinja2
+
+    return jinja2.Template(TEMPLATE.read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined)

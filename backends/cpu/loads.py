@@ -1,0 +1,182 @@
+"""Loads: a pointer into the tensor where the tile is adjacent and whole there, else a copy into scratch."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from einsum_compiler.backends.cpu.affine import affine, depends, upper_bound
+from einsum_compiler.backends.cpu.expressions import Expressions
+from einsum_compiler.backends.cpu.scope import Scope
+from einsum_compiler.backends.cpu.values import literal, real_literal, to_type
+from einsum_compiler.backends.cpu.view import WIDEST, C_TYPES, View, atom, product, sum_of
+from einsum_compiler.ir.build import conjunction, conjuncts
+from einsum_compiler.ir.expression import Comparison, Expression, Constant
+from einsum_compiler.ir.tile import Axis, Load
+from einsum_compiler.ir.types import is_float
+
+
+@dataclass(frozen=True)
+class Access:
+    """Where elements lie: a base and a stride for every axis, None where an index is not affine in that axis."""
+
+    base: list[tuple[Expression, str]]
+    strides: dict[str, str | None]
+
+
+def access_of(scope: Scope, tensor: str, indices: tuple[Expression, ...], axes: tuple[Axis, ...]) -> Access:
+    """The address ``tensor[indices]`` as an affine function of the axes."""
+    known = scope.known()
+    ranks = {a.rank for a in axes}
+    strides: dict[str, str | None] = {a.rank: "0" for a in axes}
+    base: list[tuple[Expression, str]] = []
+    for d, index in enumerate(indices):
+        step = scope.names.of("stride", f"{tensor}.{d}")
+        found = affine(index, ranks, known)
+        if found is None:
+            # The axes that this index gathers along; in the others it may still be affine.
+            bad = {r for r in ranks if depends(index, {r}, known)}
+            for r in bad:
+                strides[r] = None
+            base.append((index, step))
+            continue
+        for rank, coefficient in found[0].items():
+            old = strides[rank]
+            if old is not None:
+                strides[rank] = sum_of([old, product(str(coefficient) if coefficient >= 0 else f"({coefficient})", step)])
+        base.append((found[1], step))
+    return Access(base, strides)
+
+
+def split_conditions(scope: Scope, where: Expression | None, axes: tuple[Axis, ...]) -> tuple[dict[str, list[Expression]], list[Expression]]:
+    """Conjuncts that bound one axis from above, by rank; and the others. ``a < b < c`` counts as two."""
+    known = scope.known()
+    ranks = {a.rank for a in axes}
+    bounds: dict[str, list[Expression]] = {}
+    others: list[Expression] = []
+    for whole in conjuncts(where):
+        parts: tuple[Expression, ...] = (whole,)
+        if isinstance(whole, Comparison):
+            pairs = zip(whole.operators, whole.operands, whole.operands[1:], strict=False)
+            parts = tuple(Comparison((o,), (a, b)) for o, a, b in pairs)
+        for part in parts:
+            used = [a.rank for a in axes if depends(part, {a.rank}, known)]
+            bound = upper_bound(part, used[0], known) if len(used) == 1 else None
+            if bound is not None and not depends(bound, ranks, known):
+                bounds.setdefault(used[0], []).append(bound)
+            else:
+                others.append(part)
+    return bounds, others
+
+
+def emit_load(scope: Scope, load: Load) -> None:
+    """The tile of a load."""
+    where = conjunction([load.where, load.partial_where])
+    axes = load.type.axes
+    access = access_of(scope, load.tensor, load.indices, axes)
+    bounds, others = split_conditions(scope, where, axes)
+    known = scope.known()
+    ranks = {a.rank for a in axes}
+    uniform = [c for c in others if not depends(c, ranks, known)]
+    others = [c for c in others if c not in uniform]
+    view = scope.allocate(load.target, load.type)
+    simple = all(s is not None for s in access.strides.values()) and not others
+    write = scope.writer
+    if simple and axes and axes[-1].size % WIDEST == 0 and not view.rounds:
+        view = _emit_alias(scope, load, access, bounds, uniform, view)
+    else:
+        with write.block():
+            _emit_copy(scope, load, access, bounds, [*uniform, *others], view)
+    scope.tiles[load.target] = view
+
+
+def _emit_alias(
+    scope: Scope, load: Load, access: Access, bounds: dict[str, list[Expression]], uniform: list[Expression], view: View
+) -> View:
+    """The tile as it lies in the tensor if its rows are adjacent there and all of it is in range; decided at run time."""
+    write = scope.writer
+    axes = load.type.axes
+    printer = scope.expressions({}, None, "f32")
+    address = _base_address(scope, printer, load.tensor, access)
+    checks = [f"{atom(str(access.strides[axes[-1].rank]))} == 1"]
+    for axis in axes:
+        checks += [f"{atom(printer.integer(b))} >= {axis.size}" for b in bounds.get(axis.rank, [])]
+    checks += [printer.condition(c).atom for c in uniform]
+    flag = scope.names.fresh(f"{load.target}_in_place")
+    for lines in printer.lines:
+        write.extend(lines)
+    write.line(f"const bool {flag} = {' && '.join(checks)};")
+    pointer = scope.names.fresh(load.target)
+    write.line(f"const {view.ctype}* const {pointer} = {flag} ? {address} : {view.pointer};")
+    strides: list[str] = []
+    for axis, stride in list(zip(axes, view.strides, strict=True))[:-1]:
+        name = scope.names.fresh(f"{load.target}_{axis.rank}")
+        write.line(f"const long {name} = {flag} ? {access.strides[axis.rank]} : {stride};")
+        strides.append(name)
+    with write.block(f"if (!{flag})"):
+        _emit_copy(scope, load, access, bounds, uniform, view)
+    return replace(view, pointer=pointer, strides=(*strides, "1"), aliased=True)
+
+
+def _base_address(scope: Scope, printer: Expressions, tensor: str, access: Access) -> str:
+    terms = [product(_index(printer, node), step) for node, step in access.base]
+    return sum_of([scope.names.of("tensor", tensor), *terms])
+
+
+def _index(printer: Expressions, node: Expression) -> str:
+    code = printer.integer(node)
+    return code if code.lstrip("-").isdigit() and not code.startswith("-") else atom(code)
+
+
+def _emit_copy(
+    scope: Scope, load: Load, access: Access, bounds: dict[str, list[Expression]], conditions: list[Expression], view: View
+) -> None:
+    """Element by element, or row by row where rows are affine and conditions do not change inside of them."""
+    write = scope.writer
+    axes = load.type.axes
+    known = scope.known()
+    fill = _fill(load)
+    lane = axes[-1] if axes else None
+    by_row = lane is not None and access.strides[lane.rank] is not None
+    by_row = by_row and not any(depends(c, {lane.rank}, known) for c in conditions if lane is not None)
+    loops = axes[:-1] if by_row else axes
+    positions = {a.rank: scope.position(a.rank) for a in loops}
+    printer = scope.expressions(positions, None, "f32")
+    live = [printer.condition(c).atom for c in conditions]
+    for axis in loops:
+        live += [f"{positions[axis.rank]} < {atom(printer.integer(b))}" for b in bounds.get(axis.rank, [])]
+    terms = [product(_index(printer, node), step) for node, step in access.base]
+    terms += [product(positions[a.rank], s) for a in loops if (s := access.strides[a.rank]) is not None]
+    source = sum_of([scope.names.of("tensor", load.tensor), *terms])
+    count = ""
+    if by_row and lane is not None:
+        count = str(lane.size)
+        for bound in bounds.get(lane.rank, []):
+            count = f"tile::count_below({printer.integer(bound)}, {count})"
+    fixed, row, _ = printer.lines
+    write.extend(fixed)
+    with ExitStack() as nest:
+        for axis in loops:
+            i = positions[axis.rank]
+            nest.enter_context(write.block(f"for (long {i} = 0; {i} < {axis.size}; ++{i})"))
+        write.extend(row)
+        target = view.address(positions)
+        if by_row and lane is not None:
+            if live:
+                count = f"{' && '.join(live)} ? {count} : 0"
+            step = access.strides[lane.rank]
+            write.line(f"tile::copy_row({target}, {source}, {step}, {count}, {lane.size}, {fill});")
+        else:
+            value = f"tile::widen(*({source}))"
+            if live:
+                value = f"{' && '.join(live)} ? {value} : {fill}"
+            write.line(f"*({target}) = tile::narrow<{view.ctype}>({value});")
+
+
+def _fill(load: Load) -> str:
+    """The fill in the computed type of the tile's elements."""
+    value = load.fill.value
+    kind = f"tile::computed_type<{C_TYPES[load.type.dtype]}>"
+    if is_float(load.type.dtype):
+        return f"{kind}({real_literal(float(value), 'f64')})"
+    return f"{kind}({int(value)})"

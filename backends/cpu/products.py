@@ -1,0 +1,178 @@
+"""Products of tiles: loops over all but one row, one column and one contracted axis, and a call of the runtime inside."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from einsum_compiler.backends.cpu.scope import Scope
+from einsum_compiler.backends.cpu.sweeps import emit_sweep
+from einsum_compiler.backends.cpu.view import View, padded, strides_of
+from einsum_compiler.ir.expression import Binary, Expression, Read
+from einsum_compiler.ir.tile import Axis, Dot, Map, TileType
+
+FEW_ROWS = 4  # a product of no more rows reads the right operand once, so transposing it would cost as much as the product
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The operands of a product with the part every axis plays. ``column`` is the last axis of the result."""
+
+    left: str
+    right: str
+    row: Axis | None
+    column: Axis | None
+    depth: Axis | None
+    loops: tuple[Axis, ...]
+    deep_loops: tuple[Axis, ...]
+
+
+def roles_of(dot: Dot, left: TileType, right: TileType) -> Roles:
+    """Columns come from the operand that has the result's last axis: it stands on the right."""
+    names = (dot.left, dot.right)
+    last = dot.type.axes[-1] if dot.type.axes else None
+    if last is not None and last in left.axes and last not in right.axes:
+        left, right, names = right, left, (dot.right, dot.left)
+    column = last if last is not None and last in right.axes and last not in left.axes else None
+    rows = [a for a in dot.type.axes if a in left.axes and a not in right.axes]
+    row = max(rows, key=lambda a: a.size, default=None)
+    over = [a for a in (*right.axes, *left.axes) if a.rank in dot.over]
+    over = list(dict.fromkeys(over))
+    depth = right.axes[-1] if right.axes and right.axes[-1] in over else max(over, key=lambda a: a.size, default=None)
+    loops = tuple(a for a in dot.type.axes if a not in (row, column))
+    return Roles(names[0], names[1], row, column, depth, loops, tuple(a for a in over if a != depth))
+
+
+def left_operands(dot: Dot, types: dict[str, TileType]) -> str:
+    """The operand that the runtime reads element by element."""
+    return roles_of(dot, types[dot.left], types[dot.right]).left
+
+
+def emit_dot(scope: Scope, dot: Dot) -> None:
+    """The product into the result's tile, in place of the accumulator where that dies here."""
+    kinds = {n: TileType(scope.tiles[n].dtype, scope.tiles[n].axes) for n in (dot.left, dot.right)}
+    roles = roles_of(dot, kinds[dot.left], kinds[dot.right])
+    accumulator = dot.accumulator
+    carried = scope.in_place.get(dot.target)
+    scale: str | None = None
+    if accumulator is not None:
+        scale = _row_scale(scope, accumulator, carried, roles)
+    if accumulator is not None and scale is None and not _is_place(scope, accumulator, carried):
+        emit_sweep(scope, [Map(dot.target, dot.type, accumulator)], {dot.target})
+    else:
+        scope.create(dot.target, dot.type)
+    _emit_product(scope, dot, roles, scope.tiles[dot.target], accumulator is not None, scale)
+
+
+def _is_place(scope: Scope, node: Expression, carried: View | None) -> bool:
+    """Whether an accumulator is the tile whose buffer the result takes over."""
+    return carried is not None and isinstance(node, Read) and scope.tiles[node.tensor].offset == carried.offset
+
+
+def _row_scale(scope: Scope, node: Expression, carried: View | None, roles: Roles) -> str | None:
+    """The tile ``s`` of an accumulator ``acc * s`` in place with one number for every row; else None."""
+    if roles.row is None or roles.column is None or not (isinstance(node, Binary) and node.operator == "*"):
+        return None
+    for accumulated, factor in ((node.left, node.right), (node.right, node.left)):
+        if _is_place(scope, accumulated, carried) and isinstance(factor, Read):
+            axes = scope.tiles[factor.tensor].axes
+            same = carried is not None and scope.tiles[factor.tensor].ctype == carried.ctype
+            if same and axes and axes[-1] == roles.row and all(a in (roles.row, *roles.loops) for a in axes):
+                return factor.tensor
+    return None
+
+
+def _emit_product(scope: Scope, dot: Dot, roles: Roles, result: View, accumulates: bool, scale: str | None) -> None:
+    write = scope.writer
+    left, right = scope.tiles[roles.left], scope.tiles[roles.right]
+    positions = {a.rank: scope.position(a.rank) for a in (*roles.loops, *roles.deep_loops)}
+    how = f"tile::{'accumulate' if accumulates else 'overwrite'}()"
+    if scale is not None:
+        how = f"tile::rescale<{result.ctype}>{{{scope.tiles[scale].address(positions)}}}"
+    if roles.deep_loops and (not accumulates or scale is not None):
+        # The first slice of depth starts the sum, the others add to it.
+        first = " && ".join(f"{positions[a.rank]} == 0" for a in roles.deep_loops)
+        start = f"tile::update_of<{result.ctype}>({how})"
+        how = f"({first}) ? {start} : tile::update<{result.ctype}>{{true, nullptr}}"
+    packed: list[int] = []
+    with write.block(), ExitStack() as nest:
+        for axis in (*roles.loops, *roles.deep_loops):
+            i = positions[axis.rank]
+            nest.enter_context(write.block(f"for (long {i} = 0; {i} < {axis.size}; ++{i})"))
+        if roles.column is None:
+            _emit_strided(scope, roles, left, right, result, positions, accumulates)
+        else:
+            _emit_call(scope, roles, left, right, result, positions, how, packed)
+    for offset in packed:
+        scope.arena.release(offset)
+
+
+def _emit_strided(
+    scope: Scope, roles: Roles, left: View, right: View, result: View, positions: dict[str, str], accumulates: bool
+) -> None:
+    """Results whose last axis belongs to both operands or to none: any strides, no packing."""
+    row, depth = roles.row.rank if roles.row else "", roles.depth.rank if roles.depth else ""
+    sizes = f"{roles.row.size if roles.row else 1}, 1, {roles.depth.size if roles.depth else 1}"
+    a = f"tile::strided<const {left.ctype}>{{{left.address(positions)}, {left.stride(row)}, {left.stride(depth)}}}"
+    b = f"tile::strided<const {right.ctype}>{{{right.address(positions)}, {right.stride(depth)}, 0}}"
+    c = f"tile::strided<{result.ctype}>{{{result.address(positions)}, {result.stride(row)}, 0}}"
+    accumulate = "true" if accumulates else "false"
+    if roles.deep_loops and not accumulates:
+        accumulate = " || ".join(f"{positions[a.rank]} != 0" for a in roles.deep_loops)
+    scope.writer.line(f"tile::product_strided({sizes}, {a}, {b}, {c}, {accumulate});")
+
+
+def _emit_call(
+    scope: Scope, roles: Roles, left: View, right: View, result: View, positions: dict[str, str], how: str, packed: list[int]
+) -> None:
+    write = scope.writer
+    row, column, depth = roles.row, roles.column, roles.depth
+    assert column is not None
+    rows, steps = row.size if row else 1, depth.size if depth else 1
+    a_row = left.stride(row.rank) if row else "0"
+    a_depth = left.stride(depth.rank) if depth else "0"
+    a_start, b_start, c_start = (v.address(positions) for v in (left, right, result))
+    c = f"tile::matrix<{result.ctype}>{{{c_start}, {result.stride(row.rank) if row else '0'}}}"
+    a = f"tile::strided<const {left.ctype}>{{{a_start}, {a_row}, {a_depth}}}"
+    columns = f"tile::padded({column.size})"
+    along_depth = depth is not None and right.axes[-1] == depth
+    if along_depth and rows <= FEW_ROWS and a_depth == "1" and right.dtype[0] in "fb":
+        write.line(
+            f"tile::product_rows_with_rows({how}, {rows}, {column.size}, {steps}, tile::matrix<const {left.ctype}>{{{a_start}, {a_row}}}, "
+            f"tile::matrix<const {right.ctype}>{{{b_start}, {right.stride(column.rank)}}}, {c});"
+        )
+        return
+    if right.dtype == "bf16" and depth is not None and steps % 2 == 0 and (along_depth or right.axes[-1] == column):
+        pointer, stride = _pack_buffer(scope, roles.right, steps // 2, 2 * padded(column.size), "tile::bf16", "bf16", packed)
+        b = f"tile::matrix<const {right.ctype}>{{{b_start}, {right.stride(column.rank if along_depth else depth.rank)}}}"
+        to = f"tile::matrix<tile::bf16>{{{pointer}, {stride}}}"
+        call = f"tile::transpose_pairs({column.size}, {steps}" if along_depth else f"tile::pack_pairs({steps}, {column.size}"
+        write.line(f"{call}, {b}, {to}, {columns});")
+        write.line(f"tile::product_pairs({how}, {rows}, {columns}, {steps // 2}, {a}, tile::matrix<const tile::bf16>{{{pointer}, {stride}}}, {c});")
+        return
+    if right.axes[-1] == column and right.dtype != "f16":
+        b = f"tile::matrix<const {right.ctype}>{{{b_start}, {right.stride(depth.rank) if depth else '0'}}}"
+    else:
+        ctype = f"tile::right_type<{right.ctype}>"
+        dtype = "f32" if right.dtype in ("f16", "bf16") else right.dtype
+        pointer, stride = _pack_buffer(scope, roles.right, steps, padded(column.size), ctype, dtype, packed)
+        inner = right.stride(depth.rank) if depth else "0"
+        source = f"tile::strided<const {right.ctype}>{{{b_start}, {right.stride(column.rank)}, {inner}}}"
+        to = f"tile::matrix<{ctype}>{{{pointer}, {stride}}}"
+        if right.axes[-1] == column:
+            plain = f"tile::matrix<const {right.ctype}>{{{b_start}, {inner}}}"
+            write.line(f"tile::copy({steps}, {columns}, {plain}, {to});")
+        else:
+            write.line(f"tile::transpose({column.size}, {steps}, {source}, {to}, {columns});")
+        b = f"tile::matrix<const {ctype}>{{{pointer}, {stride}}}"
+    write.line(f"tile::product({how}, {rows}, {columns}, {steps}, {a}, {b}, {c});")
+
+
+def _pack_buffer(scope: Scope, tile: str, rows: int, columns: int, ctype: str, dtype: str, packed: list[int]) -> tuple[str, str]:
+    """Scratch for a packed operand, freed after the product."""
+    strides, size = strides_of((Axis("rows", max(rows, 1)), Axis("columns", columns)), dtype)
+    offset = scope.arena.allocate(size)
+    packed.append(offset)
+    pointer = scope.names.fresh(f"{tile}_packed")
+    scope.writer.line(f"{ctype}* const {pointer} = ({ctype}*)(scratch + {offset});")
+    return pointer, strides[0]

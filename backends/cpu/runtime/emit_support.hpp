@@ -1,0 +1,156 @@
+// What generated kernels need besides tile arithmetic: scratch memory, rows of a sweep, ragged copies, masks, dots along rows.
+#pragma once
+#include "tile.hpp"
+#include <stdlib.h>
+
+namespace tile {
+
+// Scratch of the calling thread, aligned to a cache line. It is kept between calls: fresh pages cost more than a small kernel.
+inline char* scratch(size_t bytes) {
+    static thread_local char* memory = nullptr;
+    static thread_local size_t held = 0;
+    if (bytes > held) {
+        free(memory);
+        held = (bytes + 4095) & ~size_t(4095);
+        memory = (char*)aligned_alloc(4096, held);
+        if (!memory) abort();
+        __builtin_memset(memory, 0, held);  // padding lanes compute on numbers, whatever they are
+    }
+    return memory;
+}
+
+constexpr long padded(long columns) { return (columns + LANES - 1) / LANES * LANES; }
+template <class A, class B> TILE_INLINE int64_t least(A a, B b) { return int64_t(a) < int64_t(b) ? int64_t(a) : int64_t(b); }
+template <class A, class B> TILE_INLINE int64_t most(A a, B b) { return int64_t(a) > int64_t(b) ? int64_t(a) : int64_t(b); }
+// How many of `size` positions lie below a bound.
+TILE_INLINE long count_below(int64_t bound, long size) { return bound < 0 ? 0 : bound < size ? long(bound) : size; }
+// A bound on a position, in 32 bits: positions are small, so whatever does not fit is beyond all of them.
+TILE_INLINE int32_t near(int64_t bound) { return bound < -(1 << 30) ? -(1 << 30) : bound > (1 << 30) ? 1 << 30 : int32_t(bound); }
+
+// Rows of a sweep ------------------------------------------------------------------------------------------------------
+
+template <class F> TILE_INLINE void for_each_column(long columns, F body) {
+    long j = 0;
+    for (; j + LANES <= columns; j += LANES) body(whole{j});
+    if (j < columns) body(partial{j, int(columns - j)});
+}
+template <class Op, class F> TILE_INLINE auto fold_row(Op op, long columns, F body) {
+    using V = decltype(body(whole{0}));
+    element<V> result = Op::template identity<element<V>>;
+    fold_rows(op, 1, columns, [&](long, auto j) __attribute__((always_inline)) { return body(j); },
+              [&](long, element<V> total) __attribute__((always_inline)) { result = total; });
+    return result;
+}
+template <class T, class V> TILE_INLINE vec<T> lanes_as(V x) {
+    if constexpr (is_vector<V>) return convert<T>(x);
+    else return splat<T>(T(x));
+}
+
+// Masks are vectors of int32, 0 and -1, whatever was compared; a condition that is the same for all lanes is a bool.
+using mask = vec<int32_t>;
+template <class M> TILE_INLINE mask as_mask(M m) {
+    if constexpr (is_vector<M>) return convert<int32_t>(m);
+    else return mask{} - int32_t(m != 0);
+}
+template <class M> TILE_INLINE mask truth(M m) {
+    if constexpr (is_vector<M>) return as_mask(m != 0);
+    else return as_mask(m != 0);
+}
+
+// Rounding to a narrower type, back in the type of the argument.
+template <class T, class V> TILE_INLINE V round_to(V x) {
+    using E = element<V>;
+    if constexpr (same<E, T>) return x;
+    else if constexpr (is_vector<V>) return convert<E>(widen_vector<T>(narrow_vector<T>(x)));
+    else return E(widen(narrow<T>(x)));
+}
+
+// Ragged copies --------------------------------------------------------------------------------------------------------
+
+// to[0 .. count) = from, `step` elements apart; the rest up to `size` is the fill.
+template <class From, class To>
+TILE_INLINE void copy_row(To* to, const From* from, long step, long count, long size, computed_type<To> fill) {
+    if (step == 1) for_each_column(count, [&](auto j) __attribute__((always_inline)) { store(to, j, load(from, j)); });
+    else for (long l = 0; l < count; ++l) to[l] = narrow<To>(widen(from[l * step]));
+    const To rest = narrow<To>(fill);
+    for (long l = count; l < size; ++l) to[l] = rest;
+}
+// memory[l * step] = row[l] where the lane is live.
+template <class T, class J, class V, class M> TILE_INLINE void store_where(T* to, long step, J j, V v, M live) {
+    const mask m = as_mask(live);
+    for (int l = 0; l < j.count; ++l)
+        if (m[l]) {
+            if constexpr (is_vector<V>) to[(j.first + l) * step] = narrow<T>(v[l]);
+            else to[(j.first + l) * step] = narrow<T>(v);
+        }
+}
+template <class T, class J, class V> TILE_INLINE void store_step(T* to, long step, J j, V v) {
+    if (step == 1) store(to, j, v);
+    else store(strided<T>{to, 0, step}, 0, j, v);
+}
+
+// Products -------------------------------------------------------------------------------------------------------------
+
+template <bool Condition, class A, class B> struct choose { using type = A; };
+template <class A, class B> struct choose<false, A, B> { using type = B; };
+// What products read: f16 is widened once; so is a left bf16 where the machine has no product of pairs.
+template <class T> struct left_operand { using type = T; };
+template <> struct left_operand<f16> { using type = float; };
+template <> struct left_operand<bf16> { using type = typename choose<has_pair_product, bf16, float>::type; };
+template <class T> using left_type = typename left_operand<T>::type;
+template <class T> using right_type = typename choose<same<T, f16>, float, T>::type;
+
+// Sums of products along rows: C[i, j] = sum of A[i, k] B[j, k]. For few rows, where a transpose of B would cost more than it saves.
+template <class How, class A, class B, class C>
+TILE_INLINE void product_rows_with_rows(How how, long rows, long columns, long depth, matrix<A> a, matrix<B> b, matrix<C> c) {
+    const update<C> u = update_of<C>(how);
+    for (long j = 0; j < columns; ++j)
+        for (long i = 0; i < rows; ++i) {
+            const C total = fold_row(sum(), depth, [&](auto k) __attribute__((always_inline)) {
+                return convert<C>(load((const typename plain<A>::type*)a.row(i), k)) * convert<C>(load((const typename plain<B>::type*)b.row(j), k));
+            });
+            c(i, j) = (u.reads ? c(i, j) * (u.scale ? u.scale[i] : C(1)) : C(0)) + total;
+        }
+}
+// Pairs from rows that were widened: whatever is there was rounded to bf16 before.
+inline void transpose_pairs(long columns, long depth, matrix<const float> from, matrix<bf16> to, long padded_columns) {
+    for (long k = 0; k < depth; ++k)
+        for (long j = 0; j < padded_columns; ++j) to(k / 2, 2 * j + k % 2) = j < columns ? narrow<bf16>(from(j, k)) : bf16{0};
+}
+// Any strides of C and B: for results whose axes lie in another order.
+template <class A, class B, class C> void product_strided(long rows, long columns, long depth, strided<A> a, strided<B> b, strided<C> c, bool accumulates) {
+    for (long i = 0; i < rows; ++i)
+        for (long j = 0; j < columns; ++j) {
+            C total = accumulates ? c(i, j) : C(0);
+            for (long k = 0; k < depth; ++k) total += C(widen(a(i, k))) * C(widen(b(k, j)));
+            c(i, j) = total;
+        }
+}
+
+// uniform(seed, coordinates): Philox 4x32-10, the coordinates are the counter, the upper 24 bits of the first word the number.
+TILE_INLINE double uniform(int64_t seed, int64_t c0, int64_t c1 = 0, int64_t c2 = 0, int64_t c3 = 0) {
+    uint32_t x0 = uint32_t(c0), x1 = uint32_t(c1), x2 = uint32_t(c2), x3 = uint32_t(c3);
+    uint32_t k0 = uint32_t(seed), k1 = uint32_t(uint64_t(seed) >> 32);
+    for (int r = 0; r < 10; ++r) {
+        const uint64_t p0 = uint64_t(x0) * 0xD2511F53u, p1 = uint64_t(x2) * 0xCD9E8D57u;
+        x0 = uint32_t(p1 >> 32) ^ x1 ^ k0;
+        x2 = uint32_t(p0 >> 32) ^ x3 ^ k1;
+        x1 = uint32_t(p1);
+        x3 = uint32_t(p0);
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    return double(x0 >> 8) * 0x1p-24;
+}
+// Lane l of an integer that may be the same for all lanes.
+template <class V> TILE_INLINE int64_t lane(V v, int l) {
+    if constexpr (is_vector<V>) return int64_t(v[l]);
+    else return int64_t(v);
+}
+template <class T, class... V> TILE_INLINE vec<T> uniform_lanes(V... coordinates) {
+    vec<T> r;
+    for (int l = 0; l < LANES; ++l) r[l] = T(uniform(lane(coordinates, l)...));
+    return r;
+}
+
+}  // namespace tile
