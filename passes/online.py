@@ -19,27 +19,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from einsum_compiler.ir.build import conjunction, conjuncts, reads_of
+from einsum_compiler.ir.build import conjunction
 from einsum_compiler.ir.cascade import Cascade, Equation
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import (
-    Cast,
     Constant,
     Expression,
     Read,
     Reduction,
-    map_children,
-    walk,
 )
 from einsum_compiler.ir.operators import REDUCTIONS
 from einsum_compiler.ir.printer import print_expression
 from einsum_compiler.passes.algebra.decision import Refused, Running, decide
+from einsum_compiler.passes.analysis.graph import recurrences
 from einsum_compiler.passes.analysis.value_ranges import Ranges
 from einsum_compiler.passes.certificate import Certificate, Transformed
+from einsum_compiler.passes.context_dependence import Decided, Dependences, Opened
 from einsum_compiler.passes.lateness import Lateness
 from einsum_compiler.passes.order import in_order, live
 from einsum_compiler.passes.running_contexts import RunningContext, RunningContexts
-from einsum_compiler.passes.scope import definitions, free_ranks, opened, plain, tensor_names
+from einsum_compiler.passes.scope import definitions, free_ranks, plain, tensor_names
 from einsum_compiler.passes.states import State, States, target_indices
 from einsum_compiler.passes.streaming import TiledRank, Tiler, Version
 
@@ -53,12 +52,18 @@ class Online:
 
 
 def online(cascade: Cascade, options: Online = Online()) -> Transformed:
-    """The normalized cascade with its streamed ranks in running form."""
+    """The normalized cascade with its streamed ranks in running form.
+
+    Raises ``PlanError`` for a rank that cannot be streamed: a recurrence runs along it or through a reduction over it.
+    """
     ranks = dependent_ranks(cascade) if options.ranks is None else options.ranks
+    for rank in ranks:
+        if (reason := _obstacle(cascade, rank)) is not None:
+            raise PlanError(f"rank {rank} cannot be streamed: {reason}")
     certificates: list[Certificate] = []
     original = cascade
     for rank in ranks:
-        stream = _Stream(cascade, TiledRank(rank), _foreign(original, rank, ranks))
+        stream = Stream(cascade, TiledRank(rank), foreign_extrema(original, rank, ranks))
         cascade = stream.streamed(options.tile)
         certificates += stream.certificates
     return Transformed(cascade, tuple(certificates))
@@ -75,12 +80,24 @@ def dependent_ranks(cascade: Cascade) -> tuple[str, ...]:
         if isinstance(equation.value, Reduction):
             for rank in equation.value.ranks:
                 streamed = any(rank in group and group & found.keys() for group in together)
-                if not streamed and Lateness(cascade, (rank,)).is_late(equation.value):
+                if not streamed and _obstacle(cascade, rank) is None and Lateness(cascade, (rank,)).is_late(equation.value):
                     found[rank] = None
     return tuple(found)
 
 
-def _foreign(cascade: Cascade, rank: str, ranks: tuple[str, ...]) -> dict[str, Constant]:
+def _obstacle(cascade: Cascade, rank: str) -> str | None:
+    """Why a rank cannot be streamed; None if it can."""
+    circular = {tensor for group in recurrences(cascade) for tensor in group}
+    for equation in cascade.equations:
+        name = equation.target.tensor
+        if any(i != Rank(rank) and rank in free_ranks(i) for i in equation.target.indices):
+            return f"the recurrence of {name} runs along it"
+        if isinstance(equation.value, Reduction) and rank in equation.value.ranks and name in circular:
+            return f"the reduction of {name} is part of a recurrence"
+    return None
+
+
+def foreign_extrema(cascade: Cascade, rank: str, ranks: tuple[str, ...]) -> dict[str, Constant]:
     """The maxima and minima that only other streams compute, with their identities: running contexts of this one do without."""
     mine = Lateness(cascade, (rank,))
     others = {r for r in ranks if r != rank}
@@ -95,18 +112,10 @@ def _foreign(cascade: Cascade, rank: str, ranks: tuple[str, ...]) -> dict[str, C
     }
 
 
-@dataclass(frozen=True)
-class _Decided:
-    """A finished decision: the reduction, its opened body, the sweep it runs in."""
+class Stream:
+    """The rewriting of one cascade along one rank. ``split`` cuts the rank into chunks in place of steps, by the same decisions."""
 
-    equation: Equation
-    body: Expression | None  # None where it could not be opened
-    conditions: frozenset[Expression]  # where the points of the body exist
-    sweep: int
-
-
-class _Stream:
-    """The rewriting of one cascade along one rank."""
+    step = "online"
 
     def __init__(self, cascade: Cascade, rank: TiledRank, foreign: Mapping[str, Constant]) -> None:
         self.certificates: list[Certificate] = []
@@ -116,12 +125,16 @@ class _Stream:
         self._late = Lateness(cascade, (rank.rank,))
         self._tiler = Tiler(cascade, rank, tensor_names(cascade))
         self._ranges = Ranges(cascade)
-        self._states: dict[str, _Decided] = {}
-        self._conditions: dict[Expression, None] = {}
-        self._contexts = RunningContexts(
-            self._tiler, self._defined.__getitem__, lambda name: name in self._states, foreign
-        )
-        self._writer = States(self._tiler, self._running)
+        self._states: dict[str, Decided] = {}
+        self._dependences = Dependences(cascade, self._late, self._states)
+        self._contexts = self._contexts_over(foreign)
+        self._writer = self._writer_of_states()
+
+    def _contexts_over(self, foreign: Mapping[str, Constant]) -> RunningContexts:
+        return RunningContexts(self._tiler, self._defined.__getitem__, lambda name: name in self._states, foreign)
+
+    def _writer_of_states(self) -> States:
+        return States(self._tiler, self._running)
 
     def streamed(self, tile: int) -> Cascade:
         """The cascade with the rank tiled and its reductions running."""
@@ -151,41 +164,35 @@ class _Stream:
                 f"{equation.target.tensor} is reduced over {self._rank.rank} in one of several cases", equation.span
             )
         before = len(self._tiler.made)
-        self._conditions = dict.fromkeys(conjuncts(reduction.where))
-        body = self._opened(reduction.body)
-        contexts = () if body is None else self._contexts_in(body)
-        if reduction.where is not None and self._late.is_late(reduction.where):
-            body = None
-        form: Running | Refused | None
-        if not self._late.is_late(reduction):
-            form, sweep = None, 1
-        else:
-            latest = self._latest_sweep(reduction)
-            contexts = tuple(c for c in contexts if self._sweep(c.tensor) == latest)
-            form = self._decide(equation, reduction, body, contexts)
-            sweep = latest + isinstance(form, Refused)
+        latest = self._dependences.latest_sweep(reduction)
+        opened = self._dependences.opened(reduction, latest)
+        form: Running | Refused | None = None
+        if latest:
+            form = self._decide(reduction, opened, latest)
+        sweep = max(1, latest + isinstance(form, Refused))
         self._certify(equation, reduction, form)
         running = form if isinstance(form, Running) else None
         for context in running.bridge.contexts if running is not None else ():
             self._running(context.tensor)  # before the states: they may share its count of points
-        states = self._states_of(equation, reduction, running)
-        self._states[equation.target.tensor] = _Decided(equation, body, frozenset(self._conditions), sweep)
+        states = self._states_of(equation, reduction, running, opened)
+        self._states[equation.target.tensor] = Decided(equation, opened, sweep)
         self._writer.write(states, running, self._version(sweep), equation.where)
         finished = replace(equation, value=self._writer.finished(states, running))
         made = self._tiler.made[before:]
         del self._tiler.made[before:]
         return made, finished
 
-    def _decide(
-        self, equation: Equation, reduction: Reduction, body: Expression | None, contexts: tuple[Read, ...]
-    ) -> Running | Refused:
-        if body is None:
-            return Refused("a filter, a rounding or another reduction stands between the context and this one")
-        inner = set(reduction.ranks)
-        varying = [c for c in contexts if set(free_ranks(c)) & inner]
-        if varying:
-            return Refused(f"the context {print_expression(varying[0])} varies along the reduced ranks")
-        return decide(reduction.operator, body, contexts, lambda read: self._positive(read))
+    def _decide(self, reduction: Reduction, opened: Opened, latest: int) -> Running | Refused:
+        """The form of a reduction that depends on contexts of a sweep."""
+        if opened.obstacle is not None:
+            return Refused(opened.obstacle)
+        contexts = tuple(c for c in self._dependences.contexts(opened.body) if self._dependences.sweep(c.tensor) == latest)
+        for context in contexts:
+            if set(free_ranks(context)) & set(reduction.ranks):
+                return Refused(f"the context {print_expression(context)} varies along the reduced ranks")
+            if not self._dependences.followable(context.tensor):
+                return Refused(f"{context.tensor} is defined by cases or by a recurrence, which has no running version")
+        return decide(reduction.operator, opened.body, contexts, self._positive)
 
     def _positive(self, read: Read) -> bool:
         found = self._ranges.of_tensor(read.tensor)
@@ -194,66 +201,12 @@ class _Stream:
     def _certify(self, equation: Equation, reduction: Reduction, form: Running | Refused | None) -> None:
         name, ranks = equation.target.tensor, reduction.ranks
         if form is None:
-            self.certificates.append(Certificate("online", name, ranks, "plain", "no context moves"))
+            self.certificates.append(Certificate(self.step, name, ranks, "plain", "no context moves"))
         elif isinstance(form, Refused):
-            self.certificates.append(Certificate("online", name, ranks, "refused", reason=form.reason))
+            self.certificates.append(Certificate(self.step, name, ranks, "refused", reason=form.reason))
         else:
             kind = "running" if form.rank == 1 else "finite rank"
-            self.certificates.append(Certificate("online", name, ranks, kind, form.identity, form.conditions))
-
-    # -- what a body depends on
-
-    def _opened(self, node: Expression) -> Expression | None:
-        """The expression with late maps along the rank replaced by their definitions; None if something else is in between."""
-        if isinstance(node, Read) and self._late.is_late(node.tensor) and self._late.runs(node.tensor):
-            equation = self._defined.get(node.tensor)
-            if equation is None or isinstance(equation.value, Reduction):
-                return None
-            value, where = opened(equation, node)
-            if where is not None and self._late.is_late(where):
-                return None
-            self._conditions.update(dict.fromkeys(conjuncts(where)))
-            inner = self._opened(value)
-            if inner is None or equation.target.dtype is None:
-                return inner
-            return Cast(inner, equation.target.dtype)
-        failed = False
-
-        def change(child: Expression) -> Expression:
-            nonlocal failed
-            found = self._opened(child)
-            failed = failed or found is None
-            return child if found is None else found
-
-        result = map_children(node, change)
-        return None if failed else result
-
-    def _contexts_in(self, body: Expression) -> tuple[Read, ...]:
-        return tuple(dict.fromkeys(r for r in reads_of(body) if self._late.is_context(r.tensor)))
-
-    def _sweep(self, tensor: str) -> int:
-        """The sweep in which a tensor is known: that of the last reduction over the rank it depends on; 0 if there is none."""
-        if tensor in self._states:
-            return self._states[tensor].sweep
-        if not self._late.is_late(tensor):
-            return 0
-        reads = [r for e in self._cascade.equations_of(tensor) for r in _all_reads(e)]
-        return max((self._sweep(r.tensor) for r in reads if r.tensor != tensor), default=0)
-
-    def _latest_sweep(self, reduction: Reduction) -> int:
-        return max(self._sweep(n.tensor) for n in walk(reduction) if isinstance(n, Read))
-
-    def _running_contexts(self, tensor: str, sweep: int) -> frozenset[str]:
-        """The contexts of that sweep which a tensor along the rank depends on."""
-        found: set[str] = set()
-        for equation in self._cascade.equations_of(tensor):
-            for read in _all_reads(equation):
-                if self._late.is_context(read.tensor):
-                    if self._sweep(read.tensor) == sweep:
-                        found.add(read.tensor)
-                elif self._late.is_late(read.tensor) and read.tensor != tensor:
-                    found |= self._running_contexts(read.tensor, sweep)
-        return frozenset(found)
+            self.certificates.append(Certificate(self.step, name, ranks, kind, form.identity, form.conditions))
 
     # -- the running form
 
@@ -263,27 +216,27 @@ class _Stream:
         def context(read: Read) -> Expression | None:
             return self._running(read.tensor).current(read) if self._runs_in(read.tensor, sweep) else None
 
-        return Version(context, lambda tensor: self._running_contexts(tensor, sweep))
+        return Version(context, lambda tensor: self._dependences.running_contexts(tensor, sweep))
 
     def _runs_in(self, tensor: str, sweep: int) -> bool:
-        return self._late.is_context(tensor) and self._sweep(tensor) == sweep
+        return self._late.is_context(tensor) and self._dependences.sweep(tensor) == sweep
 
     def _running(self, tensor: str) -> RunningContext:
-        sweep = self._sweep(tensor)
+        sweep = self._dependences.sweep(tensor)
         return self._contexts.of(tensor, lambda name: self._runs_in(name, sweep))
 
-    def _states_of(self, equation: Equation, reduction: Reduction, form: Running | None) -> tuple[State, ...]:
+    def _states_of(self, equation: Equation, reduction: Reduction, form: Running | None, opened: Opened) -> tuple[State, ...]:
         """The reduction itself, and the further states that its correction needs."""
         name = equation.target.tensor
         states = [State(name, equation.target.indices, reduction)]
         if form is None:
             return tuple(states)
         for function in form.basis[1:]:
-            existing = self._existing(function, form, equation, reduction)
+            existing = self._existing(function, form, equation, reduction, opened)
             if existing is None:
                 # This state sums an opened body, so the filters of the maps in between come with it.
                 body = form.bridge.out(function)
-                where = conjunction(self._conditions)
+                where = conjunction(opened.conditions)
                 row = form.matrix[form.basis.index(function)]
                 coupled: list[Expression] = [
                     read for read, symbol in form.bridge.contexts.items() if any(e.has(symbol) for e in row)
@@ -296,25 +249,23 @@ class _Stream:
             states.append(existing)
         return tuple(states)
 
-    def _existing(self, function: Any, form: Running, equation: Equation, reduction: Reduction) -> State | None:
+    def _existing(
+        self, function: Any, form: Running, equation: Equation, reduction: Reduction, opened: Opened
+    ) -> State | None:
         """A running state of an earlier reduction with the same body over the same points."""
         import sympy as sp
 
-        counts = function == 1 and not self._conditions and reduction.ranks == (self._rank.rank,)
+        counts = function == 1 and not opened.conditions and reduction.ranks == (self._rank.rank,)
         if counts and self._contexts.count is not None:
             return State(self._contexts.count, (), None)
         for name, state in self._states.items():
             other = state.equation.value
             assert isinstance(other, Reduction)
-            if (other.operator, other.ranks) != (reduction.operator, reduction.ranks) or state.body is None:
+            if (other.operator, other.ranks) != (reduction.operator, reduction.ranks) or state.opened.obstacle:
                 continue
-            if state.conditions != frozenset(self._conditions) or state.equation.where != equation.where:
+            if set(state.opened.conditions) != set(opened.conditions) or state.equation.where != equation.where:
                 continue
             within = set(state.equation.target.ranks) <= set(equation.target.ranks)
-            if within and sp.simplify(form.bridge.into(state.body) - function) == 0:
+            if within and sp.simplify(form.bridge.into(state.opened.body) - function) == 0:
                 return State(name, state.equation.target.indices, None)
         return None
-
-
-def _all_reads(equation: Equation) -> tuple[Read, ...]:
-    return reads_of(equation.value, equation.where)

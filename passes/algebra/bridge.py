@@ -44,10 +44,18 @@ _FUNCTIONS: dict[str, Callable[..., Symbolic]] = {
 class Bridge:
     """A dictionary between the subexpressions of one problem and SymPy's symbols.
 
-    ``contexts`` are the reads that count as variables, with the assumption that they are positive where ``positive`` says so.
+    ``contexts`` are the reads that count as variables, with the assumption that they are positive where ``positive`` says so. What is
+    ``invariant``, the same at all points of the reduction (a scale, a number), may stand on either side: ``invariants`` holds its symbols.
     """
 
-    def __init__(self, contexts: tuple[Read, ...], positive: Callable[[Read], bool] = lambda read: False) -> None:
+    def __init__(
+        self,
+        contexts: tuple[Read, ...],
+        positive: Callable[[Read], bool] = lambda read: False,
+        invariant: Callable[[Expression], bool] = lambda node: isinstance(node, Constant),
+    ) -> None:
+        self._invariant = invariant
+        self.invariants: set[Symbolic] = set()
         self.contexts: dict[Read, Symbolic] = {
             read: sp.Symbol(f"d{i}", real=True, **({"positive": True} if positive(read) else {}))
             for i, read in enumerate(contexts)
@@ -92,6 +100,8 @@ class Bridge:
         if node not in self._opaque:
             symbol = sp.Symbol(f"x{len(self._opaque)}", real=True)
             self._opaque[node] = symbol
+            if self._invariant(node):
+                self.invariants.add(symbol)
             self._meaning[symbol] = node
         return self._opaque[node]
 

@@ -46,10 +46,14 @@ class Refused:
 
 
 def decide(
-    operator: str, body: Expression, contexts: tuple[Read, ...], positive: Callable[[Read], bool]
+    operator: str,
+    body: Expression,
+    contexts: tuple[Read, ...],
+    positive: Callable[[Read], bool],
+    invariant: Callable[[Expression], bool],
 ) -> Running | Refused:
-    """The form of ``operator[n](body)`` along its contexts."""
-    bridge = Bridge(contexts, positive)
+    """The form of ``operator[n](body)`` along its contexts; ``invariant`` says what is the same at every point of n."""
+    bridge = Bridge(contexts, positive, invariant)
     value = bridge.into(body)
     variables = tuple(bridge.contexts.values())
     new = {v: sp.Symbol(f"{v.name}_new", real=True, **({"positive": True} if v.is_positive else {})) for v in variables}
@@ -69,7 +73,7 @@ def _mixed(found: Mixed, bridge: Bridge) -> Refused:
 def _sum(
     value: Symbolic, variables: tuple[Symbolic, ...], new: dict[Symbolic, Symbolic], bridge: Bridge
 ) -> Running | Refused:
-    found = separate(value, variables)
+    found = separate(value, variables, bridge.invariants)
     if isinstance(found, Mixed):
         return _mixed(found, bridge)
     if found.rank == 1:
@@ -101,11 +105,11 @@ def _renamed(first: dict[Symbolic, Symbolic], second: dict[Symbolic, Symbolic]) 
 def _extremum(
     value: Symbolic, variables: tuple[Symbolic, ...], new: dict[Symbolic, Symbolic], bridge: Bridge
 ) -> Running | Refused:
-    found = summand(value, variables)
+    found = summand(value, variables, bridge.invariants)
     if not isinstance(found, Mixed):
         shift = recombined(found[1].subs(new, simultaneous=True) - found[1])
         return Running("+", (value,), ((shift,),), new, bridge, f"{value} shifts by {shift}", ())
-    product = separate(value, variables)
+    product = separate(value, variables, bridge.invariants)
     if isinstance(product, Mixed):
         return _mixed(product, bridge)
     if product.rank == 1 and _positive(product.contexts[0]):

@@ -6,6 +6,7 @@ holds both is the reason of a refusal. The number of terms that remain is the ra
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,8 +34,10 @@ class Mixed:
     term: Symbolic
 
 
-def separate(value: Symbolic, variables: tuple[Symbolic, ...]) -> Separation | Mixed:
-    """The separated form of ``value`` along the context variables, or the term that mixes."""
+def separate(
+    value: Symbolic, variables: tuple[Symbolic, ...], invariants: Set[Symbolic] = frozenset()
+) -> Separation | Mixed:
+    """The separated form of ``value`` along the context variables, or the term that mixes; ``invariants`` belong to either side."""
     wanted = set(variables)
     by_context: dict[Symbolic, Symbolic] = {}
     for term in sp.Add.make_args(_expanded(value)):
@@ -42,7 +45,7 @@ def separate(value: Symbolic, variables: tuple[Symbolic, ...]) -> Separation | M
         for factor in sp.Mul.make_args(term):
             if not factor.free_symbols & wanted:
                 point *= factor
-            elif factor.free_symbols <= wanted:
+            elif factor.free_symbols <= wanted | invariants:
                 context *= factor
             else:
                 return Mixed(factor)
@@ -65,14 +68,16 @@ def _expanded(value: Symbolic) -> Symbolic:
     return value
 
 
-def summand(value: Symbolic, variables: tuple[Symbolic, ...]) -> tuple[Symbolic, Symbolic] | Mixed:
+def summand(
+    value: Symbolic, variables: tuple[Symbolic, ...], invariants: Set[Symbolic] = frozenset()
+) -> tuple[Symbolic, Symbolic] | Mixed:
     """``F(x, d) = G(x) + H(d)`` as (G, H): what max and min need."""
     wanted = set(variables)
     point, context = sp.Integer(0), sp.Integer(0)
     for term in sp.Add.make_args(_expanded(value)):
         if not term.free_symbols & wanted:
             point += term
-        elif term.free_symbols <= wanted:
+        elif term.free_symbols <= wanted | invariants:
             context += term
         else:
             return Mixed(term)
