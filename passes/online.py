@@ -25,6 +25,7 @@ from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import (
     Constant,
     Expression,
+    Rank,
     Read,
     Reduction,
 )
@@ -58,7 +59,7 @@ def online(cascade: Cascade, options: Online = Online()) -> Transformed:
     """
     ranks = dependent_ranks(cascade) if options.ranks is None else options.ranks
     for rank in ranks:
-        if (reason := _obstacle(cascade, rank)) is not None:
+        if (reason := streaming_obstacle(cascade, rank)) is not None:
             raise PlanError(f"rank {rank} cannot be streamed: {reason}")
     certificates: list[Certificate] = []
     original = cascade
@@ -80,12 +81,12 @@ def dependent_ranks(cascade: Cascade) -> tuple[str, ...]:
         if isinstance(equation.value, Reduction):
             for rank in equation.value.ranks:
                 streamed = any(rank in group and group & found.keys() for group in together)
-                if not streamed and _obstacle(cascade, rank) is None and Lateness(cascade, (rank,)).is_late(equation.value):
+                if not streamed and streaming_obstacle(cascade, rank) is None and Lateness(cascade, (rank,)).is_late(equation.value):
                     found[rank] = None
     return tuple(found)
 
 
-def _obstacle(cascade: Cascade, rank: str) -> str | None:
+def streaming_obstacle(cascade: Cascade, rank: str) -> str | None:
     """Why a rank cannot be streamed; None if it can."""
     circular = {tensor for group in recurrences(cascade) for tensor in group}
     for equation in cascade.equations:
@@ -192,7 +193,14 @@ class Stream:
                 return Refused(f"the context {print_expression(context)} varies along the reduced ranks")
             if not self._dependences.followable(context.tensor):
                 return Refused(f"{context.tensor} is defined by cases or by a recurrence, which has no running version")
-        return decide(reduction.operator, opened.body, contexts, self._positive)
+        reduced = set(reduction.ranks)
+        return decide(
+            reduction.operator,
+            opened.body,
+            contexts,
+            self._positive,
+            lambda node: not set(free_ranks(node)) & reduced,
+        )
 
     def _positive(self, read: Read) -> bool:
         found = self._ranges.of_tensor(read.tensor)

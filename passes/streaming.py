@@ -21,6 +21,7 @@ from einsum_compiler.ir.expression import (
     Extent,
     Rank,
     Read,
+    Selection,
     Unary,
     map_children,
 )
@@ -97,8 +98,19 @@ class Tiler:
         return name
 
     def runs(self, tensor: str) -> bool:
-        """Whether a computed tensor has the rank."""
-        return tensor in self._computed and self.rank.rank in self._axes.get(tensor, ())
+        """Whether a computed tensor has the rank and can be computed tile by tile.
+
+        What a recurrence carries and what a selection chooses is read whole, at the coordinate.
+        """
+        if tensor not in self._computed or self.rank.rank not in self._axes.get(tensor, ()):
+            return False
+        equations = self._cascade.equations_of(tensor)
+        return all(
+            len(e.targets) == 1
+            and not isinstance(e.value, Selection)
+            and all(isinstance(i, Rank) for i in e.target.indices)
+            for e in equations
+        )
 
     def add(
         self, name: str, indices: tuple[Expression, ...], value: Expression, where: Expression | None = None
