@@ -7,11 +7,12 @@ A kernel has *program* ranks (spread over programs), at most one *streamed* rank
 - A tensor read at other coordinates than its own needs values of other programs, so it is stored.
 - Work that lacks a program rank is repeated for each of its tiles. Where that costs more than a share of the whole, its result is stored.
 - Of several long reduced ranks one can be streamed; the results of reductions over the others are stored.
+- The chunks of a rank (see ``split``) are there to be spread over programs, so partial states are stored, and a merge that is short holds them whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import ceil, prod
 
@@ -50,11 +51,11 @@ def ranks_carried(equation: Equation) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*equation.target.ranks, *reduced_ranks(equation))))
 
 
-def fuse(cascade: Cascade, extents: Mapping[str, int]) -> tuple[KernelCascade, ...]:
-    """The kernels of a normalized cascade in the order they run, for the given extents."""
-    stored = {t.name for t in cascade.outputs} | _read_elsewhere(cascade)
+def fuse(cascade: Cascade, extents: Mapping[str, int], chunks: Collection[str] = ()) -> tuple[KernelCascade, ...]:
+    """The kernels of a normalized cascade in the order they run, for the given extents. ``chunks``: ranks that ``split`` made."""
+    stored = {t.name for t in cascade.outputs} | _read_elsewhere(cascade) | _partial_states(cascade, chunks)
     while True:
-        shapes = {name: _Shape(cascade, name, stored, extents) for name in stored}
+        shapes = {name: _Shape(cascade, name, stored, extents, chunks) for name in stored}
         cuts = {cut for shape in shapes.values() for cut in shape.cuts} - stored
         if not cuts:
             return _grouped(cascade, shapes)
@@ -72,6 +73,25 @@ def _read_elsewhere(cascade: Cascade) -> set[str]:
     return found
 
 
+def _partial_states(cascade: Cascade, chunks: Collection[str]) -> set[str]:
+    """Results of reductions that carry a rank of chunks and that a reduction over it reads, directly or through maps."""
+    defined = {e.target.tensor: e for e in cascade.equations}
+    found: set[str] = set()
+    for rank in chunks:
+        work = [e for e in cascade.equations if rank in reduced_ranks(e)]
+        while work:
+            equation = work.pop()
+            for read in reads_of(equation.value, equation.where):
+                source = defined.get(read.tensor)
+                if source is None or rank not in source.target.ranks:
+                    continue
+                if isinstance(source.value, Reduction):
+                    found.add(read.tensor)
+                else:
+                    work.append(source)
+    return found
+
+
 def _closure(cascade: Cascade, name: str, stored: set[str]) -> list[Equation]:
     """The equations that compute a stored tensor from inputs and other stored tensors, in order."""
     needed, found = {name}, []
@@ -85,8 +105,10 @@ def _closure(cascade: Cascade, name: str, stored: set[str]) -> list[Equation]:
 class _Shape:
     """The roles of the ranks in the kernel of one stored tensor, and what would have to be stored before it."""
 
-    def __init__(self, cascade: Cascade, name: str, stored: set[str], extents: Mapping[str, int]) -> None:
-        self.name, self.extents = name, extents
+    def __init__(
+        self, cascade: Cascade, name: str, stored: set[str], extents: Mapping[str, int], chunks: Collection[str]
+    ) -> None:
+        self.name, self.extents, self.chunks = name, extents, chunks
         self.equations = _closure(cascade, name, stored)
         self.ranks = self.equations[-1].target.ranks
         self.reductions = [e for e in self.equations if isinstance(e.value, Reduction)]
@@ -102,10 +124,11 @@ class _Shape:
 
     def _stream(self) -> str | None:
         """The reduced rank worth a loop: long, then revisited, then outermost in the nest of reductions."""
-        if not self.reduced:
+        loops = [r for r in self.reduced if r not in self.chunks or self.extents[r] > SHORT]
+        if not loops:
             return None
         return max(
-            self.reduced,
+            loops,
             key=lambda r: (
                 self.extents[r] > SHORT and r not in self._conflicts(),
                 self.extents[r] > SHORT,
@@ -146,7 +169,7 @@ class _Shape:
         found = [r for r in self.reduced if r != self.stream]
         total = sum(map(self._work, self.reductions)) or 1
         for rank in self.ranks:
-            if rank == self.stream or rank in found or self.extents[rank] > RESIDENT_OUTPUT:
+            if rank == self.stream or rank in found or rank in self.chunks or self.extents[rank] > RESIDENT_OUTPUT:
                 continue
             lacking = sum(self._work(e) for e in self.reductions if rank not in ranks_carried(e))
             # A rank the repeated work lacks: spreading it over programs would repeat that work.
@@ -171,7 +194,8 @@ class _Shape:
                     cuts.add(e.target.tensor)
         total = sum(map(self._work, self.reductions))
         for e in self.reductions:
-            repeats = prod(ceil(self.extents[r] / ROWS) for r in self.program if r not in ranks_carried(e))
+            lacking = [r for r in self.program if r not in ranks_carried(e)]
+            repeats = prod(self.extents[r] if r in self.chunks else ceil(self.extents[r] / ROWS) for r in lacking)
             if e.target.tensor != self.name and self._work(e) * (repeats - 1) > REPEATED_SHARE * total:
                 cuts.add(e.target.tensor)
         return cuts

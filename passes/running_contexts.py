@@ -84,6 +84,10 @@ class RunningContexts:
 
     def _function(self, tensor: str, runs: Callable[[str], bool]) -> RunningContext:
         equation = self._equation(tensor)
+        if (bare := _guarded_extremum(equation)) is not None and runs(bare.tensor):
+            extremum = self.of(bare.tensor, runs)
+            if extremum.start is not None and extremum.last is None:
+                return _unguarded(extremum, bare, equation)
         inner = [self.of(r.tensor, runs) for r in reads_of(equation.value) if runs(r.tensor)]
         start = next((c.start for c in inner if c.start is not None), None)
         indices = (*equation.target.indices, self._tiler.rank.now)
@@ -163,6 +167,33 @@ class RunningContexts:
 def guard(read: Expression, start: float) -> Expression:
     """``if(x == -inf, 0, x)``."""
     return Conditional(Comparison(("==",), (read, Constant(start))), Constant(0), read)
+
+
+def _guarded_extremum(equation: Equation) -> Read | None:
+    """X of ``C = if(X == -inf, 0, X)`` over the ranks of C; None for any other equation."""
+    match equation.value:
+        case Conditional(
+            condition=Comparison(operators=("==",), operands=(Read() as read, Constant(value=float() as value))),
+            then=Constant(value=0),
+            otherwise=kept,
+        ) if kept == read and math.isinf(value) and equation.where is None:
+            return read if set(read.indices) == set(equation.target.indices) else None
+    return None
+
+
+def _unguarded(extremum: RunningContext, bare: Read, equation: Equation) -> RunningContext:
+    """C of ``C = if(X == -inf, 0, X)`` runs as X, which maps see guarded anyway.
+
+    If it ran as written it would jump from 0 to the first maximum, and where that is far below 0 the correction of states that are still 0 would be infinite.
+    """
+    order = [equation.target.indices.index(i) for i in bare.indices]
+
+    def through(element: Element) -> Element:
+        return lambda read: element(Read(bare.tensor, tuple(read.indices[p] for p in order)))
+
+    return RunningContext(
+        through(extremum.before), through(extremum.after), through(extremum.current), extremum.start
+    )
 
 
 def _element(tensor: str, *position: Expression) -> Element:

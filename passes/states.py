@@ -72,7 +72,11 @@ class States:
             ),
         )
         name = self._tiler.fresh(f"{state.name}.{self._rank.rank}")
-        return self._tiler.add(name, (*state.indices, self._rank.now), value, where)
+        return self._tiler.add(name, self._placed(state.indices), value, where)
+
+    def _placed(self, indices: tuple[Expression, ...]) -> tuple[Expression, ...]:
+        """The indices of a state's value for one tile."""
+        return (*indices, self._rank.now)
 
     def _run(self, state: State, local: Read, before: Expression, where: Expression | None) -> None:
         """``R.run[..., 0] = identity`` and ``R.run[..., n.1+1] = combine(before, local)``."""
@@ -130,17 +134,17 @@ class States:
     def _moving_factor(self, form: Running, entry: Any, diagonal: bool, first: State) -> Expression | None:
         """An entry of the correction from before to after a tile, in an equation of its own; equal entries share one."""
 
-        def move(read: Read) -> _Move:
+        def move(read: Read) -> Move:
             context = self._context(read.tensor)
-            return _Move(context.before(read), context.after(read), context.current(read), context.start)
+            return Move(context.before(read), context.after(read), context.current(read), context.start)
 
         return self._factor(form, entry, diagonal, first, move, (self._rank.now,))
 
     def _last_factor(self, form: Running, entry: Any, diagonal: bool, first: State) -> Expression | None:
-        def move(read: Read) -> _Move:
+        def move(read: Read) -> Move:
             context = self._context(read.tensor)
             old = read if context.last is None else context.last(read)
-            return _Move(old, read, read if context.start is None else guard(read, context.start), context.start)
+            return Move(old, read, read if context.start is None else guard(read, context.start), context.start)
 
         return self._factor(form, entry, diagonal, first, move, ())
 
@@ -150,7 +154,7 @@ class States:
         entry: Any,
         diagonal: bool,
         first: State,
-        move: Callable[[Read], _Move],
+        move: Callable[[Read], Move],
         position: tuple[Expression, ...],
     ) -> Expression | None:
         neutral = 1 if form.operator == "*" else 0
@@ -186,7 +190,7 @@ class States:
 
 
 @dataclass(frozen=True)
-class _Move:
+class Move:
     """A context that moves: old and new value, and the new one as maps see it."""
 
     old: Expression
