@@ -81,7 +81,11 @@ def dependent_ranks(cascade: Cascade) -> tuple[str, ...]:
         if isinstance(equation.value, Reduction):
             for rank in equation.value.ranks:
                 streamed = any(rank in group and group & found.keys() for group in together)
-                if not streamed and streaming_obstacle(cascade, rank) is None and Lateness(cascade, (rank,)).is_late(equation.value):
+                if (
+                    not streamed
+                    and streaming_obstacle(cascade, rank) is None
+                    and Lateness(cascade, (rank,)).is_late(equation.value)
+                ):
                     found[rank] = None
     return tuple(found)
 
@@ -187,7 +191,9 @@ class Stream:
         """The form of a reduction that depends on contexts of a sweep."""
         if opened.obstacle is not None:
             return Refused(opened.obstacle)
-        contexts = tuple(c for c in self._dependences.contexts(opened.body) if self._dependences.sweep(c.tensor) == latest)
+        contexts = tuple(
+            c for c in self._dependences.contexts(opened.body) if self._dependences.sweep(c.tensor) == latest
+        )
         for context in contexts:
             if set(free_ranks(context)) & set(reduction.ranks):
                 return Refused(f"the context {print_expression(context)} varies along the reduced ranks")
@@ -233,7 +239,9 @@ class Stream:
         sweep = self._dependences.sweep(tensor)
         return self._contexts.of(tensor, lambda name: self._runs_in(name, sweep))
 
-    def _states_of(self, equation: Equation, reduction: Reduction, form: Running | None, opened: Opened) -> tuple[State, ...]:
+    def _states_of(
+        self, equation: Equation, reduction: Reduction, form: Running | None, opened: Opened
+    ) -> tuple[State, ...]:
         """The reduction itself, and the further states that its correction needs."""
         name = equation.target.tensor
         states = [State(name, equation.target.indices, reduction)]

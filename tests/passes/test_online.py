@@ -7,12 +7,14 @@ import math
 import pytest
 import torch
 
+from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.parser import parse
+from einsum_compiler.passes.analysis.levels import passes
 from einsum_compiler.passes.defer import defer
 from einsum_compiler.passes.inline import inline
 from einsum_compiler.passes.normalize import normalize
 from einsum_compiler.passes.online import Online, online
-from tests.passes import zoo
+from tests.passes import wide_zoo, zoo
 from tests.passes.support import check, evaluated, inputs_of, run, same
 
 EVERY = [name for name in dir(zoo) if name.isupper() and name != "PAGED"]
@@ -46,9 +48,52 @@ def test_six_equations_become_the_one_pass_cascade() -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-@pytest.mark.parametrize("tile", [1, 3, 16])
-def test_every_form_has_the_same_values(name: str, tile: int) -> None:
+def test_every_form_has_the_same_values(name: str) -> None:
+    check(getattr(zoo, name), pipeline="inline,normalize,defer,online{tile=3}")
+
+
+@pytest.mark.parametrize(
+    "name", ["CAUSAL", "LIBRARY", "SINK", "ROW_STATS", "LAYERNORM_GEMM", "UNION", "CLIPPED", "CASES"]
+)
+@pytest.mark.parametrize("tile", [1, 16])
+def test_tiles_of_one_and_tiles_longer_than_the_stream(name: str, tile: int) -> None:
     check(getattr(zoo, name), pipeline=f"inline,normalize,defer,online{{tile={tile}}}")
+
+
+@pytest.mark.parametrize("name", [name for name in dir(wide_zoo) if name.isupper()])
+def test_wider_cascades(name: str) -> None:
+    text = getattr(wide_zoo, name)
+    tensors = inputs_of(parse(text).cascade(), {"t": 6})
+    check(text, tensors, "inline,normalize,flatten,defer,online{tile=4}")
+
+
+@pytest.mark.parametrize(
+    ("name", "rank", "least"),
+    [
+        ("STAT_TOPK", "n", 2),
+        ("TOPK", "n", 1),
+        ("GATED", "k", 1),
+        ("AGENT", "n", 1),
+        ("ENTROPY", "n", 1),
+        ("TENSOR3", "j_k", 1),
+    ],
+)
+def test_passes_of_wider_cascades(name: str, rank: str, least: int) -> None:
+    result = run(getattr(wide_zoo, name), "inline,normalize,flatten,defer,online{tile=4}")
+    assert passes(result.cascade, f"{rank}.1") == least
+
+
+@pytest.mark.parametrize(
+    ("name", "rank", "reason"),
+    [
+        ("RETENTION", "t", "the recurrence of S runs along it"),
+        ("HEADS", "n", "the reduction of A.mx is part of a recurrence"),
+    ],
+)
+def test_ranks_that_cannot_be_streamed(name: str, rank: str, reason: str) -> None:
+    with pytest.raises(PlanError) as error:
+        run(getattr(wide_zoo, name), f"inline,normalize,online{{ranks={rank}}}")
+    assert error.value.message == f"rank {rank} cannot be streamed: {reason}"
 
 
 @pytest.mark.parametrize(
@@ -197,8 +242,6 @@ def test_names_do_not_matter() -> None:
       Out[w,v,x,d] = Share[w,v,x,u] * Val[w,u,d]
     }
     """
-    from einsum_compiler.passes.analysis.levels import passes
-
     tensors = inputs_of(parse(text).cascade(), {"w": 2, "u": 9, "c": 3, "v": 2, "x": 5, "d": 2, "z": 3})
     result = check(text, tensors)
     assert passes(result.cascade, "u.1") == 1
