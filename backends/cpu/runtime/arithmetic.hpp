@@ -96,12 +96,12 @@ template <class V> TILE_INLINE V min(V a, V b) {
 template <class A, class B> TILE_INLINE auto max(A a, B b) {
     if constexpr (is_vector<A>) return max(a, splat_as<A>(element<A>(b)));
     else if constexpr (is_vector<B>) return max(splat_as<B>(element<B>(a)), b);
-    else return max<decltype(a + b)>(a, b);
+    else return max<decltype(a + b)>(decltype(a + b)(a), decltype(a + b)(b));
 }
 template <class A, class B> TILE_INLINE auto min(A a, B b) {
     if constexpr (is_vector<A>) return min(a, splat_as<A>(element<A>(b)));
     else if constexpr (is_vector<B>) return min(splat_as<B>(element<B>(a)), b);
-    else return min<decltype(a + b)>(a, b);
+    else return min<decltype(a + b)>(decltype(a + b)(a), decltype(a + b)(b));
 }
 
 // Division ----------------------------------------------------------------------------------------------------------
@@ -134,12 +134,12 @@ template <class V> TILE_INLINE V modulo(V a, V b) {
 template <class A, class B> TILE_INLINE auto floor_divide(A a, B b) {
     if constexpr (is_vector<A>) return floor_divide<A>(a, splat_as<A>(element<A>(b)));
     else if constexpr (is_vector<B>) return floor_divide<B>(splat_as<B>(element<B>(a)), b);
-    else return floor_divide<decltype(a + b)>(a, b);
+    else return floor_divide<decltype(a + b)>(decltype(a + b)(a), decltype(a + b)(b));
 }
 template <class A, class B> TILE_INLINE auto modulo(A a, B b) {
     if constexpr (is_vector<A>) return modulo<A>(a, splat_as<A>(element<A>(b)));
     else if constexpr (is_vector<B>) return modulo<B>(splat_as<B>(element<B>(a)), b);
-    else return modulo<decltype(a + b)>(a, b);
+    else return modulo<decltype(a + b)>(decltype(a + b)(a), decltype(a + b)(b));
 }
 
 }  // namespace tile
