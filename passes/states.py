@@ -118,18 +118,25 @@ class States:
             if entry == 0 and form.operator == "*":
                 continue
             fix = factor(form, entry, i == j, states[0])
-            part: Expression = reads[j] if fix is None else self._moved(form, reads[j], fix, states[j])
+            part: Expression = reads[j] if fix is None else self._moved(form, reads[j], fix, states[j], entry)
             result = part if result is None else Binary("+", result, part)
         assert result is not None
         return result
 
-    def _moved(self, form: Running, read: Read, fix: Expression, state: State) -> Expression:
-        """A state times (or plus) its correction; the infinity of an extremum over nothing is no number to correct."""
+    def _moved(self, form: Running, read: Read, fix: Expression, state: State, entry: Any) -> Expression:
+        """A state times (or plus) its correction; where nothing was reduced yet the correction may be no number, and is not applied."""
         moved = Binary(form.operator, read, fix)
-        if state.reduction is None or state.reduction.operator not in ("max", "min"):
+        operator = "sum" if state.reduction is None else state.reduction.operator
+        if operator == "sum" and not self._may_overflow(form, entry):
             return moved
-        identity = Constant(REDUCTIONS[state.reduction.operator].identity)
+        identity = Constant(REDUCTIONS[operator].identity)
         return Conditional(Comparison(("==",), (read, identity)), identity, moved)
+
+    def _may_overflow(self, form: Running, entry: Any) -> bool:
+        """Whether a factor is an exponential of a context that starts at a number: it may jump far, while the states are still 0."""
+        jumping = [s for read, s in form.bridge.contexts.items() if self._context(read.tensor).start is None]
+        used = [s for s in jumping if entry.has(s, form.new[s])]
+        return bool(used) and not entry.is_polynomial(*used, *(form.new[s] for s in used))
 
     def _moving_factor(self, form: Running, entry: Any, diagonal: bool, first: State) -> Expression | None:
         """An entry of the correction from before to after a tile, in an equation of its own; equal entries share one."""

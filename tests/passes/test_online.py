@@ -262,3 +262,14 @@ def test_join_law_of_the_states() -> None:
     expected = evaluated(cascade, tensors)
     for tile in range(1, 15):
         same(expected, evaluated(online(cascade, Online(tile)).cascade, tensors))
+
+
+@pytest.mark.parametrize("context", ["mean[n](X[m,n])", "sum[n](X[m,n])"])
+def test_a_context_that_starts_at_zero_and_jumps_far(context: str) -> None:
+    """exp(0 - (-1e4)) is infinite while the state is still 0."""
+    text = f"cascade c(X[m,n], V[n,f]) -> O[m,f] {{ MU[m] = {context} O[m,f] = sum[n](exp((X[m,n] - MU[m]) / 100) * V[n,f]) }}"
+    tensors = inputs_of(parse(text).cascade())
+    tensors["X"] = tensors["X"] * 0.1 - 2e4
+    if "sum" in context:
+        tensors["X"][:, 1:] = 0
+    check(text, tensors)
