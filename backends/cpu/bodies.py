@@ -12,10 +12,9 @@ from einsum_compiler.backends.cpu.simplify import simplify
 from einsum_compiler.backends.cpu.stores import emit_store
 from einsum_compiler.backends.cpu.sweeps import emit_sweep, joins
 from einsum_compiler.ir.errors import BackendError
-from einsum_compiler.ir.expression import Read, walk
 from einsum_compiler.ir.tile import Carry, Dot, Load, Loop, Map, Reduce, Select, Statement, Store
 from einsum_compiler.ir.tile_printer import print_kernel
-from einsum_compiler.ir.tile_ranges import expressions_of, reads_in
+from einsum_compiler.ir.tile_ranges import reads_in
 
 EmitLoop = Callable[[Scope, Loop], None]
 
@@ -50,7 +49,7 @@ def emit_body(scope: Scope, statements: Sequence[Statement], carries: Sequence[C
     pending = list(body)
     while pending:
         unit = _next_unit(scope, pending)
-        pending = pending[len(unit.statements) :]
+        pending = [s for s in pending if all(s is not u for u in unit.statements)]
         later = {n for s in pending for n in reads_in(s)} | kept
         _reuse(scope, unit, later, carries)
         for statement in unit.statements:
@@ -62,27 +61,33 @@ def emit_body(scope: Scope, statements: Sequence[Statement], carries: Sequence[C
 
 
 def _next_unit(scope: Scope, pending: list[Statement]) -> Unit:
-    """The longest run of statements that share one sweep, or the first statement."""
+    """The first statement with all later ones that fit into its sweep.
+
+    A later statement may move up to here if the tiles it reads are there already or made by the sweep's maps; tiles are
+    assigned once, so nothing in between can change them. Of the reductions only one fits, and it stands last.
+    """
     first = pending[0]
     if not isinstance(first, Map | Select | Reduce):
         return Unit((first,))
-    group: list[Map | Select | Reduce] = [first]
-    for statement in pending[1:]:
-        if not isinstance(statement, Map | Select | Reduce):
-            break
-        made = {s.target for s in group}
-        # The tiles of the group are not there yet, so a reduction of them is placed by its axes.
-        reads = {n.tensor for e in expressions_of(statement) for n in walk(e) if isinstance(n, Read)}
-        shaped = all(s.type.axes == _whole(group[0]) for s in group if s.target in reads)
-        if not (reads & made and not shaped) and joins(scope, group, statement):
-            group.append(statement)
+    group: list[Map | Select | Reduce] = [] if isinstance(first, Reduce) else [first]
+    fold = first if isinstance(first, Reduce) else None
+    kinds = {s.target: s.type.axes for s in group}
+    for i, statement in enumerate(pending[1:], 1):
+        if not isinstance(statement, Map | Select | Reduce) or (isinstance(statement, Reduce) and fold is not None):
+            continue
+        reads = reads_in(statement)
+        related = i == 1 + len(group) - (fold is None) or bool(reads & kinds.keys())
+        whole = all(kinds[n] == group[0].type.axes for n in reads & kinds.keys())
+        if not (reads <= scope.tiles.keys() | kinds.keys()) or not related or not whole:
+            continue
+        if not joins(scope, [*group, *([fold] if fold else [])][:1], statement, kinds):
+            continue
+        if isinstance(statement, Reduce):
+            fold = statement
         else:
-            break
-    return Unit(tuple(group))
-
-
-def _whole(statement: Map | Select | Reduce) -> tuple[object, ...]:
-    return (*statement.type.axes, *statement.over) if isinstance(statement, Reduce) else statement.type.axes
+            group.append(statement)
+            kinds[statement.target] = statement.type.axes
+    return Unit((*group, *([fold] if fold else [])))
 
 
 def _emit_unit(scope: Scope, unit: Unit, later: set[str], emit_loop: EmitLoop) -> None:

@@ -276,6 +276,8 @@ class Expressions:
 
     def _integer_division(self, operator: str, left: Value, right: Value, dtype: str, level: int) -> Value:
         divisor = right.constant
+        if divisor == 1 and operator == "//":
+            return left
         positive = left.nonnegative and isinstance(divisor, int) and divisor > 0
         if isinstance(divisor, int) and divisor > 0 and divisor & (divisor - 1) == 0:
             # An arithmetic shift floors, and the low bits are the remainder, for negative numbers too.

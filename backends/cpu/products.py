@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from einsum_compiler.backends.cpu.scope import Scope
 from einsum_compiler.backends.cpu.sweeps import emit_sweep
-from einsum_compiler.backends.cpu.view import View, padded, strides_of
+from einsum_compiler.backends.cpu.view import View, strides_of
 from einsum_compiler.ir.expression import Binary, Expression, Read
 from einsum_compiler.ir.tile import Axis, Dot, Map, TileType
 
@@ -142,37 +142,26 @@ def _emit_call(
             f"tile::matrix<const {right.ctype}>{{{b_start}, {right.stride(column.rank)}}}, {c});"
         )
         return
-    if right.dtype == "bf16" and depth is not None and steps % 2 == 0 and (along_depth or right.axes[-1] == column):
-        pointer, stride = _pack_buffer(scope, roles.right, steps // 2, 2 * padded(column.size), "tile::bf16", "bf16", packed)
-        b = f"tile::matrix<const {right.ctype}>{{{b_start}, {right.stride(column.rank if along_depth else depth.rank)}}}"
-        to = f"tile::matrix<tile::bf16>{{{pointer}, {stride}}}"
-        call = f"tile::transpose_pairs({column.size}, {steps}" if along_depth else f"tile::pack_pairs({steps}, {column.size}"
-        write.line(f"{call}, {b}, {to}, {columns});")
-        write.line(f"tile::product_pairs({how}, {rows}, {columns}, {steps // 2}, {a}, tile::matrix<const tile::bf16>{{{pointer}, {stride}}}, {c});")
-        return
-    if right.axes[-1] == column and right.dtype != "f16":
+    narrow = right.dtype in ("f16", "bf16")
+    if right.axes[-1] == column and not narrow:
         b = f"tile::matrix<const {right.ctype}>{{{b_start}, {right.stride(depth.rank) if depth else '0'}}}"
+        write.line(f"tile::product({how}, {rows}, {columns}, {steps}, {a}, {b}, {c});")
+        return
+    buffer = _pack_buffer(scope, roles.right, steps, column.size, right.dtype, packed)
+    inner = right.stride(depth.rank) if depth else "0"
+    if right.axes[-1] == column:
+        b = f"tile::matrix<const {right.ctype}>{{{b_start}, {inner}}}"
+        write.line(f"tile::product_packing({how}, {rows}, {column.size}, {steps}, {a}, {b}, {buffer}, {c});")
     else:
-        ctype = f"tile::right_type<{right.ctype}>"
-        dtype = "f32" if right.dtype in ("f16", "bf16") else right.dtype
-        pointer, stride = _pack_buffer(scope, roles.right, steps, padded(column.size), ctype, dtype, packed)
-        inner = right.stride(depth.rank) if depth else "0"
-        source = f"tile::strided<const {right.ctype}>{{{b_start}, {right.stride(column.rank)}, {inner}}}"
-        to = f"tile::matrix<{ctype}>{{{pointer}, {stride}}}"
-        if right.axes[-1] == column:
-            plain = f"tile::matrix<const {right.ctype}>{{{b_start}, {inner}}}"
-            write.line(f"tile::copy({steps}, {columns}, {plain}, {to});")
-        else:
-            write.line(f"tile::transpose({column.size}, {steps}, {source}, {to}, {columns});")
-        b = f"tile::matrix<const {ctype}>{{{pointer}, {stride}}}"
-    write.line(f"tile::product({how}, {rows}, {columns}, {steps}, {a}, {b}, {c});")
+        b = f"tile::strided<const {right.ctype}>{{{b_start}, {right.stride(column.rank)}, {inner}}}"
+        write.line(f"tile::product_transposing({how}, {rows}, {column.size}, {steps}, {a}, {b}, {buffer}, {c});")
 
 
-def _pack_buffer(scope: Scope, tile: str, rows: int, columns: int, ctype: str, dtype: str, packed: list[int]) -> tuple[str, str]:
-    """Scratch for a packed operand, freed after the product."""
-    strides, size = strides_of((Axis("rows", max(rows, 1)), Axis("columns", columns)), dtype)
+def _pack_buffer(scope: Scope, tile: str, rows: int, columns: int, dtype: str, packed: list[int]) -> str:
+    """Scratch for a packed operand, freed after the product; narrow floats may be widened there."""
+    _, size = strides_of((Axis("rows", max(rows, 1)), Axis("columns", columns)), dtype)
     offset = scope.arena.allocate(size)
     packed.append(offset)
     pointer = scope.names.fresh(f"{tile}_packed")
-    scope.writer.line(f"{ctype}* const {pointer} = ({ctype}*)(scratch + {offset});")
-    return pointer, strides[0]
+    scope.writer.line(f"char* const {pointer} = scratch + {offset};")
+    return pointer

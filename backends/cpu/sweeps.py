@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -33,12 +33,16 @@ class Space:
     inner: tuple[Axis, ...] = ()
 
 
-def space_of(scope: Scope, statement: Pointwise | Reduce) -> Space:
-    """Where lanes run: along the last axis of a map; in a reduction along the axis that fewest operands have to gather."""
+def space_of(scope: Scope, statement: Pointwise | Reduce, made: Mapping[str, tuple[Axis, ...]] | None = None) -> Space:
+    """Where lanes run: along the last axis of a map; in a reduction along the axis that fewest operands have to gather.
+
+    ``made`` gives the axes of tiles that are about to be made.
+    """
     axes = statement.type.axes
     if not isinstance(statement, Reduce):
         return Space(axes[:-1], axes[-1] if axes else None)
-    reads = [scope.tiles[n.tensor].axes for n in walk(statement.value) if isinstance(n, Read) and n.tensor in scope.tiles]
+    known = {**{n: v.axes for n, v in scope.tiles.items()}, **(made or {})}
+    reads = [known[n.tensor] for n in walk(statement.value) if isinstance(n, Read) and n.tensor in known]
 
     def gathers(axis: Axis) -> int:
         return sum(axis in found and found[-1] != axis for found in reads)
@@ -52,20 +56,21 @@ def space_of(scope: Scope, statement: Pointwise | Reduce) -> Space:
     return Space(axes[:-1], axes[-1] if axes else None, statement.over)
 
 
-def joins(scope: Scope, group: Sequence[Pointwise | Reduce], statement: Pointwise | Reduce) -> bool:
-    """Whether a statement may run in the loops of a group: same space, and no result of a fold that ends with the row."""
-    if any(isinstance(s, Reduce) for s in group):
+def joins(
+    scope: Scope, group: Sequence[Pointwise | Reduce], statement: Pointwise | Reduce, made: Mapping[str, tuple[Axis, ...]]
+) -> bool:
+    """Whether a statement may run in the loops of a group; reductions fold one row of them."""
+    spaces = [space_of(scope, s, made) for s in (*group, statement)]
+    folds = [(s, x) for s, x in zip((*group, statement), spaces, strict=True) if isinstance(s, Reduce)]
+    if any(x.inner or x.outer != s.type.axes for s, x in folds):
         return False
-    first, own = space_of(scope, group[0]), space_of(scope, statement)
-    if isinstance(statement, Reduce) and (own.inner or own.outer != statement.type.axes):
-        return False
-    return first == own
+    return all(x == spaces[0] for x in spaces)
 
 
 def emit_sweep(scope: Scope, group: Sequence[Pointwise | Reduce], live: set[str]) -> None:
     """The group as one sweep. Of its maps, those in ``live`` are stored; the others live in registers."""
     last = group[-1]
-    space = space_of(scope, last)
+    space = space_of(scope, last, {s.target: s.type.axes for s in group})
     stored = [s.target for s in group if s.target in live]
     views = {s.target: scope.create(s.target, s.type) for s in group if s.target in stored}
     if isinstance(last, Reduce) and (space.inner or space.outer != last.type.axes):

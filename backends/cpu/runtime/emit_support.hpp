@@ -98,8 +98,39 @@ template <class T> struct left_operand { using type = T; };
 template <> struct left_operand<f16> { using type = float; };
 template <> struct left_operand<bf16> { using type = typename choose<has_pair_product, bf16, float>::type; };
 template <class T> using left_type = typename left_operand<T>::type;
-template <class T> using right_type = typename choose<same<T, f16>, float, T>::type;
+template <class T> struct right_operand { using type = typename left_operand<T>::type; };
+template <class T> using right_type = typename right_operand<typename plain<T>::type>::type;
 
+// C = A B with B given by rows [depth, columns] or by its transpose [columns, depth]. B is packed in `buffer`, depth rows
+// of an odd number of cache lines: as pairs of bf16 where the machine multiplies them, else in the type products read.
+template <class How, class A, class B, class C>
+TILE_INLINE void product_packing(How how, long rows, long columns, long depth, strided<A> a, matrix<B> b, void* buffer, matrix<C> c) {
+    using T = typename plain<B>::type;
+    const long width = padded(columns);
+    if constexpr (same<T, bf16> && has_pair_product)
+        if (depth % 2 == 0) {
+            const matrix<bf16> packed{(bf16*)buffer, padded_stride<bf16>(2 * width)};
+            pack_pairs(depth, columns, b, packed, width);
+            return product_pairs(how, rows, width, depth / 2, a, matrix<const bf16>(packed), c);
+        }
+    const matrix<right_type<B>> packed{(right_type<B>*)buffer, padded_stride<right_type<B>>(width)};
+    copy(depth, columns, b, packed);
+    product(how, rows, width, depth, a, matrix<const right_type<B>>(packed), c);
+}
+template <class How, class A, class B, class C>
+TILE_INLINE void product_transposing(How how, long rows, long columns, long depth, strided<A> a, strided<B> b, void* buffer, matrix<C> c) {
+    using T = typename plain<B>::type;
+    const long width = padded(columns);
+    if constexpr (same<T, bf16> && has_pair_product)
+        if (depth % 2 == 0 && b.column_stride == 1) {
+            const matrix<bf16> packed{(bf16*)buffer, padded_stride<bf16>(2 * width)};
+            transpose_pairs(columns, depth, matrix<const bf16>{b.data, b.row_stride}, packed, width);
+            return product_pairs(how, rows, width, depth / 2, a, matrix<const bf16>(packed), c);
+        }
+    const matrix<right_type<B>> packed{(right_type<B>*)buffer, padded_stride<right_type<B>>(width)};
+    transpose(columns, depth, b, packed, width);
+    product(how, rows, width, depth, a, matrix<const right_type<B>>(packed), c);
+}
 // Sums of products along rows: C[i, j] = sum of A[i, k] B[j, k]. For few rows, where a transpose of B would cost more than it saves.
 template <class How, class A, class B, class C>
 TILE_INLINE void product_rows_with_rows(How how, long rows, long columns, long depth, matrix<A> a, matrix<B> b, matrix<C> c) {
@@ -111,11 +142,6 @@ TILE_INLINE void product_rows_with_rows(How how, long rows, long columns, long d
             });
             c(i, j) = (u.reads ? c(i, j) * (u.scale ? u.scale[i] : C(1)) : C(0)) + total;
         }
-}
-// Pairs from rows that were widened: whatever is there was rounded to bf16 before.
-inline void transpose_pairs(long columns, long depth, matrix<const float> from, matrix<bf16> to, long padded_columns) {
-    for (long k = 0; k < depth; ++k)
-        for (long j = 0; j < padded_columns; ++j) to(k / 2, 2 * j + k % 2) = j < columns ? narrow<bf16>(from(j, k)) : bf16{0};
 }
 // Any strides of C and B: for results whose axes lie in another order.
 template <class A, class B, class C> void product_strided(long rows, long columns, long depth, strided<A> a, strided<B> b, strided<C> c, bool accumulates) {
