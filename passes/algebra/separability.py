@@ -6,7 +6,7 @@ holds both is the reason of a refusal. The number of terms that remain is the ra
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,7 @@ class Mixed:
 
 
 def separate(
-    value: Symbolic, variables: tuple[Symbolic, ...], invariants: Set[Symbolic] = frozenset()
+    value: Symbolic, variables: tuple[Symbolic, ...], invariants: AbstractSet[Symbolic] = frozenset()
 ) -> Separation | Mixed:
     """The separated form of ``value`` along the context variables, or the term that mixes; ``invariants`` belong to either side."""
     wanted = set(variables)
@@ -69,7 +69,7 @@ def _expanded(value: Symbolic) -> Symbolic:
 
 
 def summand(
-    value: Symbolic, variables: tuple[Symbolic, ...], invariants: Set[Symbolic] = frozenset()
+    value: Symbolic, variables: tuple[Symbolic, ...], invariants: AbstractSet[Symbolic] = frozenset()
 ) -> tuple[Symbolic, Symbolic] | Mixed:
     """``F(x, d) = G(x) + H(d)`` as (G, H): what max and min need."""
     wanted = set(variables)
