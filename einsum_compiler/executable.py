@@ -21,10 +21,14 @@ class CompiledKernel(Protocol):
 
 @dataclass(frozen=True)
 class Executable:
-    """The kernels of a plan in the order they run, and the names of the program's outputs."""
+    """The kernels of a plan in the order they run, and the names of the program's outputs.
+
+    ``introduced``: for each kernel the extents of ranks that the plan made, such as chunks; empty if it made none.
+    """
 
     kernels: tuple[tuple[TileKernel, CompiledKernel], ...]
     outputs: tuple[str, ...]
+    introduced: tuple[Mapping[str, int], ...] = ()
 
     def run(self, tensors: Mapping[str, Any], scalars: Mapping[str, Number], extents: Mapping[str, int]) -> dict[str, Any]:
         """The outputs, newly allocated on the inputs' device."""
@@ -32,8 +36,10 @@ class Executable:
 
         device = next(iter(tensors.values())).device if tensors else torch.device("cpu")
         held = dict(tensors)
-        names = {**scalars, **{rank.upper(): extent for rank, extent in extents.items()}}
-        for kernel, compiled in self.kernels:
+        given = extents
+        for (kernel, compiled), made in zip(self.kernels, self.introduced or [{}] * len(self.kernels), strict=True):
+            extents = {**given, **made}
+            names = {**scalars, **{rank.upper(): extent for rank, extent in extents.items()}}
             for operand in kernel.outputs:
                 shape = [int(evaluate_scalar(e, names)) for e in operand.extents]
                 held[operand.name] = torch.empty(shape, dtype=torch_dtype(operand.dtype), device=device)

@@ -16,7 +16,8 @@ from einsum_compiler.ir.scalar import evaluate_scalar
 from einsum_compiler.ir.tile import Loop, Range, Statement, TileKernel
 from einsum_compiler.ir.types import bytes_of
 from einsum_compiler.passes.analysis.levels import PassLevels, pass_levels
-from einsum_compiler.specialise import Request, derive_planned, lower_planned, plan_of, request
+from einsum_compiler.planning import PlannedKernel
+from einsum_compiler.specialise import derive_planned, lower_planned, plan_of, request
 
 WIDTH = 110
 
@@ -32,7 +33,7 @@ def explain(derivation: Derivation, binding: Binding, backend: str, plan: Plan |
         _sizes(binding),
         _pass_table(derivation, kernels),
         *_certificates(kernels),
-        _kernel_table(kernels, tiles, wanted, binding),
+        _kernel_table(kernels, tiles, planned, binding),
     )
 
 
@@ -89,8 +90,8 @@ def _passes_after(kernels: list[KernelDerivation], rank: str) -> int:
     total = 0
     for kernel in kernels:
         cascade = kernel.final
-        if kernel.plan.stream and kernel.plan.stream.rank == rank:
-            total += pass_levels(cascade, f"{rank}.1").passes
+        if kernel.plan.stream and kernel.plan.stream.rank.split(".")[0] == rank:  # the rank, or what is inside its chunks
+            total += pass_levels(cascade, f"{kernel.plan.stream.rank}.1").passes
         elif any(isinstance(n, Reduction) and rank in n.ranks for e in cascade.equations for n in walk(e.value)):
             total = max(total, 1)
     return total
@@ -109,16 +110,16 @@ def _certificates(kernels: list[KernelDerivation]) -> list[RenderableType]:
     return [table]
 
 
-def _kernel_table(kernels: list[KernelDerivation], tiles: list[TileKernel], wanted: Request, binding: Binding) -> Table:
+def _kernel_table(kernels: list[KernelDerivation], tiles: list[TileKernel], planned: tuple[PlannedKernel, ...], binding: Binding) -> Table:
     table = Table(title="kernels", title_justify="left", show_lines=True)
     for heading in ("writes", "plan", "loops", "compulsory bytes"):
         table.add_column(heading)
-    for kernel, tile in zip(kernels, tiles, strict=True):
+    for kernel, tile, chosen in zip(kernels, tiles, planned, strict=True):
         plan = kernel.plan
         roles = [f"program {', '.join(map(str, plan.program)) or 'one'}"]
         roles += [f"stream {plan.stream}"] if plan.stream else []
         roles += [f"resident {', '.join(plan.resident)}"] if plan.resident else []
-        names = binding.names()
+        names = {**binding.names(), **{rank.upper(): extent for rank, extent in chosen.extents.items()}}
         moved = sum(
             bytes_of(t.dtype) * _elements([int(evaluate_scalar(e, names)) for e in t.extents]) for t in (*tile.inputs, *tile.outputs)
         )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from einsum_compiler.derivation import Derivation, kernel_cascades
 from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import Binary, Expression, Extent, Parameter, Rank, Read, walk
-from einsum_compiler.ir.plan import KernelPlan, Plan
+from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit
+from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.passes.fuse import KernelCascade
 from einsum_compiler.passes.partition import Partition, partition
+from einsum_compiler.splitting import SplitKernels, chosen_split, processors, split_kernels
 
 # Targets per backend; docs/decisions.md has the measurements.
 PARTITIONS = {
@@ -22,10 +24,17 @@ PARTITIONS = {
 
 @dataclass(frozen=True)
 class PlannedKernel:
-    """A kernel's part of the cascade and its plan."""
+    """A kernel's part of the cascade and its plan; of a split, also what that made and proved.
+
+    ``extents``: of the ranks of chunks. ``dtypes``: of the partial states.
+    """
 
     part: KernelCascade
     plan: KernelPlan
+    split: RankSplit | None = None
+    extents: Mapping[str, int] = field(default_factory=dict)
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+    certificates: tuple[Certificate, ...] = ()
 
 
 def plan_kernels(
@@ -33,15 +42,63 @@ def plan_kernels(
 ) -> tuple[PlannedKernel, ...]:
     """The kernels for these sizes: chosen by the laws of ``fuse`` and ``partition``, or with the tiles of a given plan."""
     parts = kernel_cascades(derivation, extents)
-    if given is None:
-        options = PARTITIONS[backend]
-        return tuple(PlannedKernel(part, partition(part, extents, options)) for part in parts)
-    plans = {frozenset(k.outputs): k for k in given.kernels}
-    missing = [part.outputs for part in parts if frozenset(part.outputs) not in plans]
-    if missing or len(plans) != len(parts):
-        wanted = "; ".join(", ".join(part.outputs) for part in parts)
+    if given is not None:
+        return _given(derivation, parts, extents, dtypes, given)
+    options = PARTITIONS[backend]
+    found: list[PlannedKernel] = []
+    for part in parts:
+        plan = partition(part, extents, options)
+        choice = chosen_split(part, plan, extents, processors(backend))
+        made = None if choice is None else split_kernels(derivation, part, choice, extents, dtypes)
+        if choice is None or made is None or not made.parts:
+            found.append(PlannedKernel(part, plan, certificates=made.certificates if made else ()))
+        else:
+            inner = {**extents, **made.extents}
+            found += _of_split(choice, made, [partition(p, inner, options) for p in made.parts])
+    return tuple(found)
+
+
+def _of_split(choice: RankSplit, made: SplitKernels, plans: list[KernelPlan]) -> list[PlannedKernel]:
+    proved = [made.certificates, *(() for _ in plans[1:])]
+    return [
+        PlannedKernel(part, plan, choice, made.extents, made.dtypes, certificates)
+        for part, plan, certificates in zip(made.parts, plans, proved, strict=True)
+    ]
+
+
+def _given(
+    derivation: Derivation, parts: tuple[KernelCascade, ...], extents: Mapping[str, int], dtypes: Mapping[str, str], given: Plan
+) -> tuple[PlannedKernel, ...]:
+    """The kernels with the splits and the tiles of a plan, which must fit them."""
+    splits = {frozenset(s.outputs): s for s in given.splits}
+    groups: list[tuple[RankSplit | None, SplitKernels | None, tuple[KernelCascade, ...]]] = []
+    for part in parts:
+        choice = splits.pop(frozenset(part.outputs), None)
+        if choice is None:
+            groups.append((None, None, (part,)))
+            continue
+        if choice.rank.rank != part.stream:
+            raise PlanError(f"the plan splits {choice.rank.rank} for {', '.join(part.outputs)}, which streams {part.stream or 'nothing'}")
+        made = split_kernels(derivation, part, choice, extents, dtypes)
+        if not made.parts:
+            reasons = "; ".join(f"{c.tensor}: {c.reason}" for c in made.certificates if c.form == "refused")
+            raise PlanError(f"{choice.rank.rank} cannot be split for {', '.join(part.outputs)}: {reasons}")
+        groups.append((choice, made, made.parts))
+    plans: dict[frozenset[str], list[KernelPlan]] = {}
+    for kernel in given.kernels:
+        plans.setdefault(frozenset(kernel.outputs), []).append(kernel)
+    needed = [part for _, _, group in groups for part in group]
+    if splits or sorted(map(sorted, (p.outputs for p in needed))) != sorted(map(sorted, (k.outputs for k in given.kernels))):
+        wanted = "; ".join(", ".join(part.outputs) for part in needed)
         raise PlanError(f"the plan has kernels for {'; '.join(', '.join(k.outputs) for k in given.kernels)}; this program needs {wanted}")
-    return tuple(PlannedKernel(part, _checked(part, plans[frozenset(part.outputs)])) for part in parts)
+    found: list[PlannedKernel] = []
+    for origin, split, group in groups:
+        checked = [_checked(part, plans[frozenset(part.outputs)].pop(0)) for part in group]
+        if origin is None or split is None:
+            found += [PlannedKernel(part, plan) for part, plan in zip(group, checked, strict=True)]
+        else:
+            found += _of_split(origin, split, checked)
+    return tuple(found)
 
 
 def _checked(part: KernelCascade, plan: KernelPlan) -> KernelPlan:
@@ -55,7 +112,9 @@ def _checked(part: KernelCascade, plan: KernelPlan) -> KernelPlan:
 
 
 def as_plan(derivation: Derivation, kernels: Iterable[PlannedKernel]) -> Plan:
-    return Plan(derivation.declared.name, tuple(k.plan for k in kernels))
+    kernels = tuple(kernels)
+    splits = dict.fromkeys(k.split for k in kernels if k.split is not None)
+    return Plan(derivation.declared.name, tuple(k.plan for k in kernels), tuple(splits))
 
 
 @dataclass(frozen=True)
@@ -69,9 +128,11 @@ class Constants:
 def constants_of(cascade: Cascade, plan: KernelPlan, scalars: Mapping[str, str]) -> Constants:
     """Extents of resident ranks, and what stands in divisors, moduli and coefficients of ranks.
 
-    Closed forms of index sets need those as numbers; everything else stays an argument, so that lengths never recompile.
+    Closed forms of index sets need those as numbers; everything else stays an argument, so that lengths never recompile. The
+    coefficient of a rank that is spread one coordinate at a time is such an argument: the product is one number inside a program.
     """
     extents, parameters = set(plan.resident), set()
+    single = {Rank(t.rank) for t in plan.program if t.size == 1}
 
     def fix(node: Expression) -> None:
         for n in walk(node):
@@ -91,10 +152,11 @@ def constants_of(cascade: Cascade, plan: KernelPlan, scalars: Mapping[str, str])
                     extents.update(n.name for n in walk(node.left) if isinstance(n, Rank) and n.name in {t.rank for t in plan.program})
             elif node.operator == "*":
                 for side, other in ((node.left, node.right), (node.right, node.left)):
-                    if any(isinstance(n, (Rank, Parameter)) for n in walk(side)):
+                    if side not in single and any(isinstance(n, (Rank, Parameter)) for n in walk(side)):
                         fix(other)
                         break
-    return Constants(frozenset(e for e in extents if "." not in e), frozenset(parameters))
+    tiles = {f"{plan.stream.rank}.0", f"{plan.stream.rank}.1"} if plan.stream else set()
+    return Constants(frozenset(extents - tiles), frozenset(parameters))
 
 
 def _integer_expressions(cascade: Cascade) -> list[Expression]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from einsum_compiler import knobs, store
 from einsum_compiler.derivation import (
@@ -51,14 +51,23 @@ def plan_of(derivation: Derivation, wanted: Request, given: Plan | None) -> tupl
     return plan_kernels(derivation, wanted.extents, wanted.backend, wanted.dtypes, given)
 
 
+def _for_kernel(planned: PlannedKernel, wanted: Request) -> Request:
+    """The request with the ranks and buffers that a split of this kernel made."""
+    if planned.split is None:
+        return wanted
+    return replace(wanted, dtypes={**wanted.dtypes, **planned.dtypes}, extents={**wanted.extents, **planned.extents})
+
+
 def derive_planned(planned: PlannedKernel, wanted: Request) -> KernelDerivation:
-    return derive_kernel(planned.part, planned.plan, wanted.dtypes)
+    found = derive_kernel(planned.part, planned.plan, _for_kernel(planned, wanted).dtypes)
+    return replace(found, certificates=(*planned.certificates, *found.certificates))
 
 
 def lower_planned(planned: PlannedKernel, wanted: Request) -> TileKernel:
     """The tile program of one planned kernel."""
     from einsum_compiler.passes.lowering.lower import LoweringContext, lower
 
+    wanted = _for_kernel(planned, wanted)
     constants = constants_of(planned.part.cascade, planned.plan, wanted.scalars)
     extents = {r: wanted.extents[r] for r in sorted(constants.extents) if r in wanted.extents}
     parameters = {n: wanted.parameters[n] for n in sorted(constants.parameters) if n in wanted.parameters}
@@ -68,6 +77,7 @@ def lower_planned(planned: PlannedKernel, wanted: Request) -> TileKernel:
 
 def kernel_key(derivation: Derivation, planned: PlannedKernel, wanted: Request, target: str | None) -> str:
     """The name of a generated kernel: it depends on sizes only through the plan and the constants."""
+    wanted = _for_kernel(planned, wanted)
     constants = constants_of(planned.part.cascade, planned.plan, wanted.scalars)
     fixed = sorted((r, wanted.extents.get(r)) for r in constants.extents)
     numbers = sorted((n, wanted.parameters.get(n)) for n in constants.parameters)
@@ -82,7 +92,9 @@ def specialise(derivation: Derivation, binding: Binding, backend: str, plan: Pla
     """The kernels for one call, compiled where neither this process nor the cache has them."""
     outputs = tuple(t.name for t in derivation.declared.outputs)
     wanted = request(derivation, binding, backend)
-    return Executable(tuple(_compiled(derivation, p, wanted, target) for p in plan_of(derivation, wanted, plan)), outputs)
+    planned = plan_of(derivation, wanted, plan)
+    kernels = tuple(_compiled(derivation, p, wanted, target) for p in planned)
+    return Executable(kernels, outputs, tuple(p.extents for p in planned))
 
 
 def _compiled(

@@ -178,3 +178,22 @@ def bounds(node: Expression, ranks: Mapping[str, int]) -> tuple[int, int] | None
         pick = min if node.function == "min" else max
         return pick(p[0] for p in parts if p), pick(p[1] for p in parts if p)
     return None
+
+
+def is_nonnegative(node: Expression) -> bool:
+    """Whether an integer expression is certainly at least 0 because coordinates and extents are, whatever their values."""
+    match node:
+        case Constant(value=value):
+            return value >= 0
+        case Rank() | Extent():
+            return True
+        case Binary(operator="+" | "*" | "//", left=left, right=right):
+            return is_nonnegative(left) and is_nonnegative(right)
+        case Binary(operator="%", right=right):
+            return is_nonnegative(right)
+        case Call(function="min", arguments=arguments):
+            return all(map(is_nonnegative, arguments))
+        case Call(function="max", arguments=arguments):
+            return any(map(is_nonnegative, arguments))
+        case _:
+            return False

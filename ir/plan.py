@@ -7,6 +7,7 @@ plan attention {
 ```
 ``program`` ranks are spread over programs, tile by tile (``m:96``; no number: one coordinate at a time); the ``stream`` rank is a loop
 over tiles inside each program; ``resident`` ranks are held whole. A tensor between kernels is the output of one and an input of later ones.
+``split O, L over n:128 into 16`` says that the kernel of O and L became several: its stream was cut into 16 chunks of whole tiles.
 """
 
 from __future__ import annotations
@@ -56,16 +57,31 @@ class KernelPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class RankSplit:
+    """The streamed rank of the kernel that writes ``outputs``, cut into ``chunks`` that are multiples of its tile long."""
+
+    outputs: tuple[str, ...]
+    rank: RankTile
+    chunks: int
+
+    def __str__(self) -> str:
+        return f"split {', '.join(self.outputs)} over {self.rank} into {self.chunks}"
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """The kernels of a cascade in the order they run."""
+    """The kernels of a cascade in the order they run, and the splits that some of them come from."""
 
     name: str
     kernels: tuple[KernelPlan, ...]
+    splits: tuple[RankSplit, ...] = ()
 
     def __str__(self) -> str:
-        return "\n".join([f"plan {self.name} {{", *(f"  {k}" for k in self.kernels), "}"])
+        lines = [*map(str, self.splits), *map(str, self.kernels)]
+        return "\n".join([f"plan {self.name} {{", *(f"  {line}" for line in lines), "}"])
 
 
+_SPLIT = re.compile(r"\bsplit\s+([^{}]+?)\s+over\s+(\S+)\s+into\s+(\d+)")
 _KERNEL = re.compile(r"kernel\s+([^{]+)\{([^}]*)\}")
 _CLAUSE = re.compile(r"(program|stream|resident|warps|stages)\s+((?:(?!\b(?:program|stream|resident|warps|stages)\b).)*)", re.S)
 
@@ -93,7 +109,10 @@ def parse_plan(text: str) -> Plan:
         )
     if not kernels:
         raise PlanError("a plan needs at least one kernel")
-    return Plan(head[1], tuple(kernels))
+    splits = tuple(
+        RankSplit(tuple(_names(outputs)), _rank_tile(rank), int(chunks)) for outputs, rank, chunks in _SPLIT.findall(head[2])
+    )
+    return Plan(head[1], tuple(kernels), splits)
 
 
 def _names(text: str) -> list[str]:

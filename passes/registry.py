@@ -14,6 +14,7 @@ from einsum_compiler.passes.normalize import Normalize, normalize
 from einsum_compiler.passes.online import Online, online
 from einsum_compiler.passes.pipeline import Context, Pass
 from einsum_compiler.passes.precision import Precision, precision
+from einsum_compiler.passes.split import Split, split
 
 
 def _plain(run: Callable[[Cascade, Any], Cascade]) -> Callable[[Cascade, Any, Context], Transformed]:
@@ -30,6 +31,7 @@ PASSES = {
         Pass("inline", Inline, lambda c, o, context: Transformed(inline(c, context.module))),
         Pass("normalize", Normalize, _plain(normalize)),
         Pass("flatten", Flatten, _plain(flatten)),
+        Pass("split", Split, _proving(split)),
         Pass("defer", Defer, _proving(defer)),
         Pass("online", Online, _proving(online)),
         Pass("precision", Precision, lambda c, o, context: Transformed(precision(c, context.dtypes))),

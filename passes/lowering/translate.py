@@ -29,7 +29,7 @@ from einsum_compiler.ir.expression import (
     map_children,
     transform,
 )
-from einsum_compiler.ir.fold import bounds, divide_tile, substitute
+from einsum_compiler.ir.fold import bounds, divide_tile, is_nonnegative, substitute
 from einsum_compiler.passes.lowering.tiling import Tiling
 
 Domain = frozenset[Expression]
@@ -131,7 +131,7 @@ class Translator:
             interval = bounds(index, known)
             if _is_clamped(index, extent) or (isinstance(index, Binary) and index.operator == "%" and index.right == extent):
                 continue
-            if interval is None or interval[0] < 0:
+            if (interval is None or interval[0] < 0) and not is_nonnegative(index):
                 found.append(Comparison(("<=",), (Constant(0), index)))
             if interval is None or not isinstance(extent, Constant) or interval[1] >= extent.value:
                 found.append(Comparison(("<",), (index, extent)))

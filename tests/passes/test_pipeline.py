@@ -17,7 +17,7 @@ from tests.passes.support import check, evaluated, inputs_of, round_trip, run, s
 
 
 def test_the_registry_names_its_passes() -> None:
-    usual = ["inline", "normalize", "flatten", "defer", "online", "precision"]
+    usual = ["inline", "normalize", "flatten", "split", "defer", "online", "precision"]
     assert [name for name in PASSES if name in usual] == usual
     assert all(name == step.name for name, step in PASSES.items())
 

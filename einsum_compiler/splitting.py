@@ -1,0 +1,104 @@
+"""When a kernel has too few programs to fill the processors, its streamed rank is split: more programs, then a merge of their states.
+
+The choice depends on sizes; the split cascade only on the rank and the tile, so it is derived once and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, prod
+
+from einsum_compiler import store
+from einsum_compiler.derivation import Derivation, scalar_dtypes
+from einsum_compiler.ir.plan import KernelPlan, RankSplit
+from einsum_compiler.passes.certificate import Certificate, Transformed
+from einsum_compiler.passes.fuse import KernelCascade, fuse
+
+TILES_PER_CHUNK = 4  # fewer do not pay for storing and merging the states of a chunk
+MULTIPROCESSORS = 132  # of the GPU to plan for where there is none
+
+
+@dataclass(frozen=True)
+class SplitKernels:
+    """The kernels in place of one: ``extents`` and ``dtypes`` of the ranks and buffers that the split made. No parts if it was refused."""
+
+    parts: tuple[KernelCascade, ...]
+    extents: Mapping[str, int]
+    dtypes: Mapping[str, str]
+    certificates: tuple[Certificate, ...]
+
+
+def processors(backend: str) -> int:
+    """How many programs run at once: threads of the CPU, or multiprocessors of the GPU."""
+    if backend == "cpu":
+        import os
+
+        return os.cpu_count() or 1
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.get_device_properties().multi_processor_count)
+    return MULTIPROCESSORS
+
+
+def chosen_split(part: KernelCascade, plan: KernelPlan, extents: Mapping[str, int], available: int) -> RankSplit | None:
+    """The least power of two of chunks that gives every processor a program; None where there are enough, or too few tiles.
+
+    An output that carries the streamed rank is computed from finished values, in one more pass: there a split has nothing to win.
+    """
+    if plan.stream is None or any(plan.stream.rank in t.ranks for t in part.cascade.outputs):
+        return None
+    programs = prod(ceil(extents[r.rank] / r.size) for r in plan.program)
+    if programs == 0:
+        return None
+    chunks = 1
+    while programs * chunks < available:
+        chunks *= 2
+    tiles = extents[plan.stream.rank] // plan.stream.size
+    while chunks > 1 and tiles < TILES_PER_CHUNK * chunks:
+        chunks //= 2
+    return RankSplit(part.outputs, plan.stream, chunks) if chunks > 1 else None
+
+
+def split_kernels(
+    derivation: Derivation, part: KernelCascade, choice: RankSplit, extents: Mapping[str, int], dtypes: Mapping[str, str]
+) -> SplitKernels:
+    """The kernels of one part of the cascade with its streamed rank in chunks."""
+    from einsum_compiler.passes.split import ChunkedRank, chunk_length, is_refused
+
+    result = _split(derivation, part, choice)
+    if is_refused(result):
+        return SplitKernels((), {}, {}, result.certificates)
+    rank = ChunkedRank(choice.rank.rank)
+    length = chunk_length(extents[rank.rank], choice.chunks, choice.rank.size)
+    introduced = {rank.outer: choice.chunks, rank.inner: length}
+    parts = fuse(result.cascade, {**extents, **introduced}, (rank.outer,))
+    return SplitKernels(parts, introduced, _buffers(derivation, part, parts, dtypes), result.certificates)
+
+
+def _split(derivation: Derivation, part: KernelCascade, choice: RankSplit) -> Transformed:
+    key = store.key_of("split", derivation.text, derivation.declared.name, part.cascade, choice)
+    found = store.load("splits", key)
+    if found is None:
+        from einsum_compiler.passes.split import Split, split
+
+        found = split(part.cascade, Split(choice.rank.rank, choice.chunks, choice.rank.size))
+        store.save("splits", key, found)
+    assert isinstance(found, Transformed)
+    return found
+
+
+def _buffers(
+    derivation: Derivation, whole: KernelCascade, parts: tuple[KernelCascade, ...], dtypes: Mapping[str, str]
+) -> dict[str, str]:
+    """The element type of every partial state: what it was computed in."""
+    from einsum_compiler.passes.lowering.kinds import tensor_kinds
+
+    real = "f64" if "f64" in dtypes.values() else "f32"
+    types = {"real": real, "int": "i64", "bool": "bool"}
+    found: dict[str, str] = {}
+    for part in parts:
+        kinds = tensor_kinds(part.cascade, {**dtypes, **found}, scalar_dtypes(derivation))
+        found |= {name: types[kinds[name]] for name in part.outputs if name not in whole.outputs}
+    return found
