@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from einsum_compiler.ir.build import add, multiply
@@ -28,7 +29,7 @@ class Known:
     """The axes of every tile, and which tiles and scalars hold integers."""
 
     tiles: Mapping[str, tuple[str, ...]]
-    integers: Set[str]
+    integers: AbstractSet[str]
 
 
 def depends(node: Expression, ranks: set[str], known: Known) -> bool:
@@ -59,8 +60,9 @@ def affine(node: Expression, ranks: set[str], known: Known) -> Affine | None:
             terms = {r: a[0].get(r, 0) + sign * b[0].get(r, 0) for r in (*a[0], *b[0])}
             rest = add(a[1], b[1]) if sign > 0 else _difference(a[1], b[1])
             return {r: c for r, c in terms.items() if c}, rest
-        case Binary(operator="*", left=Constant(value=int(factor)), right=inner_node) | Binary(
-            operator="*", left=inner_node, right=Constant(value=int(factor))
+        case (
+            Binary(operator="*", left=Constant(value=int(factor)), right=inner_node)
+            | Binary(operator="*", left=inner_node, right=Constant(value=int(factor)))
         ):
             inner = affine(inner_node, ranks, known)
             return None if inner is None else _scaled(inner, factor)

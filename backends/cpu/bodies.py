@@ -121,11 +121,22 @@ def _reuse(scope: Scope, unit: Unit, later: set[str], carries: Sequence[Carry]) 
             scope.in_place[carry.next] = scope.tiles[carry.name]
     carried = {c.name for c in carries} | {v.offset for v in scope.in_place.values()}
     for statement in unit.statements:
-        if not isinstance(statement, Map | Select) or statement.target in scope.in_place or statement.target not in later:
+        if (
+            not isinstance(statement, Map | Select)
+            or statement.target in scope.in_place
+            or statement.target not in later
+        ):
             continue
         for name in sorted(reads_in(statement)):
             view = scope.tiles.get(name)
-            if view is None or name in later or name in carried or view.aliased or view.rounds or view.offset in carried:
+            if (
+                view is None
+                or name in later
+                or name in carried
+                or view.aliased
+                or view.rounds
+                or view.offset in carried
+            ):
                 continue
             shared = sum(other.offset == view.offset for other in scope.tiles.values())
             widens = statement.target in scope.widened and statement.type.dtype in ("f16", "bf16")

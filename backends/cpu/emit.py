@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from einsum_compiler.backends.cpu.bodies import emit_body
 from einsum_compiler.backends.cpu.loops import emit_loop
@@ -33,7 +34,9 @@ class Signature:
 def signature_of(kernel: TileKernel) -> Signature:
     """Tensors: inputs, outputs, then the lists of schedules. Integers: extents, then integer and boolean scalars."""
     lists = [
-        TensorOperand(f"{s.name}.{part}", "i32", (Constant(0),)) for s in kernel.schedules for part in ("offsets", "tiles")
+        TensorOperand(f"{s.name}.{part}", "i32", (Constant(0),))
+        for s in kernel.schedules
+        for part in ("offsets", "tiles")
     ]
     integers = tuple(s.name for s in kernel.scalars if s.dtype != "f64")
     reals = tuple(s.name for s in kernel.scalars if s.dtype == "f64")
@@ -77,11 +80,12 @@ def emit_cpu(kernel: TileKernel) -> str:
     scope = Scope(kernel, names, Writer(), scalars, extents, tensors, widened=_left_tiles(kernel))
     programs = _program(scope, arguments)
     emit_body(scope, kernel.body, (), emit_loop)
-    return _template().render(  # type: ignore[no-any-return]
+    text = _template().render(
         name=kernel.name, entry=signature.entry, program=print_kernel(kernel).splitlines(), arguments=arguments,
         tensors=[t.name for t in signature.tensors], integers=[*extents, *signature.integers], reals=signature.reals,
         programs=programs, scratch=scope.arena.size, body=scope.writer.lines,
     )  # fmt: skip
+    return str(text)
 
 
 def _program(scope: Scope, arguments: list[str]) -> str:
@@ -119,7 +123,7 @@ def _left_tiles(kernel: TileKernel) -> frozenset[str]:
     return frozenset(found)
 
 
-def _template():  # type: ignore[no-untyped-def]
+def _template() -> Any:
     import jinja2
 
     return jinja2.Template(TEMPLATE.read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined)

@@ -93,9 +93,7 @@ class Expressions:
 
     def value(self, node: Expression) -> Value:
         if node not in self._seen:
-            found = self._visit(node)
-            # What two places use is computed once; the dictionary makes the second place find the variable.
-            self._seen[node] = found
+            self._seen[node] = self._visit(node)
         return self._seen[node]
 
     def integer(self, node: Expression) -> str:
@@ -125,9 +123,11 @@ class Expressions:
                 return self._tile(name)
             case Unary(operator="not", operand=inner):
                 value = self.condition(inner)
-                return replace(value, code=f"{'~' if value.level == LANE else '!'}{value.atom}", simple=False, constant=None)
+                return replace(
+                    value, code=f"{'~' if value.level == LANE else '!'}{value.atom}", simple=False, constant=None
+                )
             case Unary(operand=inner):
-                value = self._number(inner)
+                value = self.number(inner)
                 return replace(value, code=f"-{value.atom}", simple=False, nonnegative=False, constant=None)
             case Binary(operator="and" | "or" as operator, left=left, right=right):
                 return self._logical("&" if operator == "and" else "|", self.condition(left), self.condition(right))
@@ -142,9 +142,9 @@ class Expressions:
             case Conditional(condition=condition, then=then, otherwise=otherwise):
                 return self.select(self.condition(condition), self.value(then), self.value(otherwise))
             case Cast(operand=inner, dtype=dtype):
-                return self._cast(self.value(inner), dtype)
+                return self.cast(self.value(inner), dtype)
             case Call(function=function, arguments=arguments):
-                return self._call(function, [self._number(a) for a in arguments])
+                return self._call(function, [self.number(a) for a in arguments])
         raise BackendError(f"the CPU backend has no code for {type(node).__name__} in a tile program: {node}")
 
     def _coordinate(self, name: str) -> Value:
@@ -164,11 +164,10 @@ class Expressions:
         address = view.address({r: p for r, p in self.positions.items() if r != self.lane})
         if self.lane is not None and view.has(self.lane):
             stride = view.stride(self.lane)
+            pointer = self.bind_pointer(address, view, name)
             if stride == "1":
-                pointer = self.bind_pointer(address, view, name)
                 code = f"tile::load({pointer}, j)"
             else:
-                pointer = self.bind_pointer(address, view, name)
                 code = f"tile::load(tile::strided<const {view.ctype}>{{{pointer}, 0, {stride}}}, 0, j)"
             value = self.bind(Value(code, kind, LANE), name)
         else:
@@ -191,7 +190,8 @@ class Expressions:
             return value if value.dtype == "bool" else to_type(value, "bool")
         return to_type(value, self.real) if value.is_float and value.dtype != self.real else value
 
-    def _number(self, node: Expression) -> Value:
+    def number(self, node: Expression) -> Value:
+        """The value as a number: a boolean counts as 0 or 1."""
         value = self.value(node)
         return to_type(value, "i32" if value.level == LANE else "i64") if value.dtype == "bool" else value
 
@@ -222,7 +222,9 @@ class Expressions:
         if {left.dtype, right.dtype} == {"i32", "coord"}:
             dtype = "i32"
         if level < LANE:
-            return Value(f"{to_type(left, dtype).atom} {operator} {to_type(right, dtype).atom}", "bool", level, simple=False)
+            return Value(
+                f"{to_type(left, dtype).atom} {operator} {to_type(right, dtype).atom}", "bool", level, simple=False
+            )
         if left.level < LANE:  # a vector stands on the left of an operator
             left, right, operator = right, left, FLIPPED[operator]
         code = f"{operand(left, dtype)} {operator} {operand(right, dtype)}"
@@ -245,7 +247,7 @@ class Expressions:
         return Value(code, dtype, LANE, nonnegative=positive)
 
     def _binary(self, operator: str, left_node: Expression, right_node: Expression) -> Value:
-        left, right = self._number(left_node), self._number(right_node)
+        left, right = self.number(left_node), self.number(right_node)
         if operator in ("&", "|", "^") and self.value(left_node).dtype == self.value(right_node).dtype == "bool":
             a, b = self.condition(left_node), self.condition(right_node)
             if operator != "^":
@@ -255,7 +257,9 @@ class Expressions:
             return Value(code, "bool", level, simple=False)
         level, (left, right) = self._combine(left, right)
         dtype = self.real if operator == "/" else common(left.dtype, right.dtype, self.real)
-        if dtype == "i32" or (dtype == "coord" and operator == "*" and left.constant is None and right.constant is None):
+        if dtype == "i32" or (
+            dtype == "coord" and operator == "*" and left.constant is None and right.constant is None
+        ):
             dtype = "i64"  # 32 bits hold what was loaded and positions, not what is computed from them
         positive = left.nonnegative and right.nonnegative and operator != "-"
         if operator in ("//", "%") and dtype not in ("f32", "f64"):
@@ -308,18 +312,29 @@ class Expressions:
             return Value(f"tile::pow({to_type(base, dtype).code}, {to_type(exponent, dtype).code})", dtype, level)
         return Value(f"tile::pow({operand(base, dtype)}, {operand(exponent, dtype)})", dtype, LANE)
 
-    def _cast(self, value: Value, dtype: str) -> Value:
+    def cast(self, value: Value, dtype: str) -> Value:
+        """The value rounded to an element type, in the type the statement computes with."""
         if dtype == "bool":
             return to_type(value, "bool")
         if is_float(dtype):
             wide = to_type(value, self.real)
-            return replace(wide, code=f"tile::round_to<{c_type(dtype, 'a cast')}>({wide.code})", simple=True, constant=None) if dtype != self.real else wide
+            return (
+                replace(
+                    wide, code=f"tile::round_to<{c_type(dtype, 'a cast')}>({wide.code})", simple=True, constant=None
+                )
+                if dtype != self.real
+                else wide
+            )
         if value.dtype == "bool":
             return to_type(value, "i32" if value.level == LANE else "i64")
         if dtype == "i64":
             return to_type(value, "i64")
         wide = to_type(value, "i64")
-        code = f"tile::round_to<{C_TYPES[dtype]}>({wide.code})" if wide.level == LANE else f"int64_t({C_TYPES[dtype]}({wide.code}))"
+        code = (
+            f"tile::round_to<{C_TYPES[dtype]}>({wide.code})"
+            if wide.level == LANE
+            else f"int64_t({C_TYPES[dtype]}({wide.code}))"
+        )
         return replace(wide, code=code, dtype="i64", simple=True, constant=None, nonnegative=False)
 
     # -- functions ----------------------------------------------------------------------------------------------------------
@@ -344,7 +359,14 @@ class Expressions:
                 return found[0]
         if level == LANE and template.count("{0}") > 1:
             found = tuple(self.bind(to_type(v, dtype)) if v.level == LANE else v for v in found)
-        codes = [operand(v, dtype) if level == LANE else f"{scalar_type(dtype)}({v.code})" if v.constant is not None and not v.is_float else to_type(v, dtype).code for v in found]
+        codes = [
+            operand(v, dtype)
+            if level == LANE
+            else f"{scalar_type(dtype)}({v.code})"
+            if v.constant is not None and not v.is_float
+            else to_type(v, dtype).code
+            for v in found
+        ]
         if template == "fold":
             code = codes[0]
             for other in codes[1:]:

@@ -56,7 +56,9 @@ class CpuKernel:
         self.artifact = artifact
         self.threads = threads
         if not runs_here(artifact.isa):
-            raise BackendError(f"this processor does not execute {artifact.isa}, for which kernel '{artifact.name}' was compiled")
+            raise BackendError(
+                f"this processor does not execute {artifact.isa}, for which kernel '{artifact.name}' was compiled"
+            )
         self._function = load_function(artifact.path, artifact.entry)
         operands = artifact.operands
         self._names = tuple(o.name for o in operands)
@@ -112,7 +114,9 @@ class CpuKernel:
         wanted = next(o.dtype for o in self.artifact.operands if o.name == name)
         if not tensor.is_cpu:
             raise ShapeError(f"'{name}' is on {tensor.device}; kernel '{self.artifact.name}' runs on the CPU")
-        raise ShapeError(f"'{name}' is {dtype_name(tensor.dtype) or tensor.dtype}; kernel '{self.artifact.name}' takes {wanted}")
+        raise ShapeError(
+            f"'{name}' is {dtype_name(tensor.dtype) or tensor.dtype}; kernel '{self.artifact.name}' takes {wanted}"
+        )
 
     def _check(
         self, operands: list[torch.Tensor], scalars: Mapping[str, Number], extents: Mapping[str, int], sizes: list[int]
@@ -121,7 +125,9 @@ class CpuKernel:
 
         for rank, size in zip(self.artifact.extents, sizes, strict=True):
             if size > LARGEST_EXTENT:
-                raise BackendError(f"extent {rank.upper()} = {size} exceeds {LARGEST_EXTENT}, the largest of the CPU backend")
+                raise BackendError(
+                    f"extent {rank.upper()} = {size} exceeds {LARGEST_EXTENT}, the largest of the CPU backend"
+                )
         names = {**scalars, **{r.upper(): n for r, n in extents.items()}}
         for operand, tensor in zip(self.artifact.operands, operands, strict=True):
             where = f"'{operand.name}' of kernel '{self.artifact.name}'"
@@ -156,7 +162,9 @@ def compile_kernel(
     a second process with the same key neither emits nor looks for a compiler. Raises ``BackendError`` for what has no CPU form or a machine
     without a compiler, ``ToolchainError`` if the compiler refuses the code.
     """
-    return load(compile_artifact(kernel, isa=isa, cache_directory=cache_directory, compiler=compiler, key=key), threads=threads)
+    return load(
+        compile_artifact(kernel, isa=isa, cache_directory=cache_directory, compiler=compiler, key=key), threads=threads
+    )
 
 
 def compile_artifact(
@@ -177,14 +185,23 @@ def compile_artifact(
             return known
     from einsum_compiler.backends.cpu.emit import emit_cpu, signature_of
 
-    path = shared_object(emit_cpu(kernel), toolchain, folder, "".join(c if c.isalnum() else "_" for c in kernel.name)[:40])
+    path = shared_object(
+        emit_cpu(kernel), toolchain, folder, "".join(c if c.isalnum() else "_" for c in kernel.name)[:40]
+    )
     signature = signature_of(kernel)
     lists = {f"{s.name}.{part}" for s in kernel.schedules for part in ("offsets", "tiles")}
     operands = tuple(
         Operand(t.name, t.dtype, len(t.extents), None if t.name in lists else t.extents) for t in signature.tensors
     )
     artifact = CpuArtifact(
-        kernel.name, path, signature.entry, toolchain.isa, operands, signature.extents, signature.integers, signature.reals
+        kernel.name,
+        path,
+        signature.entry,
+        toolchain.isa,
+        operands,
+        signature.extents,
+        signature.integers,
+        signature.reals,
     )
     if entry is not None:
         _write(entry, artifact)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from einsum_compiler.backends.cpu.affine import affine, depends, upper_bound
 from einsum_compiler.backends.cpu.expressions import Expressions
 from einsum_compiler.backends.cpu.scope import Scope
-from einsum_compiler.backends.cpu.values import literal, real_literal, to_type
-from einsum_compiler.backends.cpu.view import WIDEST, C_TYPES, View, atom, product, sum_of
+from einsum_compiler.backends.cpu.values import real_literal
+from einsum_compiler.backends.cpu.view import C_TYPES, WIDEST, View, atom, product, sum_of
 from einsum_compiler.ir.build import conjunction, conjuncts
-from einsum_compiler.ir.expression import Comparison, Expression, Constant
+from einsum_compiler.ir.expression import Comparison, Expression
 from einsum_compiler.ir.tile import Axis, Load
 from einsum_compiler.ir.types import is_float
 
@@ -43,12 +43,16 @@ def access_of(scope: Scope, tensor: str, indices: tuple[Expression, ...], axes: 
         for rank, coefficient in found[0].items():
             old = strides[rank]
             if old is not None:
-                strides[rank] = sum_of([old, product(str(coefficient) if coefficient >= 0 else f"({coefficient})", step)])
+                strides[rank] = sum_of(
+                    [old, product(str(coefficient) if coefficient >= 0 else f"({coefficient})", step)]
+                )
         base.append((found[1], step))
     return Access(base, strides)
 
 
-def split_conditions(scope: Scope, where: Expression | None, axes: tuple[Axis, ...]) -> tuple[dict[str, list[Expression]], list[Expression]]:
+def split_conditions(
+    scope: Scope, where: Expression | None, axes: tuple[Axis, ...]
+) -> tuple[dict[str, list[Expression]], list[Expression]]:
     """Conjuncts that bound one axis from above, by rank; and the others. ``a < b < c`` counts as two."""
     known = scope.known()
     ranks = {a.rank for a in axes}
@@ -129,7 +133,12 @@ def _index(printer: Expressions, node: Expression) -> str:
 
 
 def _emit_copy(
-    scope: Scope, load: Load, access: Access, bounds: dict[str, list[Expression]], conditions: list[Expression], view: View
+    scope: Scope,
+    load: Load,
+    access: Access,
+    bounds: dict[str, list[Expression]],
+    conditions: list[Expression],
+    view: View,
 ) -> None:
     """Element by element, or row by row where rows are affine and conditions do not change inside of them."""
     write = scope.writer

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 
 # What generated code may not redefine: words of C++ and the parameters and variables of the skeleton.
-RESERVED = frozenset(
-    """alignas alignof and asm auto bitand bitor bool break case catch char class compl const constexpr continue default delete do double
+WORDS = """
+    alignas alignof and asm auto bitand bitor bool break case catch char class compl const constexpr continue default delete do double
     else enum explicit export extern false float for friend goto if inline int long mutable namespace new not operator or private
     protected public register return short signed sizeof static struct switch template this throw true try typedef typename union
     unsigned using virtual void volatile while xor tile tensors strides integers reals threads programs program chunk scratch j
-    near far main linux unix M_PI NAN INFINITY EOF abs exp log sin cos sqrt""".split()
-)
+    near far main linux unix M_PI NAN INFINITY EOF abs exp log sin cos sqrt
+"""
+RESERVED = frozenset(WORDS.split())
 
 
 class Names:

@@ -11,7 +11,9 @@ from einsum_compiler.backends.cpu.view import View, strides_of
 from einsum_compiler.ir.expression import Binary, Expression, Read
 from einsum_compiler.ir.tile import Axis, Dot, Map, TileType
 
-FEW_ROWS = 4  # a product of no more rows reads the right operand once, so transposing it would cost as much as the product
+FEW_ROWS = (
+    4  # a product of no more rows reads the right operand once, so transposing it would cost as much as the product
+)
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,14 @@ def _emit_strided(
 
 
 def _emit_call(
-    scope: Scope, roles: Roles, left: View, right: View, result: View, positions: dict[str, str], how: str, packed: list[int]
+    scope: Scope,
+    roles: Roles,
+    left: View,
+    right: View,
+    result: View,
+    positions: dict[str, str],
+    how: str,
+    packed: list[int],
 ) -> None:
     write = scope.writer
     row, column, depth = roles.row, roles.column, roles.depth

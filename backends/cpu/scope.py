@@ -31,7 +31,9 @@ class Scope:
     tiles: dict[str, View] = field(default_factory=dict)
     arena: Arena = field(default_factory=Arena)
     widened: frozenset[str] = frozenset()  # tiles that products read on the left
-    in_place: dict[str, View] = field(default_factory=dict)  # tiles that take over a buffer that dies where they are made
+    in_place: dict[str, View] = field(
+        default_factory=dict
+    )  # tiles that take over a buffer that dies where they are made
 
     def known(self) -> Known:
         tiles = {name: view.ranks for name, view in self.tiles.items()}

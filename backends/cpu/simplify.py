@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from einsum_compiler.ir.expression import Binary, Call, Conditional, Constant, Comparison, Expression, Parameter, Read, transform, walk
+from einsum_compiler.ir.expression import (
+    Binary,
+    Call,
+    Comparison,
+    Conditional,
+    Constant,
+    Expression,
+    Parameter,
+    Read,
+    transform,
+    walk,
+)
 from einsum_compiler.ir.tile import Dot, Load, Map, Reduce, Select, Statement, Store
 from einsum_compiler.ir.tile_ranges import reads_in
 
@@ -29,7 +40,11 @@ def _mark_nonpositive(body: Sequence[Statement]) -> list[Statement]:
         def mark(node: Expression) -> Expression:
             if isinstance(node, Call) and node.function in ("exp", "exp2"):
                 argument = node.arguments[0]
-                if isinstance(argument, Binary) and argument.operator == "-" and _at_most(argument.left, argument.right, made):
+                if (
+                    isinstance(argument, Binary)
+                    and argument.operator == "-"
+                    and _at_most(argument.left, argument.right, made)
+                ):
                     return replace(node, function=node.function + ".nonpositive")
             return node
 
@@ -58,7 +73,9 @@ def _unguarded(node: Expression, made: dict[str, Statement]) -> Expression:
         return node
     match node:
         case Conditional(
-            condition=Comparison(operators=("==",), operands=(tested, Constant(value=limit))), then=Constant(), otherwise=value
+            condition=Comparison(operators=("==",), operands=(tested, Constant(value=limit))),
+            then=Constant(),
+            otherwise=value,
         ) if tested == value and limit == -float("inf") and _is_zero(node.then):
             return value
     return node

@@ -81,4 +81,8 @@ def _kind(dtype: str, real: str) -> str:
 def _vector(value: Value) -> str:
     if value.level == LANE:
         return value.code
-    return f"tile::as_mask({value.code})" if value.dtype == "bool" else f"tile::splat<{REGISTER[value.dtype]}>({value.code})"
+    return (
+        f"tile::as_mask({value.code})"
+        if value.dtype == "bool"
+        else f"tile::splat<{REGISTER[value.dtype]}>({value.code})"
+    )

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from einsum_compiler.backends.cpu.expressions import STORED, Expressions
 from einsum_compiler.backends.cpu.scope import Scope
-from einsum_compiler.backends.cpu.values import LANE, REGISTER, Value, scalar_type, to_type
-from einsum_compiler.backends.cpu.view import WIDEST, View, padded
+from einsum_compiler.backends.cpu.values import LANE, REGISTER, Value, literal, scalar_type, to_type
+from einsum_compiler.backends.cpu.view import C_TYPES, WIDEST, View, padded
 from einsum_compiler.ir.expression import Cast, Expression, Read, walk
 from einsum_compiler.ir.tile import Axis, Map, Reduce, Select
 from einsum_compiler.ir.types import is_float
@@ -57,7 +57,10 @@ def space_of(scope: Scope, statement: Pointwise | Reduce, made: Mapping[str, tup
 
 
 def joins(
-    scope: Scope, group: Sequence[Pointwise | Reduce], statement: Pointwise | Reduce, made: Mapping[str, tuple[Axis, ...]]
+    scope: Scope,
+    group: Sequence[Pointwise | Reduce],
+    statement: Pointwise | Reduce,
+    made: Mapping[str, tuple[Axis, ...]],
 ) -> bool:
     """Whether a statement may run in the loops of a group; reductions fold one row of them."""
     spaces = [space_of(scope, s, made) for s in (*group, statement)]
@@ -100,7 +103,9 @@ def emit_sweep(scope: Scope, group: Sequence[Pointwise | Reduce], live: set[str]
             if space.lane is None:
                 write.extend(lanes)
             elif result is None:
-                with write.block(f"tile::for_each_column({_columns(space.lane)}, [&](auto j) __attribute__((always_inline))", "});"):
+                with write.block(
+                    f"tile::for_each_column({_columns(space.lane)}, [&](auto j) __attribute__((always_inline))", "});"
+                ):
                     write.extend(lanes)
             elif isinstance(last, Reduce):
                 fold = f"tile::fold_row(tile::{FOLDS[last.operator]}(), {space.lane.size}, [&](auto j) __attribute__((always_inline))"
@@ -133,7 +138,10 @@ def _emit_reduction(scope: Scope, statement: Reduce, space: Space, view: View) -
             identity = f"{fold}::identity<{register}>"
             if across and space.lane is not None:
                 loops.enter_context(
-                    write.block(f"tile::for_each_column({_columns(space.lane)}, [&](auto j) __attribute__((always_inline))", "});")
+                    write.block(
+                        f"tile::for_each_column({_columns(space.lane)}, [&](auto j) __attribute__((always_inline))",
+                        "});",
+                    )
                 )
                 write.line(f"auto total = tile::splat<{register}>({identity});")
             else:
@@ -181,8 +189,6 @@ def _rounded(printer: Expressions, statement: Pointwise, real: str) -> Value:
         fill = statement.fill.value
         if value.is_float and not isinstance(fill, float):
             fill = float(fill)
-        from einsum_compiler.backends.cpu.values import literal
-
         value = printer.select(printer.condition(statement.condition), value, literal(fill, real))
     return rounded(printer, value, statement.type.dtype, statement.target)
 
@@ -191,9 +197,9 @@ def rounded(printer: Expressions, value: Value, dtype: str, name: str) -> Value:
     """A value as an element of a tile of type ``dtype``, held in a register."""
     kind = "bool" if dtype == "bool" else STORED.get(dtype, "i32")
     if dtype in ("f16", "bf16"):
-        value = printer._cast(to_type(value, printer.real), dtype)
+        value = printer.cast(to_type(value, printer.real), dtype)
     elif kind == "i32":
-        value = printer._cast(value, dtype) if dtype != "i32" else value
+        value = printer.cast(value, dtype) if dtype != "i32" else value
     return printer.bind(to_type(value, kind), name)
 
 
@@ -223,7 +229,7 @@ def _folded(printer: Expressions, statement: Reduce, real: str) -> str:
     if statement.operator in ("any", "all"):
         value = printer.condition(statement.value)
         return f"tile::as_mask({value.code})" if printer.lane is not None else f"int32_t(-({value.code}))"
-    value = printer._number(statement.value)
+    value = printer.number(statement.value)
     if printer.lane is None:
         return f"{register}({value.code})"
     return f"tile::lanes_as<{register}>({value.code})"
@@ -247,7 +253,9 @@ def _finish(scope: Scope, statement: Reduce, view: View, positions: dict[str, st
     scope.writer.line(f"*({view.address(positions)}) = tile::narrow<{view.ctype}>({_round_scalar(view, total)});")
 
 
-def _finish_lanes(scope: Scope, statement: Reduce, view: View, positions: dict[str, str], lane: Axis, real: str) -> None:
+def _finish_lanes(
+    scope: Scope, statement: Reduce, view: View, positions: dict[str, str], lane: Axis, real: str
+) -> None:
     """The same for a vector of results."""
     printer = scope.expressions({**positions}, lane.rank, real)
     total = "total"
@@ -270,8 +278,6 @@ def _round_scalar(view: View, code: str) -> str:
 
 
 def _plain(view: View) -> str:
-    from einsum_compiler.backends.cpu.view import C_TYPES
-
     return C_TYPES[view.dtype]
 
 

@@ -23,7 +23,7 @@ class Value:
     level: int = FIXED
     simple: bool = True
     nonnegative: bool = False
-    constant: bool | int | float | None = None
+    constant: bool | float | None = None
 
     @property
     def is_float(self) -> bool:
@@ -39,7 +39,7 @@ def scalar_type(dtype: str) -> str:
     return {"f32": "float", "f64": "double", "bool": "bool"}.get(dtype, "int64_t")
 
 
-def literal(number: bool | int | float, real: str) -> Value:
+def literal(number: bool | float, real: str) -> Value:
     """A constant; floats in the statement's floating type."""
     if isinstance(number, bool):
         return Value("true" if number else "false", "bool", constant=number)
@@ -51,7 +51,7 @@ def literal(number: bool | int | float, real: str) -> Value:
 
 def real_literal(number: float, real: str) -> str:
     if math.isnan(number):
-        return "__builtin_nanf(\"\")" if real == "f32" else "__builtin_nan(\"\")"
+        return '__builtin_nanf("")' if real == "f32" else '__builtin_nan("")'
     if math.isinf(number):
         name = "__builtin_inff()" if real == "f32" else "__builtin_inf()"
         return name if number > 0 else f"-{name}"
@@ -75,7 +75,9 @@ def to_type(value: Value, dtype: str) -> Value:
     if value.dtype == "bool":
         inner = replace(value, code=f"-{value.atom}", dtype="i32", simple=False)
         return inner if dtype == "i32" else to_type(inner, dtype)
-    return replace(value, code=f"tile::convert<{REGISTER[dtype]}>({value.code})", dtype=dtype, simple=True, constant=None)
+    return replace(
+        value, code=f"tile::convert<{REGISTER[dtype]}>({value.code})", dtype=dtype, simple=True, constant=None
+    )
 
 
 def operand(value: Value, dtype: str) -> str:

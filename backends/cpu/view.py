@@ -55,7 +55,9 @@ class View:
 
     def address(self, positions: dict[str, str]) -> str:
         """The pointer at some coordinates (C++ by rank); ranks not given are at 0."""
-        terms = [product(positions[a.rank], s) for a, s in zip(self.axes, self.strides, strict=True) if a.rank in positions]
+        terms = [
+            product(positions[a.rank], s) for a, s in zip(self.axes, self.strides, strict=True) if a.rank in positions
+        ]
         return sum_of([self.pointer, *terms])
 
 

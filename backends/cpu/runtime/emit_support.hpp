@@ -101,6 +101,9 @@ template <class T> using left_type = typename left_operand<T>::type;
 template <class T> struct right_operand { using type = typename left_operand<T>::type; };
 template <class T> using right_type = typename right_operand<typename plain<T>::type>::type;
 
+// Whether a product starts or goes on may be decided at run time: with several contracted axes the first slice starts it.
+template <class T> TILE_INLINE update<T> update_of(update<T> u) { return u; }
+
 // C = A B with B given by rows [depth, columns] or by its transpose [columns, depth]. B is packed in `buffer`, depth rows
 // of an odd number of cache lines: as pairs of bf16 where the machine multiplies them, else in the type products read.
 template <class How, class A, class B, class C>
