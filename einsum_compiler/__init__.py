@@ -10,12 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from einsum_compiler.kernel import Kernel, compile
+    from einsum_compiler.evaluation import reference
     from einsum_compiler.ir.errors import (
         AccuracyError,
         BackendError,
         EinsumError,
         EinsumWarning,
+        InternalError,
         PlanError,
         ShapeError,
         SpecError,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
         VerifyError,
     )
     from einsum_compiler.ir.plan import Plan, parse_plan
-    from einsum_compiler.evaluation import reference
+    from einsum_compiler.kernel import Kernel, compile
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ __all__ = [
     "BackendError",
     "EinsumError",
     "EinsumWarning",
+    "InternalError",
     "Kernel",
     "Plan",
     "PlanError",
@@ -44,7 +46,7 @@ __all__ = [
     "reference",
 ]
 
-_ERRORS = ("Accuracy", "Backend", "Einsum", "Plan", "Shape", "Spec", "Toolchain", "Verify")
+_ERRORS = ("Accuracy", "Backend", "Einsum", "Internal", "Plan", "Shape", "Spec", "Toolchain", "Verify")
 _PLACES = {
     "Kernel": "einsum_compiler.kernel",
     "compile": "einsum_compiler.kernel",

@@ -36,7 +36,9 @@ class Measurement:
         )
 
 
-def measure(call: Callable[[], Any], seconds: float = 1.0, least_runs: int = 5, wait: Callable[[], Any] = lambda: None) -> list[float]:
+def measure(
+    call: Callable[[], Any], seconds: float = 1.0, least_runs: int = 5, wait: Callable[[], Any] = lambda: None
+) -> list[float]:
     """Times of repeated calls after one warm-up, for about ``seconds``."""
     call()
     wait()
@@ -54,7 +56,7 @@ def benchmark(kernel: Kernel, binding: Binding) -> Measurement:
     """The time of one call with these arguments, on the device they are on."""
     results = kernel.run(binding)
     moved = sum(t.numel() * t.element_size() for t in (*binding.tensors.values(), *results.values()))
-    wait: Callable[[], Any] = lambda: None  # noqa: E731
+    wait: Callable[[], Any] = lambda: None
     if any(t.is_cuda for t in binding.tensors.values()):
         import torch
 

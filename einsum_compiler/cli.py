@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from einsum_compiler.ir.errors import EinsumError
 
 if TYPE_CHECKING:
-    from einsum_compiler.kernel import Kernel
     from einsum_compiler.ir.binding import Binding
+    from einsum_compiler.kernel import Kernel
 
 TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
 
@@ -38,13 +38,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("einsumc", description="Compile cascades of extended Einsums to fused kernels.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace], int], text: str, sizes: bool = True) -> argparse.ArgumentParser:
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int], text: str, sizes: bool = True
+    ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(command=run)
         sub.add_argument("file", help="an .ein file")
         sub.add_argument("--name", help="the cascade of the file to take; the last one by default")
         if sizes:
-            sub.add_argument("--size", type=_sizes, default={}, metavar="m=4096,n=4096", help="extents of ranks, and parameters")
+            sub.add_argument(
+                "--size", type=_sizes, default={}, metavar="m=4096,n=4096", help="extents of ranks, and parameters"
+            )
             sub.add_argument("--dtype", default="f32", help="element type of the inputs (default: f32)")
             sub.add_argument("--backend", choices=("cpu", "triton"), default="cpu")
             sub.add_argument("--plan", help="a plan to use in place of the chosen one: its text, or the path of a file")
@@ -61,9 +65,21 @@ def _parser() -> argparse.ArgumentParser:
     compiled = command("compile", _compile, "Compile and report; with --target for a GPU that need not be here.")
     compiled.add_argument("--target", choices=(*TARGETS, "avx512", "avx2", "portable", "native"), default="native")
     opt = command("opt", _opt, "Run passes over a program and print the cascade.")
-    opt.add_argument("-p", "--pipeline", default="inline,normalize,flatten,defer,online", help="passes by name, with options: online{tile=64}")
-    opt.add_argument("--print-after", default="", metavar="all|changed|NAME", help="print the cascade after these passes too")
-    opt.add_argument("--verify", choices=("structure", "each"), default="structure", help="each: also compare values after every pass")
+    opt.add_argument(
+        "-p",
+        "--pipeline",
+        default="inline,normalize,flatten,defer,online",
+        help="passes by name, with options: online{tile=64}",
+    )
+    opt.add_argument(
+        "--print-after", default="", metavar="all|changed|NAME", help="print the cascade after these passes too"
+    )
+    opt.add_argument(
+        "--verify",
+        choices=("structure", "each"),
+        default="structure",
+        help="each: also compare values after every pass",
+    )
     opt.add_argument("--time", action="store_true", help="print the time of each pass")
     return parser
 
@@ -141,7 +157,7 @@ def _source(options: argparse.Namespace) -> int:
     from einsum_compiler.inspection import generated_source
 
     kernel = _kernel(options)
-    print(generated_source(kernel._derivation, _binding(kernel, options, False), options.backend, kernel.plan, options.target))
+    print(generated_source(kernel._derivation, _binding(kernel, options, False), options.backend, kernel.plan))
     return 0
 
 
@@ -151,7 +167,11 @@ def _compile(options: argparse.Namespace) -> int:
     if options.target in TARGETS:
         options.backend = "triton"
     kernel = _kernel(options)
-    print(static_report(kernel._derivation, _binding(kernel, options, False), options.backend, kernel.plan, options.target))
+    print(
+        static_report(
+            kernel._derivation, _binding(kernel, options, False), options.backend, kernel.plan, options.target
+        )
+    )
     return 0
 
 
@@ -162,7 +182,17 @@ def _opt(options: argparse.Namespace) -> int:
 
     text, source = read_text(Path(options.file))
     module = parse(text, source, generated=True)
-    print(optimise(module, options.name, options.pipeline, options.print_after, options.verify == "each", options.time, options.size))
+    print(
+        optimise(
+            module,
+            options.name,
+            options.pipeline,
+            options.print_after,
+            options.verify == "each",
+            options.time,
+            options.size,
+        )
+    )
     return 0
 
 

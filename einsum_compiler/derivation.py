@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from einsum_compiler.crash import step
 from einsum_compiler.ir.cascade import Cascade, Module
 from einsum_compiler.ir.plan import KernelPlan
 from einsum_compiler.ir.types import is_float, promote
 from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.passes.fuse import KernelCascade, fuse
-
 
 # The passes that do not depend on sizes.
 EARLY = ("inline", "normalize", "flatten")
@@ -22,13 +22,23 @@ class Derivation:
     """A program up to the point where sizes matter: inlined, normalized and flattened."""
 
     text: str
+    source: str
     declared: Cascade
     module: Module
     stages: tuple[tuple[str, Cascade], ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def normalized(self) -> Cascade:
         return self.stages[-1][1]
+
+    @cached_property
+    def expanded(self) -> Cascade:
+        """The cascade as written, without definitions and with every sum explicit."""
+        from einsum_compiler.ir.definitions import expand_cascade
+        from einsum_compiler.ir.implicit_sums import explicit_sums
+
+        return explicit_sums(expand_cascade(self.declared, self.module))
 
     @cached_property
     def output_sources(self) -> dict[str, frozenset[str]]:
@@ -47,32 +57,41 @@ def derive(text: str, source: str, name: str | None) -> Derivation:
     """Parse, verify and normalize a program. Raises ``SpecError`` where the text is wrong."""
     from einsum_compiler.ir.errors import SpecError
     from einsum_compiler.ir.hints import did_you_mean
+    from einsum_compiler.ir.lint import findings
     from einsum_compiler.ir.parser import parse
     from einsum_compiler.ir.verify import verify
     from einsum_compiler.passes.pipeline import Context
     from einsum_compiler.passes.registry import PASSES
 
-    module = parse(text, source)
+    with step("parse"):
+        module = parse(text, source)
     if not module.cascades:
         raise SpecError("the text defines no cascade")
     names = [c.name for c in module.cascades]
     if name is not None and name not in names:
-        raise SpecError(f"no cascade '{name}' in the text{did_you_mean(name, names)}")
+        raise SpecError(f"no cascade '{name}' in the text", None, did_you_mean(name, names, all_of=True))
     declared = module.cascade(name)
-    verify(declared, module)
+    with step("verify"):
+        verify(declared, module)
+        warnings = tuple(str(f).replace("error: ", "warning: ", 1) for f in findings(declared, module))
     stages: list[tuple[str, Cascade]] = []
     cascade = declared
-    for step in (PASSES[name] for name in EARLY if name in PASSES):
-        cascade = step.run(cascade, step.options(), Context(module)).cascade
-        stages.append((step.name, cascade))
-    return Derivation(text, declared, module, tuple(stages))
+    for early in (PASSES[name] for name in EARLY if name in PASSES):
+        with step(early.name):
+            cascade = early.run(cascade, early.options(), Context(module)).cascade
+            verify(cascade)
+        stages.append((early.name, cascade))
+    return Derivation(text, source, declared, module, tuple(stages), warnings)
 
 
 def output_dtypes(derivation: Derivation, dtypes: Mapping[str, str]) -> dict[str, str]:
     """The element type of every tensor that a kernel stores.
 
-    A type written in the text holds. A computed real tensor that is an output has the type that its floating inputs promote
-    to; between kernels it keeps what it was computed in (f32, or f64).
+    - A type written in the text holds: ``-> O: f32[m,f]``, or ``S: f32[m,n] = ...``.
+    - A real output has the type that the floating inputs it depends on promote to, as in PyTorch (bf16 with f32 gives f32, bf16 with f16
+      gives f32); without any, f32 (f64 if some input is f64). Inside, f16, bf16 and f8 are computed and summed in f32.
+    - A real tensor between kernels keeps the type it was computed in: f32, or f64.
+    - A truth value is bool; an integer or a coordinate (``argmax``, ``count``) is i64.
     """
     from einsum_compiler.passes.lowering.kinds import tensor_kinds
 

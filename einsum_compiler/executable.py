@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from einsum_compiler.ir.scalar import evaluate_scalar
@@ -11,48 +11,82 @@ from einsum_compiler.ir.tile import TileKernel
 from einsum_compiler.ir.torch_types import torch_dtype
 
 Number = int | float | bool
+Buffer = tuple[str, list[int], Any]  # name, shape, torch.dtype
 
 
 class CompiledKernel(Protocol):
     """A kernel that writes its outputs in place."""
 
-    def __call__(self, tensors: Mapping[str, Any], scalars: Mapping[str, Number], extents: Mapping[str, int]) -> None: ...
+    def __call__(
+        self, tensors: Mapping[str, Any], scalars: Mapping[str, Number], extents: Mapping[str, int]
+    ) -> None: ...
 
 
 @dataclass(frozen=True)
 class Executable:
     """The kernels of a plan in the order they run, and the names of the program's outputs.
 
-    ``introduced``: for each kernel the extents of ranks that the plan made, such as chunks; empty if it made none.
+    Of each ``TileKernel`` only what stands around the body is used. ``introduced``: for each kernel the extents of ranks that the plan made, such as
+    chunks; empty if it made none. ``fixed``: the integer parameters that the kernels hold constant; calls of the same types and sizes that agree in
+    them share an executable.
     """
 
     kernels: tuple[tuple[TileKernel, CompiledKernel], ...]
     outputs: tuple[str, ...]
     introduced: tuple[Mapping[str, int], ...] = ()
+    fixed: frozenset[str] = frozenset()
+    _last: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
 
-    def run(self, tensors: Mapping[str, Any], scalars: Mapping[str, Number], extents: Mapping[str, int]) -> dict[str, Any]:
+    def run(
+        self, tensors: Mapping[str, Any], scalars: Mapping[str, Number], extents: Mapping[str, int]
+    ) -> dict[str, Any]:
         """The outputs, newly allocated on the inputs' device."""
         import torch
 
         device = next(iter(tensors.values())).device if tensors else torch.device("cpu")
         held = dict(tensors)
-        given = extents
-        for (kernel, compiled), made in zip(self.kernels, self.introduced or [{}] * len(self.kernels), strict=True):
+        for (kernel, compiled), (sizes, outputs) in zip(self.kernels, self._sizes(scalars, extents), strict=True):
+            work = False
+            for name, shape, dtype in outputs:
+                held[name] = torch.empty(shape, dtype=dtype, device=device)
+                work = work or 0 not in shape
+            if not work or device.type == "meta":
+                continue
+            if kernel.schedules:
+                compiled(_with_tile_lists(kernel, held, scalars, sizes, device), scalars, sizes)
+            else:
+                compiled(held, scalars, sizes)
+        return {name: held[name] for name in self.outputs}
+
+    def _sizes(
+        self, scalars: Mapping[str, Number], given: Mapping[str, int]
+    ) -> list[tuple[Mapping[str, int], list[Buffer]]]:
+        """For each kernel all extents, and what it writes. Those of the last call are kept: they come again."""
+        # By identity: a prepared call passes the same extents every time.
+        if self._last and self._last[0] is given:
+            return self._last[1]  # type: ignore[no-any-return]
+        found: list[tuple[Mapping[str, int], list[Buffer]]] = []
+        for (kernel, _), made in zip(self.kernels, self.introduced or [{}] * len(self.kernels), strict=True):
             extents = {**given, **made}
             names = {**scalars, **{rank.upper(): extent for rank, extent in extents.items()}}
-            for operand in kernel.outputs:
-                shape = [int(evaluate_scalar(e, names)) for e in operand.extents]
-                held[operand.name] = torch.empty(shape, dtype=torch_dtype(operand.dtype), device=device)
-            operands = held
-            if kernel.schedules:
-                from einsum_compiler.tile_lists import build_tile_list
+            outputs = [
+                (o.name, [int(evaluate_scalar(e, names)) for e in o.extents], torch_dtype(o.dtype))
+                for o in kernel.outputs
+            ]
+            found.append((extents, outputs))
+        self._last[:] = given, found
+        return found
 
-                operands = dict(held)
-                for schedule in kernel.schedules:
-                    offsets, tiles = build_tile_list(schedule, held, scalars, extents)
-                    operands[f"{schedule.name}.offsets"] = offsets.to(device)
-                    operands[f"{schedule.name}.tiles"] = tiles.to(device)
-            if all(held[o.name].numel() == 0 for o in kernel.outputs):
-                continue
-            compiled(operands, scalars, extents)
-        return {name: held[name] for name in self.outputs}
+
+def _with_tile_lists(
+    kernel: TileKernel, held: Mapping[str, Any], scalars: Mapping[str, Number], extents: Mapping[str, int], device: Any
+) -> dict[str, Any]:
+    """The operands of a kernel together with the tiles that its schedules list for these values."""
+    from einsum_compiler.tile_lists import build_tile_list
+
+    operands = dict(held)
+    for schedule in kernel.schedules:
+        offsets, tiles = build_tile_list(schedule, held, scalars, extents)
+        operands[f"{schedule.name}.offsets"] = offsets.to(device)
+        operands[f"{schedule.name}.tiles"] = tiles.to(device)
+    return operands

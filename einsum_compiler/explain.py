@@ -90,7 +90,9 @@ def _passes_after(kernels: list[KernelDerivation], rank: str) -> int:
     total = 0
     for kernel in kernels:
         cascade = kernel.final
-        if kernel.plan.stream and kernel.plan.stream.rank.split(".")[0] == rank:  # the rank, or what is inside its chunks
+        if (
+            kernel.plan.stream and kernel.plan.stream.rank.split(".")[0] == rank
+        ):  # the rank, or what is inside its chunks
             total += pass_levels(cascade, f"{kernel.plan.stream.rank}.1").passes
         elif any(isinstance(n, Reduction) and rank in n.ranks for e in cascade.equations for n in walk(e.value)):
             total = max(total, 1)
@@ -105,12 +107,18 @@ def _certificates(kernels: list[KernelDerivation]) -> list[RenderableType]:
     for heading in ("pass", "reduction", "form", "identity and conditions"):
         table.add_column(heading)
     for c in found:
-        detail = [c.identity, *(f"given {condition}" for condition in c.conditions), *([f"because {c.reason}"] if c.reason else [])]
+        detail = [
+            c.identity,
+            *(f"given {condition}" for condition in c.conditions),
+            *([f"because {c.reason}"] if c.reason else []),
+        ]
         table.add_row(c.step, f"{c.tensor} over {', '.join(c.ranks)}", c.form, "\n".join(d for d in detail if d))
     return [table]
 
 
-def _kernel_table(kernels: list[KernelDerivation], tiles: list[TileKernel], planned: tuple[PlannedKernel, ...], binding: Binding) -> Table:
+def _kernel_table(
+    kernels: list[KernelDerivation], tiles: list[TileKernel], planned: tuple[PlannedKernel, ...], binding: Binding
+) -> Table:
     table = Table(title="kernels", title_justify="left", show_lines=True)
     for heading in ("writes", "plan", "loops", "compulsory bytes"):
         table.add_column(heading)
@@ -121,7 +129,8 @@ def _kernel_table(kernels: list[KernelDerivation], tiles: list[TileKernel], plan
         roles += [f"resident {', '.join(plan.resident)}"] if plan.resident else []
         names = {**binding.names(), **{rank.upper(): extent for rank, extent in chosen.extents.items()}}
         moved = sum(
-            bytes_of(t.dtype) * _elements([int(evaluate_scalar(e, names)) for e in t.extents]) for t in (*tile.inputs, *tile.outputs)
+            bytes_of(t.dtype) * _elements([int(evaluate_scalar(e, names)) for e in t.extents])
+            for t in (*tile.inputs, *tile.outputs)
         )
         table.add_row(", ".join(plan.outputs), "\n".join(roles), "\n".join(_loops(tile.body)) or "none", f"{moved:,}")
     return table
@@ -135,7 +144,11 @@ def _loops(body: tuple[Statement, ...]) -> list[str]:
         parts = []
         for r in loop.ranges:
             kind = "partial" if r.partial else "full"
-            where = f"[{print_expression(r.lower)}, {print_expression(r.upper)})" if isinstance(r, Range) else "tiles listed at run time"
+            where = (
+                f"[{print_expression(r.lower)}, {print_expression(r.upper)})"
+                if isinstance(r, Range)
+                else "tiles listed at run time"
+            )
             parts.append(f"  {kind} {where}")
         found.append(f"sweep {number} over {loop.rank}:\n" + "\n".join(parts))
     return found

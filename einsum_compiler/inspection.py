@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
+
+from einsum_compiler.crash import reproducible, step
 from einsum_compiler.derivation import Derivation, KernelDerivation
 from einsum_compiler.ir.binding import Binding
 from einsum_compiler.ir.errors import BackendError
 from einsum_compiler.ir.plan import Plan
 from einsum_compiler.ir.tile import TileKernel
 from einsum_compiler.planning import as_plan
-from einsum_compiler.specialise import derive_planned, lower_planned, plan_of, request
+from einsum_compiler.specialise import build, case_of, derive_planned, emitted, lower_planned, plan_of, request
+
+P = ParamSpec("P")
+T = TypeVar("T")
+View = Callable[Concatenate[Derivation, Binding, str, Plan | None, P], T]
 
 
+def reproducible_view(function: View[P, T]) -> View[P, T]:
+    """A view of a program at given sizes, whose crashes are ``InternalError`` with a reproducer."""
+
+    @functools.wraps(function)
+    def view(
+        derivation: Derivation, binding: Binding, backend: str, plan: Plan | None, /, *more: P.args, **options: P.kwargs
+    ) -> T:
+        with reproducible(case_of(derivation, binding, backend, plan, None)):
+            return function(derivation, binding, backend, plan, *more, **options)
+
+    return view
+
+
+@reproducible_view
 def kernels_of(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None) -> list[KernelDerivation]:
     """Every kernel with its cascade after each pass."""
     wanted = request(derivation, binding, backend)
     return [derive_planned(p, wanted) for p in plan_of(derivation, wanted, plan)]
 
 
+@reproducible_view
 def tile_kernels(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None) -> list[TileKernel]:
     """The tile program of every kernel."""
     wanted = request(derivation, binding, backend)
@@ -31,6 +55,7 @@ def stage_names(derivation: Derivation, binding: Binding, backend: str, plan: Pl
     return ["spec", *names, "plan", "tile"]
 
 
+@reproducible_view
 def stage_text(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None, stage: str) -> str:
     """One stage: a cascade for each kernel from ``fuse`` on, the plan, or the tile programs."""
     if stage == "spec":
@@ -51,20 +76,17 @@ def stage_text(derivation: Derivation, binding: Binding, backend: str, plan: Pla
     return "\n\n".join(str(stages.get(stage, stages["fuse"])) for stages in derived)
 
 
-def generated_source(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None, target: str | None) -> str:
+@reproducible_view
+def generated_source(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None) -> str:
     """The code of every kernel for a backend."""
+    if backend not in ("cpu", "triton"):
+        raise BackendError(f"no source for backend '{backend}'; one of cpu, triton")
     kernels = tile_kernels(derivation, binding, backend, plan)
-    if backend == "cpu":
-        from einsum_compiler.backends.cpu import emit_cpu
-
-        return "\n".join(emit_cpu(k) for k in kernels)
-    if backend == "triton":
-        from einsum_compiler.backends.triton import emit_triton
-
-        return "\n".join(emit_triton(k) for k in kernels)
-    raise BackendError(f"no source for backend '{backend}'; one of cpu, triton")
+    with step("emit"):
+        return "\n".join(emitted(k, backend) for k in kernels)
 
 
+@reproducible_view
 def static_report(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None, target: str) -> str:
     """What the compiled kernels need: registers, spills, shared memory and matrix instructions of a GPU target; size of the C++ object."""
     from rich.console import Console
@@ -75,8 +97,6 @@ def static_report(derivation: Derivation, binding: Binding, backend: str, plan: 
     table = Table(title=f"{derivation.declared.name} for {target}", title_justify="left")
     kernels = tile_kernels(derivation, binding, backend, plan)
     if backend == "cpu":
-        from einsum_compiler.specialise import build
-
         for heading in ("kernel", "operands"):
             table.add_column(heading)
         for kernel in kernels:
@@ -89,7 +109,9 @@ def static_report(derivation: Derivation, binding: Binding, backend: str, plan: 
             table.add_column(heading)
         for kernel in kernels:
             figures = cross_compile(kernel, target)
-            counts = ", ".join(f"{name} {count}" for name, count in figures.matrix_instructions.items() if count) or "none"
+            counts = (
+                ", ".join(f"{name} {count}" for name, count in figures.matrix_instructions.items() if count) or "none"
+            )
             table.add_row(kernel.name, str(figures.registers), str(figures.spills), str(figures.shared_memory), counts)
     console = Console(width=110, color_system=None, markup=False)
     with console.capture() as captured:

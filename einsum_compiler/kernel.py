@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from einsum_compiler.ir.binding import Binding, bind
+from einsum_compiler import devices
+from einsum_compiler.ir.binding import Binding, bind, binder
 from einsum_compiler.ir.cascade import Cascade
-from einsum_compiler.ir.errors import BackendError
+from einsum_compiler.ir.errors import EinsumWarning
 from einsum_compiler.ir.plan import Plan, parse_plan
 from einsum_compiler.ir.torch_types import dtype_name
 from einsum_compiler.text import read_text
 
 if TYPE_CHECKING:
+    from einsum_compiler.benchmark import Measurement
     from einsum_compiler.derivation import Derivation
     from einsum_compiler.executable import Executable
+    from einsum_compiler.validate import Validation
 
-BACKENDS = ("auto", "cpu", "triton", "reference")
+# Signatures and sizes kept ready per kernel; a service with ever new lengths starts over now and then.
+REMEMBERED = 2048
 
 
 def compile(
@@ -32,40 +39,91 @@ def compile(
 
     ``text_or_path``: an ``.ein`` text or the path of one. ``backend``: ``cpu`` (C++), ``triton`` (on CPU tensors under Triton's interpreter),
     ``reference`` (the evaluator in the types of the inputs), or ``auto``: by the device of the tensors. ``plan``: tiles to use in place of the
-    chosen ones. ``target``: the instruction set of the C++ (``avx512``, ``avx2``, ``portable``) or the GPU to compile for (``sm_90``).
+    chosen ones, as a ``Plan`` or its text. ``target``: the instruction set of the C++ (``native``, ``avx512``, ``avx2``, ``portable``), or the
+    GPU (``sm_90``) that ``source`` shows code for; a call on a GPU always runs code for that GPU.
 
-    Raises ``SpecError`` for a wrong text. Kernels are generated at the first call with new element types or a new class of sizes.
+    Raises ``SpecError`` for a wrong text and ``PlanError`` for a text that is no plan; what is probably not meant is an ``EinsumWarning``. Kernels are
+    generated at the first call with new element types or a new class of sizes.
     """
-    if backend not in BACKENDS:
-        raise BackendError(f"unknown backend '{backend}'; one of {', '.join(BACKENDS)}")
+    devices.check_choice(backend, target)
     text, source = read_text(text_or_path)
-    return Kernel(text, source, name, backend, parse_plan(plan) if isinstance(plan, str) else plan, target)
+    kernel = Kernel(text, source, name, backend, parse_plan(plan) if isinstance(plan, str) else plan, target)
+    for warning in kernel.program.warnings:
+        warnings.warn(warning, EinsumWarning, stacklevel=2)
+    return kernel
+
+
+@dataclass(frozen=True)
+class Program:
+    """What every call needs of a text: the cascade as written. The rest is loaded when something must be compiled."""
+
+    cascade: Cascade
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedCall:
+    """A call that was matched before: which arguments are tensors, and everything that does not change with them."""
+
+    tensors: tuple[tuple[int, str], ...]  # position among the arguments, name
+    scalars: Mapping[str, Any]
+    extents: Mapping[str, int]
+    executable: Executable
 
 
 class Kernel:
     """A compiled cascade. Call it with the tensors in the order declared, then the parameters, each also by keyword."""
 
-    def __init__(self, text: str, source: str, name: str | None, backend: str, plan: Plan | None, target: str | None) -> None:
+    def __init__(
+        self, text: str, source: str, name: str | None, backend: str, plan: Plan | None, target: str | None
+    ) -> None:
         self.text, self.source_name, self.requested = text, source, name
         self.backend, self.plan, self.target = backend, plan, target
-        self._executables: dict[object, Executable] = {}
+        self._executables: dict[object, dict[object, Executable]] = {}
+        self._prepared: dict[object, PreparedCall] = {}
         self._last: Binding | None = None
-        self._derivation  # noqa: B018  a wrong text is an error now, not at the first call
+        self.program  # noqa: B018  a wrong text is an error now, not at the first call
 
     # -- calling ------------------------------------------------------------------------------------------------------------
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        """One tensor, or a tuple in the order of the outputs. Raises ``ShapeError`` for arguments that do not fit."""
+        """One tensor, or a tuple in the order of the outputs.
+
+        Parameters are numbers or tensors without axes. Tensors on the device ``meta`` give outputs there, of the right shapes and types. The types of
+        outputs: ``derivation.output_dtypes``.
+
+        Raises ``ShapeError`` for arguments that do not fit, ``SpecError`` where their types make the text wrong, and ``BackendError`` for a device that the
+        backend does not serve and for tensors that require gradients.
+        """
+        signature = _signature(arguments, keywords)
+        prepared = self._prepared.get(signature) if signature else None
+        if prepared is None:
+            results = self._first(signature, arguments, keywords)
+        else:
+            given = (*arguments, *keywords.values()) if keywords else arguments
+            tensors = {name: given[position] for position, name in prepared.tensors}
+            devices.check_gradients(tensors)
+            results = prepared.executable.run(tensors, prepared.scalars, prepared.extents)
+        found = tuple([results[name] for name in self._outputs])
+        return found[0] if len(found) == 1 else found
+
+    def _first(self, signature: object, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> dict[str, Any]:
         binding = bind(self.cascade, arguments, keywords)
         results = self.run(binding)
-        found = tuple(results[t.name] for t in self.cascade.outputs)
-        return found[0] if len(found) == 1 else found
+        if signature and self.backend != "reference":
+            if len(self._prepared) >= REMEMBERED:
+                self._prepared.clear()
+            names = [*binder(self.cascade).names[: len(arguments)], *keywords]
+            places = tuple((i, name) for i, name in enumerate(names) if name in binding.tensors)
+            self._prepared[signature] = PreparedCall(places, binding.scalars, binding.extents, self.executable(binding))
+        return results
 
     def run(self, binding: Binding) -> dict[str, Any]:
         """The outputs by name for matched arguments."""
-        self._last = binding
+        self._last = devices.without_values(binding)
         if self.backend == "reference":
             return self._evaluated(binding)
+        devices.check_gradients({**binding.tensors, **binding.scalar_tensors})
         return self.executable(binding).run(binding.tensors, binding.scalars, binding.extents)
 
     def _evaluated(self, binding: Binding) -> dict[str, Any]:
@@ -79,50 +137,80 @@ class Kernel:
         inputs = {n: dtype_name(t.dtype) or "" for n, t in binding.tensors.items()}
         real = torch.float64 if "f64" in inputs.values() else torch.float32
         module = self._derivation.module
-        found = evaluate(self.cascade, binding.tensors, binding.scalars, binding.extents, module=module, dtype=real)
+        scalars = {**binding.scalars, **binding.scalar_tensors}
+        found = evaluate(self.cascade, binding.tensors, scalars, binding.extents, module=module, dtype=real)
         types = output_dtypes(self._derivation, inputs)
         return {name: value.to(torch_dtype(types[name])) for name, value in found.items()}
 
     def backend_for(self, binding: Binding) -> str:
-        """The backend that serves the tensors of a call."""
-        if self.backend != "auto":
-            return self.backend
-        device = next((t.device.type for t in binding.tensors.values()), "cpu")
-        return "cpu" if device == "cpu" else "triton"
+        """The backend that serves the tensors of a call. Raises ``BackendError`` if none does."""
+        return devices.backend_for(self.backend, self.target, binding.tensors)
 
     def executable(self, binding: Binding) -> Executable:
         """The kernels for a call's types and sizes: from memory, from disk, or compiled now."""
         backend = self.backend_for(binding)
-        dtypes = tuple((n, dtype_name(t.dtype)) for n, t in binding.tensors.items())
-        integers = tuple((n, v) for n, v in binding.scalars.items() if isinstance(v, int))
-        key = (backend, dtypes, tuple(binding.extents.items()), integers)
-        found = self._executables.get(key)
-        if found is None:
-            from einsum_compiler.specialise import specialise
+        dtypes = tuple([(n, dtype_name(t.dtype)) for n, t in binding.tensors.items()])
+        kinds = tuple(map(type, binding.scalars.values()))
+        same = self._executables.setdefault((backend, dtypes, kinds, tuple(binding.extents.items())), {})
+        for found in same.values():  # all of one call's types and sizes have the same fixed parameters
+            known = same.get(tuple(binding.scalars[n] for n in found.fixed))
+            if known is not None:
+                return known
+            break
+        from einsum_compiler.specialise import specialise
 
-            found = specialise(self._derivation, binding, backend, self.plan, self.target)
-            self._executables[key] = found
+        first = sum(map(len, self._executables.values())) == 0
+        found = specialise(lambda: self._derivation, self._key, binding, backend, self.plan, self.target, first)
+        if len(self._executables) > REMEMBERED:
+            self._executables = {}
+        same = self._executables.setdefault((backend, dtypes, kinds, tuple(binding.extents.items())), {})
+        same[tuple(binding.scalars[n] for n in found.fixed)] = found
         return found
 
-    # -- looking ------------------------------------------------------------------------------------------------------------
+    # -- the program --------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _key(self) -> tuple[object, ...]:
+        return self.text, self.source_name, self.requested
+
+    @cached_property
+    def program(self) -> Program:
+        """The cascade as written, from the cache or parsed and verified now."""
+        from einsum_compiler import store
+
+        key = store.key_of("program", *self._key)
+        found = store.load("programs", key, Program)
+        if found is None:
+            found = Program(self._derivation.declared, self._derivation.warnings)
+            store.save("programs", key, found)
+        return found
 
     @cached_property
     def _derivation(self) -> Derivation:
         from einsum_compiler import store
+        from einsum_compiler.derivation import Derivation
 
-        key = store.key_of("derivation", self.text, self.source_name, self.requested)
-        found = store.load("derivations", key)
+        key = store.key_of("derivation", *self._key)
+        found = store.load("derivations", key, Derivation)
         if found is None:
+            from einsum_compiler.crash import Case, reproducible
             from einsum_compiler.derivation import derive
 
-            found = derive(self.text, self.source_name, self.requested)
+            with reproducible(Case(self.text, self.source_name, self.requested)):
+                found = derive(self.text, self.source_name, self.requested)
             store.save("derivations", key, found)
         return found
 
     @property
     def cascade(self) -> Cascade:
         """The cascade as written."""
-        return self._derivation.declared
+        return self.program.cascade
+
+    @cached_property
+    def _outputs(self) -> tuple[str, ...]:
+        return tuple(t.name for t in self.cascade.outputs)
+
+    # -- looking ------------------------------------------------------------------------------------------------------------
 
     def binding(self, *arguments: Any, **keywords: Any) -> Binding:
         """The sizes to look at: those of the arguments, else of the last call, else nominal ones."""
@@ -139,43 +227,67 @@ class Kernel:
         from einsum_compiler.inspection import stage_names, stage_text
 
         binding = self.binding(*arguments, **keywords)
+        backend = self._compiling_backend(binding)
         if stage is None:
-            return stage_names(self._derivation, binding, self._nominal_backend(binding), self.plan)
-        return stage_text(self._derivation, binding, self._nominal_backend(binding), self.plan, stage)
+            return stage_names(self._derivation, binding, backend, self.plan)
+        return stage_text(self._derivation, binding, backend, self.plan, stage)
 
     def source(self, backend: str | None = None, *arguments: Any, target: str | None = None, **keywords: Any) -> str:
-        """The generated code of every kernel: C++ (``cpu``) or Triton (``triton``)."""
+        """The generated code of every kernel: C++ (``cpu``) or Triton (``triton``), for a ``target`` as in ``compile``."""
         from einsum_compiler.inspection import generated_source
 
         binding = self.binding(*arguments, **keywords)
-        return generated_source(self._derivation, binding, backend or self._nominal_backend(binding), self.plan, target or self.target)
+        chosen = backend or devices.backend_of(target) or self._compiling_backend(binding)
+        devices.check_choice(chosen, target or (self.target if devices.backend_of(self.target) == chosen else None))
+        return generated_source(self._derivation, binding, chosen, self.plan)
 
     def explain(self, *arguments: Any, **keywords: Any) -> str:
         """What the mathematics forces and what was done about it, printed and returned as text."""
         from einsum_compiler.explain import explain
 
         binding = self.binding(*arguments, **keywords)
-        text = explain(self._derivation, binding, self._nominal_backend(binding), self.plan)
+        text = explain(self._derivation, binding, self._compiling_backend(binding), self.plan)
         print(text)
         return text
 
-    def validate(self, *arguments: Any, **keywords: Any) -> Any:
+    def validate(self, *arguments: Any, **keywords: Any) -> Validation:
         """Compare with the float64 reference; raises ``AccuracyError`` naming the worst element."""
         from einsum_compiler.validate import validate
 
         return validate(self, bind(self.cascade, arguments, keywords))
 
-    def benchmark(self, *arguments: Any, **keywords: Any) -> Any:
+    def benchmark(self, *arguments: Any, **keywords: Any) -> Measurement:
         """The median time of a call and the rates it reaches."""
         from einsum_compiler.benchmark import benchmark
 
         return benchmark(self, bind(self.cascade, arguments, keywords))
 
-    def _nominal_backend(self, binding: Binding) -> str:
+    def _compiling_backend(self, binding: Binding) -> str:
+        """The backend whose plan is shown; tensors without values may stand for any device."""
         chosen = self.backend_for(binding)
+        if chosen == "meta":
+            chosen = self.backend if self.backend != "auto" else devices.backend_of(self.target) or "cpu"
         return "cpu" if chosen == "reference" else chosen
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{t.name}[{','.join(t.ranks)}]" for t in self.cascade.inputs)
         outputs = ", ".join(f"{t.name}[{','.join(t.ranks)}]" for t in self.cascade.outputs)
         return f"Kernel({self.cascade.name}: {inputs} -> {outputs}, backend={self.backend})"
+
+
+def _signature(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """All that matching a call depends on; None where that is more than shapes, types and numbers (a parameter given as a tensor)."""
+    parts: list[Any] = []
+    try:
+        for a in (*arguments, *keywords.values()) if keywords else arguments:
+            kind = type(a)
+            if kind is int or kind is float or kind is bool:
+                parts.append((kind, a))
+                continue
+            shape = a.shape
+            if not shape:
+                return None
+            parts += (shape, a.dtype, a.device)
+    except AttributeError:  # no tensor: matching says what is wrong with it
+        return None
+    return (*parts, *keywords) if keywords else tuple(parts)

@@ -30,7 +30,10 @@ def nominal_binding(
         for position, rank in enumerate(tensor.ranks):
             sizes.setdefault(rank, LENGTH if position == len(tensor.ranks) - 2 else COUNT)
     sizes.update({r: int(n) for r, n in given.items() if r in sizes})
-    tensors = {t.name: _tensor(tuple(sizes[r] for r in t.ranks), t.dtype or dtype, seed, i) for i, t in enumerate(cascade.inputs)}
+    tensors = {
+        t.name: _tensor(tuple(sizes[r] for r in t.ranks), t.dtype or dtype, seed, i)
+        for i, t in enumerate(cascade.inputs)
+    }
     scalars = {p.name: given.get(p.name, 16) for p in cascade.parameters if p.default is None or p.name in given}
     unknown = sorted(set(given) - set(sizes) - {p.name for p in cascade.parameters})
     if unknown:

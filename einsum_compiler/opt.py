@@ -59,7 +59,10 @@ def _comparison(cascade: Cascade, module: Module, sizes: Mapping[str, float]):  
     def values(version: Cascade) -> dict[str, torch.Tensor]:
         from einsum_compiler.ir.binding import bind
 
-        given = {**binding.tensors, **{p.name: binding.scalars[p.name] for p in cascade.parameters if p.name in binding.scalars}}
+        given = {
+            **binding.tensors,
+            **{p.name: binding.scalars[p.name] for p in cascade.parameters if p.name in binding.scalars},
+        }
         bound = bind(version, (), given)
         return evaluate(version, bound.tensors, bound.scalars, bound.extents, module=module)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from einsum_compiler import knobs, store
+from einsum_compiler.crash import Case, reproducible, step
 from einsum_compiler.derivation import (
     Derivation,
     KernelDerivation,
@@ -16,10 +21,13 @@ from einsum_compiler.derivation import (
 )
 from einsum_compiler.executable import CompiledKernel, Executable
 from einsum_compiler.ir.binding import Binding
+from einsum_compiler.ir.errors import BackendError
+from einsum_compiler.ir.hints import listed
 from einsum_compiler.ir.plan import Plan
 from einsum_compiler.ir.tile import TileKernel
 from einsum_compiler.ir.torch_types import dtype_name
 from einsum_compiler.planning import PlannedKernel, constants_of, plan_kernels
+from einsum_compiler.splitting import processors
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,10 @@ def request(derivation: Derivation, binding: Binding, backend: str) -> Request:
 
 
 def plan_of(derivation: Derivation, wanted: Request, given: Plan | None) -> tuple[PlannedKernel, ...]:
-    return plan_kernels(derivation, wanted.extents, wanted.backend, wanted.dtypes, given)
+    with step("plan"):
+        # Tensors without values may stand for any device: their shapes do not depend on the plan.
+        backend = "cpu" if wanted.backend == "meta" else wanted.backend
+        return plan_kernels(derivation, wanted.extents, backend, wanted.dtypes, given)
 
 
 def _for_kernel(planned: PlannedKernel, wanted: Request) -> Request:
@@ -59,7 +70,8 @@ def _for_kernel(planned: PlannedKernel, wanted: Request) -> Request:
 
 
 def derive_planned(planned: PlannedKernel, wanted: Request) -> KernelDerivation:
-    found = derive_kernel(planned.part, planned.plan, _for_kernel(planned, wanted).dtypes)
+    with step("derive"):
+        found = derive_kernel(planned.part, planned.plan, _for_kernel(planned, wanted).dtypes)
     return replace(found, certificates=(*planned.certificates, *found.certificates))
 
 
@@ -72,62 +84,249 @@ def lower_planned(planned: PlannedKernel, wanted: Request) -> TileKernel:
     extents = {r: wanted.extents[r] for r in sorted(constants.extents) if r in wanted.extents}
     parameters = {n: wanted.parameters[n] for n in sorted(constants.parameters) if n in wanted.parameters}
     context = LoweringContext(wanted.dtypes, wanted.scalars, extents, parameters)
-    return lower(derive_planned(planned, wanted).final, planned.plan, context)
+    derived = derive_planned(planned, wanted)
+    _show_cascades(derived)
+    with step("lower"):
+        return lower(derived.final, planned.plan, context)
 
 
-def kernel_key(derivation: Derivation, planned: PlannedKernel, wanted: Request, target: str | None) -> str:
+def kernel_key(derivation: Derivation, planned: PlannedKernel, wanted: Request, target: str) -> str:
     """The name of a generated kernel: it depends on sizes only through the plan and the constants."""
     wanted = _for_kernel(planned, wanted)
     constants = constants_of(planned.part.cascade, planned.plan, wanted.scalars)
     fixed = sorted((r, wanted.extents.get(r)) for r in constants.extents)
     numbers = sorted((n, wanted.parameters.get(n)) for n in constants.parameters)
     types = sorted(wanted.dtypes.items()), sorted(wanted.scalars.items())
-    return store.key_of("kernel", derivation.text, derivation.declared.name, planned.plan, planned.part.outputs, types, fixed, numbers, wanted.backend, target)
+    program = derivation.text, derivation.declared.name, planned.plan, planned.part.outputs
+    return store.key_of("kernel", *program, types, fixed, numbers, wanted.backend, target)
 
 
-_COMPILED: dict[str, tuple[TileKernel, CompiledKernel]] = {}
+def case_of(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None, target: str | None) -> Case:
+    """What a reproducer of a crash needs."""
+    extents = {
+        p.name: binding.extents[p.name.lower()]
+        for p in derivation.declared.parameters
+        if p.name.lower() in binding.extents
+    }
+    return Case(
+        derivation.text,
+        derivation.source,
+        derivation.declared.name,
+        backend,
+        target,
+        str(plan) if plan else None,
+        {name: dtype_name(t.dtype) or "" for name, t in binding.tensors.items()},
+        {name: list(t.shape) for name, t in binding.tensors.items()},
+        {**extents, **binding.scalars},
+    )
 
 
-def specialise(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None, target: str | None) -> Executable:
-    """The kernels for one call, compiled where neither this process nor the cache has them."""
-    outputs = tuple(t.name for t in derivation.declared.outputs)
-    wanted = request(derivation, binding, backend)
-    planned = plan_of(derivation, wanted, plan)
-    kernels = tuple(_compiled(derivation, p, wanted, target) for p in planned)
-    return Executable(kernels, outputs, tuple(p.extents for p in planned))
+def specialise(
+    load_derivation: Callable[[], Derivation],
+    program: tuple[object, ...],
+    binding: Binding,
+    backend: str,
+    plan: Plan | None,
+    target: str | None,
+    first: bool = True,
+) -> Executable:
+    """The kernels for one call, compiled where neither this process nor the cache has them.
+
+    ``program`` identifies the text. The ``first`` call of a process is looked up whole, by its sizes; later ones are planned, which finds the
+    kernels that are known, so that growing lengths do not fill the disk.
+    """
+    isa = target or (knobs.instruction_set() if backend == "cpu" else "")
+    machine = isa, knobs.compiler(), processors(backend)
+    key = store.key_of("executable", *program, backend, machine, plan, *_call_key(binding))
+    if first and knobs.debug() < 2:
+        entry = store.load("executables", key, Entry)
+        if entry is not None and (found := _loaded(entry, backend)) is not None:
+            return found
+    derivation = load_derivation()
+    with reproducible(case_of(derivation, binding, backend, plan, target)):
+        wanted = request(derivation, binding, backend)
+        check_call(derivation, binding)
+        planned = plan_of(derivation, wanted, plan)
+        built = tuple(_compiled(derivation, p, wanted, isa) for p in planned)
+        fixed = frozenset[str]().union(
+            *(constants_of(p.part.cascade, p.plan, wanted.scalars).parameters for p in planned)
+        )
+    outputs, introduced = tuple(t.name for t in derivation.declared.outputs), tuple(p.extents for p in planned)
+    if first and backend != "meta":
+        store.save("executables", key, Entry(tuple(b.portable() for b in built), outputs, introduced, fixed))
+    return Executable(tuple((b.header, b.run) for b in built), outputs, introduced, fixed)
 
 
-def _compiled(
-    derivation: Derivation, planned: PlannedKernel, wanted: Request, target: str | None
-) -> tuple[TileKernel, CompiledKernel]:
-    isa = target or knobs.instruction_set() if wanted.backend == "cpu" else target
-    key = kernel_key(derivation, planned, wanted, isa)
-    if key in _COMPILED:
-        return _COMPILED[key]
+def _call_key(binding: Binding) -> tuple[object, ...]:
+    """What the kernels of a call depend on: types, sizes, and whole numbers."""
+    dtypes = [(name, dtype_name(t.dtype)) for name, t in binding.tensors.items()]
+    numbers = [(n, type(v).__name__, None if isinstance(v, float) else v) for n, v in binding.scalars.items()]
+    return dtypes, numbers, sorted(binding.extents.items())
+
+
+def check_call(derivation: Derivation, binding: Binding) -> None:
+    """Raises ``SpecError`` for what the types of a call make wrong, such as a float tensor used as an index."""
+    from einsum_compiler.ir.check_types import check_types
+    from einsum_compiler.ir.inference import infer_types
+
+    def kind(name: str) -> str:
+        value = binding.scalars.get(name, 0)
+        return "bool" if isinstance(value, bool) else "i64" if isinstance(value, int) else "f64"
+
+    given = {name: dtype_name(t.dtype) or "" for name, t in binding.tensors.items()}
+    given |= {p.name: kind(p.name) for p in derivation.declared.parameters}
+    plain = derivation.expanded
+    check_types(plain, infer_types(plain, given, derivation.module), derivation.module)
+
+
+# -- building -----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Built:
+    """A kernel that runs, and what the next process needs to have it again."""
+
+    header: TileKernel  # without its body
+    run: CompiledKernel
+    key: str
+    warps: int
+    stages: int
+
+    def portable(self) -> Portable:
+        describe = getattr(self.run, "describe", None)
+        return Portable(self.header, describe() if describe else None, self.key, self.warps, self.stages)
+
+
+@dataclass(frozen=True)
+class Portable:
+    """A kernel on disk: its header, the compiled object where the backend keeps one, and the name of its tile program."""
+
+    header: TileKernel
+    artifact: Any
+    key: str
+    warps: int
+    stages: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The kernels of a call as a later process loads them, without planning."""
+
+    kernels: tuple[Portable, ...]
+    outputs: tuple[str, ...]
+    introduced: tuple[Mapping[str, int], ...]
+    fixed: frozenset[str]
+
+
+_BUILT: dict[str, Built] = {}
+
+
+def _loaded(entry: Entry, backend: str) -> Executable | None:
+    """The kernels of an entry, or None where a file that it names is gone."""
+    pairs = []
+    for part in entry.kernels:
+        run = _BUILT[part.key].run if part.key in _BUILT else None
+        if run is None and part.artifact is not None:
+            run = _from_artifact(part.artifact)
+        elif run is None:
+            kernel = store.load("kernels", part.key, TileKernel)
+            run = build(kernel, backend, "", part.warps, part.stages, part.key) if kernel else None
+        if run is None:
+            return None
+        _BUILT[part.key] = Built(part.header, run, part.key, part.warps, part.stages)
+        pairs.append((part.header, run))
+    return Executable(tuple(pairs), entry.outputs, entry.introduced, entry.fixed)
+
+
+def _from_artifact(artifact: Any) -> CompiledKernel | None:
+    from einsum_compiler.backends import cpu
+
+    if not artifact.path.exists():
+        return None
+    try:
+        return cpu.load(artifact)
+    except OSError:  # a damaged object: built anew below
+        with suppress(OSError):
+            artifact.path.unlink()
+        return None
+
+
+def _compiled(derivation: Derivation, planned: PlannedKernel, wanted: Request, isa: str) -> Built:
+    key = kernel_key(derivation, planned, wanted, f"{isa} {knobs.compiler()}")
+    if key in _BUILT:
+        return _BUILT[key]
     started = time.perf_counter()
-    kernel = store.load("kernels", key)
+    kernel = store.load("kernels", key, TileKernel) if knobs.debug() < 3 else None
     warm = kernel is not None
     if kernel is None:
         kernel = lower_planned(planned, wanted)
         store.save("kernels", key, kernel)
-    compiled = build(kernel, wanted.backend, isa, planned.plan.warps, planned.plan.stages, key)
-    if knobs.debug():
-        print(f"einsum_compiler: {kernel.name} on {wanted.backend}: {'from the cache' if warm else 'compiled'} in {time.perf_counter() - started:.2f} s")
-        if knobs.debug() > 1:
-            print(planned.plan)
-    _COMPILED[key] = kernel, compiled
-    return _COMPILED[key]
-
-
-def build(kernel: TileKernel, backend: str, target: str | None, warps: int, stages: int, key: str) -> CompiledKernel:
-    """A tile program as something that runs."""
-    folder = knobs.cache_directory() / backend
-    if backend == "cpu":
-        from einsum_compiler.backends import cpu
-
-        return cpu.compile_kernel(  # type: ignore[no-any-return]
-            kernel, isa=target or "native", cache_directory=folder, compiler=knobs.compiler(), key=key
+    empty = {r for r in planned.plan.resident if wanted.extents.get(r) == 0}
+    backend = wanted.backend
+    if empty and all(empty.intersection(t.ranks) for t in planned.part.cascade.outputs):
+        backend = "meta"  # nothing to write
+    elif empty and backend == "triton":
+        raise BackendError(
+            f"{listed(sorted(empty))} has no coordinates, and the Triton backend holds tiles of at least one"
         )
+    with step("emit"):
+        run = build(kernel, backend, isa, planned.plan.warps, planned.plan.stages, key)
+    if knobs.debug():
+        seconds = time.perf_counter() - started
+        _say(f"{kernel.name} on {wanted.backend}: {'from the cache' if warm else 'compiled'} in {seconds:.2f} s")
+    if knobs.debug() > 1:
+        _say(str(planned.plan))
+    if knobs.debug() > 3 and wanted.backend != "meta":
+        _say(emitted(kernel, wanted.backend))
+    _BUILT[key] = Built(replace(kernel, body=()), run, key, planned.plan.warps, planned.plan.stages)
+    return _BUILT[key]
+
+
+def build(kernel: TileKernel, backend: str, target: str, warps: int, stages: int, key: str) -> CompiledKernel:
+    """A tile program as something that runs."""
+    if backend == "meta":
+        return _nothing
+    folder = store.directory() / backend
+    if backend == "cpu":
+        return _built_cpu(kernel, target or "native", folder, key)
     from einsum_compiler.backends.triton.launch import compile_kernel
 
     return compile_kernel(kernel, warps=warps or None, stages=stages, cache_directory=folder)
+
+
+def _built_cpu(kernel: TileKernel, isa: str, folder: Path, key: str) -> CompiledKernel:
+    from einsum_compiler.backends import cpu
+
+    def artifact() -> cpu.CpuArtifact:
+        return cpu.compile_artifact(kernel, isa=isa, cache_directory=folder, compiler=knobs.compiler(), key=key)
+
+    return _from_artifact(artifact()) or cpu.load(artifact())
+
+
+def emitted(kernel: TileKernel, backend: str) -> str:
+    """The generated code of one kernel."""
+    if backend == "cpu":
+        from einsum_compiler.backends.cpu import emit_cpu
+
+        return emit_cpu(kernel)  # type: ignore[no-any-return]
+    from einsum_compiler.backends.triton import emit_triton
+
+    return emit_triton(kernel)
+
+
+def _nothing(tensors: Mapping[str, Any], scalars: Mapping[str, Any], extents: Mapping[str, int]) -> None:
+    """A launch on tensors that have no values."""
+
+
+def _show_cascades(derived: KernelDerivation) -> None:
+    if knobs.debug() < 3:
+        return
+    previous = None
+    for name, cascade in derived.stages:
+        if str(cascade) != previous:
+            _say(f"after {name}\n{cascade}")
+        previous = str(cascade)
+
+
+def _say(text: str) -> None:
+    print(f"einsum_compiler: {text}", file=sys.stderr)

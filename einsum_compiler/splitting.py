@@ -79,13 +79,12 @@ def split_kernels(
 
 def _split(derivation: Derivation, part: KernelCascade, choice: RankSplit) -> Transformed:
     key = store.key_of("split", derivation.text, derivation.declared.name, part.cascade, choice)
-    found = store.load("splits", key)
+    found = store.load("splits", key, Transformed)
     if found is None:
         from einsum_compiler.passes.split import Split, split
 
         found = split(part.cascade, Split(choice.rank.rank, choice.chunks, choice.rank.size))
         store.save("splits", key, found)
-    assert isinstance(found, Transformed)
     return found
 
 

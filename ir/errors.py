@@ -69,5 +69,9 @@ class ToolchainError(EinsumError):
         return type(self), (self.message, self.span, self.notes, self.code)
 
 
+class InternalError(EinsumError):
+    """A crash inside the compiler, for any text; its notes name the file that reproduces it."""
+
+
 class EinsumWarning(UserWarning):
     """A legal program that probably does not say what was meant."""
