@@ -53,9 +53,10 @@ def ranks_carried(equation: Equation) -> tuple[str, ...]:
 
 def fuse(cascade: Cascade, extents: Mapping[str, int], chunks: Collection[str] = ()) -> tuple[KernelCascade, ...]:
     """The kernels of a normalized cascade in the order they run, for the given extents. ``chunks``: ranks that ``split`` made."""
-    stored = {t.name for t in cascade.outputs} | _read_elsewhere(cascade) | _partial_states(cascade, chunks)
+    partial = _partial_states(cascade, chunks)
+    stored = {t.name for t in cascade.outputs} | _read_elsewhere(cascade) | partial
     while True:
-        shapes = {name: _Shape(cascade, name, stored, extents, chunks) for name in stored}
+        shapes = {name: _Shape(cascade, name, stored, extents, chunks, partial) for name in stored}
         cuts = {cut for shape in shapes.values() for cut in shape.cuts} - stored
         if not cuts:
             return _grouped(cascade, shapes)
@@ -106,12 +107,21 @@ class _Shape:
     """The roles of the ranks in the kernel of one stored tensor, and what would have to be stored before it."""
 
     def __init__(
-        self, cascade: Cascade, name: str, stored: set[str], extents: Mapping[str, int], chunks: Collection[str]
+        self,
+        cascade: Cascade,
+        name: str,
+        stored: set[str],
+        extents: Mapping[str, int],
+        chunks: Collection[str],
+        partial: set[str],
     ) -> None:
         self.name, self.extents, self.chunks = name, extents, chunks
         self.equations = _closure(cascade, name, stored)
         self.ranks = self.equations[-1].target.ranks
         self.reductions = [e for e in self.equations if isinstance(e.value, Reduction)]
+        # A partial state needs those of its contexts, which are stored for the merge: they belong in the same pass over the chunk.
+        beside = _closure(cascade, name, stored - partial) if name in partial else self.equations
+        self.together = [e for e in beside if isinstance(e.value, Reduction)]
         self.reduced = tuple(dict.fromkeys(r for e in self.reductions for r in reduced_ranks(e)))
         self.stream = self._stream()
         self.resident = self._resident()
@@ -167,11 +177,11 @@ class _Shape:
 
     def _resident(self) -> tuple[str, ...]:
         found = [r for r in self.reduced if r != self.stream]
-        total = sum(map(self._work, self.reductions)) or 1
+        total = sum(map(self._work, self.together)) or 1
         for rank in self.ranks:
             if rank == self.stream or rank in found or rank in self.chunks or self.extents[rank] > RESIDENT_OUTPUT:
                 continue
-            lacking = sum(self._work(e) for e in self.reductions if rank not in ranks_carried(e))
+            lacking = sum(self._work(e) for e in self.together if rank not in ranks_carried(e))
             # A rank the repeated work lacks: spreading it over programs would repeat that work.
             if lacking > 0.01 * total and not self._repeated_elsewhere(rank):
                 found.append(rank)

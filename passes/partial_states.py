@@ -98,8 +98,9 @@ class Merges(States):
     def _merging_factor(self, form: Running, entry: Any, diagonal: bool, first: State) -> Expression | None:
         def move(read: Read) -> Move:
             context = self._context(read.tensor)
-            current = read if context.start is None else guard(read, context.start)
-            return Move(context.before(read), read, current, context.start)
+            after = context.after(read)
+            current = after if context.start is None else guard(after, context.start)
+            return Move(context.before(read), after, current, context.start)
 
         return self._factor(form, entry, diagonal, first, move, (self._rank.now,))
 

@@ -71,8 +71,20 @@ class RunningContexts:
     def of(self, tensor: str, runs: Callable[[str], bool]) -> RunningContext:
         """The running version of a context."""
         if tensor not in self._known:
-            self._known[tensor] = self._state(tensor) if self._is_state(tensor) else self._function(tensor, runs)
+            if self._is_state(tensor):
+                self._known[tensor] = self._state(tensor)
+            else:
+                self._known[tensor] = self._extremum(tensor, runs) or self._function(tensor, runs)
         return self._known[tensor]
+
+    def _extremum(self, tensor: str, runs: Callable[[str], bool]) -> RunningContext | None:
+        """A guarded extremum as the extremum itself; None for any other function."""
+        equation = self._equation(tensor)
+        bare = _guarded_extremum(equation)
+        if bare is None or not runs(bare.tensor):
+            return None
+        extremum = self.of(bare.tensor, runs)
+        return None if extremum.start is None or extremum.last is not None else _unguarded(extremum, bare, equation)
 
     def _state(self, tensor: str) -> RunningContext:
         rank, equation = self._tiler.rank, self._equation(tensor)
@@ -84,10 +96,6 @@ class RunningContexts:
 
     def _function(self, tensor: str, runs: Callable[[str], bool]) -> RunningContext:
         equation = self._equation(tensor)
-        if (bare := _guarded_extremum(equation)) is not None and runs(bare.tensor):
-            extremum = self.of(bare.tensor, runs)
-            if extremum.start is not None and extremum.last is None:
-                return _unguarded(extremum, bare, equation)
         inner = [self.of(r.tensor, runs) for r in reads_of(equation.value) if runs(r.tensor)]
         start = next((c.start for c in inner if c.start is not None), None)
         indices = (*equation.target.indices, self._tiler.rank.now)
