@@ -87,8 +87,10 @@ def _given(
     plans: dict[frozenset[str], list[KernelPlan]] = {}
     for kernel in given.kernels:
         plans.setdefault(frozenset(kernel.outputs), []).append(kernel)
+    if splits:
+        raise PlanError(f"the plan splits {'; '.join(', '.join(s.outputs) for s in splits.values())}, which no kernel of this program writes")
     needed = [part for _, _, group in groups for part in group]
-    if splits or sorted(map(sorted, (p.outputs for p in needed))) != sorted(map(sorted, (k.outputs for k in given.kernels))):
+    if sorted(map(sorted, (p.outputs for p in needed))) != sorted(map(sorted, (k.outputs for k in given.kernels))):
         wanted = "; ".join(", ".join(part.outputs) for part in needed)
         raise PlanError(f"the plan has kernels for {'; '.join(', '.join(k.outputs) for k in given.kernels)}; this program needs {wanted}")
     found: list[PlannedKernel] = []
