@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from einsum_compiler.derivation import Derivation, kernel_cascades
 from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.errors import PlanError
-from einsum_compiler.ir.expression import Binary, Expression, Extent, Parameter, Rank, Read, walk
+from einsum_compiler.ir.expression import Binary, Constant, Expression, Extent, Membership, Parameter, Rank, Read, Slice, walk
 from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit
+from einsum_compiler.ir.scalar import evaluate_scalar
 from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.passes.fuse import KernelCascade
 from einsum_compiler.passes.partition import Partition, partition
@@ -26,7 +27,7 @@ PARTITIONS = {
 class PlannedKernel:
     """A kernel's part of the cascade and its plan; of a split, also what that made and proved.
 
-    ``extents``: of the ranks of chunks. ``dtypes``: of the partial states.
+    ``extents``: of ranks that passes made, such as chunks. ``dtypes``: of the partial states.
     """
 
     part: KernelCascade
@@ -41,9 +42,32 @@ def plan_kernels(
     derivation: Derivation, extents: Mapping[str, int], backend: str, dtypes: Mapping[str, str], given: Plan | None = None
 ) -> tuple[PlannedKernel, ...]:
     """The kernels for these sizes: chosen by the laws of ``fuse`` and ``partition``, or with the tiles of a given plan."""
+    merged = merged_extents(derivation.normalized, extents)
+    extents = {**extents, **merged}
     parts = kernel_cascades(derivation, extents)
     if given is not None:
-        return _given(derivation, parts, extents, dtypes, given)
+        found = _given(derivation, parts, extents, dtypes, given)
+    else:
+        found = _chosen(derivation, parts, extents, backend, dtypes)
+    return tuple(replace(planned, extents={**merged, **planned.extents}) for planned in found)
+
+
+def merged_extents(cascade: Cascade, extents: Mapping[str, int]) -> dict[str, int]:
+    """The extents of ranks that a pass made of others: ``V_U = V * U``."""
+    found: dict[str, int] = {}
+    for parameter in cascade.parameters:
+        rank = parameter.name.lower()
+        if parameter.name == rank or rank in extents or parameter.default is None:
+            continue
+        names = {r.upper(): n for r, n in {**extents, **found}.items()}
+        if all(isinstance(n, (Binary, Constant)) or isinstance(n, Extent) and n.rank.upper() in names for n in walk(parameter.default)):
+            found[rank] = int(evaluate_scalar(parameter.default, names))
+    return found
+
+
+def _chosen(
+    derivation: Derivation, parts: tuple[KernelCascade, ...], extents: Mapping[str, int], backend: str, dtypes: Mapping[str, str]
+) -> tuple[PlannedKernel, ...]:
     options = PARTITIONS[backend]
     found: list[PlannedKernel] = []
     for part in parts:
@@ -133,7 +157,7 @@ def constants_of(cascade: Cascade, plan: KernelPlan, scalars: Mapping[str, str])
     Closed forms of index sets need those as numbers; everything else stays an argument, so that lengths never recompile. The
     coefficient of a rank that is spread one coordinate at a time is such an argument: the product is one number inside a program.
     """
-    extents, parameters = set(plan.resident), set()
+    extents, parameters = set(plan.resident) | _fibres(cascade), set()
     single = {Rank(t.rank) for t in plan.program if t.size == 1}
 
     def fix(node: Expression) -> None:
@@ -159,6 +183,14 @@ def constants_of(cascade: Cascade, plan: KernelPlan, scalars: Mapping[str, str])
                         break
     tiles = {f"{plan.stream.rank}.0", f"{plan.stream.rank}.1"} if plan.stream else set()
     return Constants(frozenset(extents - tiles), frozenset(parameters))
+
+
+def _fibres(cascade: Cascade) -> set[str]:
+    """The ranks of fibres that ``in`` searches: they are held whole."""
+    declared = {t.name: t.ranks for t in cascade.inputs}
+    roots = [root for e in cascade.equations for root in (e.value, e.where) if root is not None]
+    reads = [n.collection for root in roots for n in walk(root) if isinstance(n, Membership) and n.collection.tensor in declared]
+    return {r for read in reads for r, i in zip(declared[read.tensor], read.indices, strict=True) if isinstance(i, Slice)}
 
 
 def _integer_expressions(cascade: Cascade) -> list[Expression]:

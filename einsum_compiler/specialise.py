@@ -63,9 +63,7 @@ def plan_of(derivation: Derivation, wanted: Request, given: Plan | None) -> tupl
 
 
 def _for_kernel(planned: PlannedKernel, wanted: Request) -> Request:
-    """The request with the ranks and buffers that a split of this kernel made."""
-    if planned.split is None:
-        return wanted
+    """The request with the ranks and buffers that passes made for this kernel."""
     return replace(wanted, dtypes={**wanted.dtypes, **planned.dtypes}, extents={**wanted.extents, **planned.extents})
 
 

@@ -23,7 +23,7 @@ def loop_ranges(
     rank, size = plan.stream.rank, plan.stream.size
     others = tuple(Split(t.rank, f"{t.rank}.1" if t.size > 1 else t.rank, t.size) for t in plan.program)
     combined = conjunction(sorted(predicate, key=str)) or Constant(True)
-    found = tile_ranges(combined, Split(rank, f"{rank}.1", size), others)
+    found = tile_ranges(combined, Split(rank, f"{rank}.1", size), others, {**writer.dtypes, **writer.scalars})
     if isinstance(found, NotAffine):
         return _listed(combined, plan, tiling, number)
     translator = writer.translator

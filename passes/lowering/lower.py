@@ -293,7 +293,7 @@ class _Lowering:
 
 def replace_scope(scope: Scope) -> Scope:
     """A scope to write into and throw away: what it holds so far can be read."""
-    return Scope(scope.loop, scope.predicate, scope.outer, list(scope.statements), dict(scope.loads), dict(scope.current))
+    return Scope(scope.loop, scope.predicate, scope.outer, list(scope.statements), dict(scope.loads), dict(scope.current), {name: list(copies) for name, copies in scope.filled.items()})
 
 
 def _expressions(statements: tuple[Statement, ...]) -> list[Expression]:

@@ -21,7 +21,8 @@ class Scope:
     outer: Scope | None = None
     statements: list[Statement] = field(default_factory=list)
     loads: dict[object, str] = field(default_factory=dict)
-    current: dict[str, str] = field(default_factory=dict)
+    current: dict[str, str] = field(default_factory=dict)  # a name that stands for another tile
+    filled: dict[str, list[str]] = field(default_factory=dict)  # copies of a tile with another value where some filter fails
     reduced: list[Domain] = field(default_factory=list)
 
     def find_load(self, key: object) -> str | None:
@@ -29,15 +30,20 @@ class Scope:
             return self.loads[key]
         return self.outer.find_load(key) if self.outer else None
 
-    def latest(self, name: str) -> str:
-        """The filled version of a tile, if there is one in reach."""
-        seen = name
-        scopes: list[Scope] = []
-        scope: Scope | None = self
-        while scope:
-            scopes.append(scope)
-            scope = scope.outer
-        for s in reversed(scopes):
-            while seen in s.current:
-                seen = s.current[seen]
-        return seen
+    def named(self, name: str) -> str:
+        """The tile that a name stands for."""
+        for scope in self._outermost_first():
+            while name in scope.current:
+                name = scope.current[name]
+        return name
+
+    def copies(self, name: str) -> list[str]:
+        """The filled copies of a tile in reach, copies of copies included, latest last."""
+        found = [name]
+        for scope in self._outermost_first():
+            for known in found:
+                found += [copy for copy in scope.filled.get(known, ()) if copy not in found]
+        return found[1:]
+
+    def _outermost_first(self) -> list[Scope]:
+        return [*(self.outer._outermost_first() if self.outer else ()), self]

@@ -16,9 +16,12 @@ from einsum_compiler.ir.expression import (
     Conditional,
     Constant,
     Expression,
+    Membership,
     Rank,
     Read,
     Reduction,
+    Slice,
+    Unary,
     walk,
 )
 from einsum_compiler.ir.operators import REDUCTIONS
@@ -63,8 +66,9 @@ class TileWriter:
         self.loaded: dict[str, None] = {}
         self.kinds = tensor_kinds(cascade, dtypes, scalars)
         self.next_index = add(Rank(tiling.loop or ""), Constant(1))
-        self.translator = Translator(cascade, tiling, parameters, tile_of, self.load)
+        self.translator = Translator(cascade, tiling, parameters, tile_of, self.load, self.member)
         self._projecting = False
+        self.assumed: Domain = EVERYWHERE  # the filter of the equation being written
 
     # -- what is known ------------------------------------------------------------------------------------------------------
 
@@ -97,8 +101,18 @@ class TileWriter:
         return self.held(name)
 
     def held(self, name: str) -> tuple[Expression, Domain]:
-        """The tile of that name as it is now, and where it has a value."""
-        return Read(self.scope.latest(name)), self.facts[name].domain
+        """The tile of that name and where it has a value.
+
+        A filled copy stands in for it if the reader wants no point that the fill took away: the fill's conjuncts are among those
+        under which the name has a value, or among those of the equation that reads it (``assumed``).
+        """
+        domain = self.facts[name].domain
+        tile = self.scope.named(name)
+        for copy in self.scope.copies(tile):
+            fill = self.facts[copy].fill
+            if fill and fill[1] <= domain | self.assumed:
+                tile = copy
+        return Read(tile), domain
 
     def kind(self, node: Expression) -> str:
         """real, int or bool: what a tile expression computes."""
@@ -215,6 +229,32 @@ class TileWriter:
         scope.loads[key] = name
         return Read(name)
 
+    def member(self, node: Membership) -> Expression:
+        """``item in T[i, :]``: whether any entry of the fibre equals the item. A coordinate outside T has no members."""
+        key = (node.item, node.collection)
+        known = self.scope.find_load(key)
+        if known is None:
+            collection, declared = node.collection, self.translator.inputs.get(node.collection.tensor)
+            if declared is None:
+                raise PlanError(f"'{collection.tensor}' is computed: a kernel tests 'in' on inputs only, so pass it as an input", node.span)
+            fibres = tuple(r for r, i in zip(declared.ranks, collection.indices, strict=True) if isinstance(i, Slice))
+            over = self.tiling.axes(fibres)
+            if len(over) != len(fibres):
+                raise PlanError(f"the fibre of '{collection.tensor}' is not held whole: give its axis a rank of its own", node.span)
+            indices = tuple(Rank(r) if isinstance(i, Slice) else i for r, i in zip(declared.ranks, collection.indices, strict=True))
+            read = Read(collection.tensor, indices)
+            checks = self.translator.checks(read)
+            entries = self.load(read, frozenset(checks))
+            equal = Comparison(("==",), (self.translator.place(node.item), entries))
+            value = conjunction([*map(self.translator.place, checks), equal])
+            assert value is not None
+            known = self._name(f"{collection.tensor}.member")
+            type = TileType("bool", self._ordered(self.axes_of(value) - {a.rank for a in over}, ()))
+            self.scope.statements.append(Reduce(known, type, "any", over, value))
+            self.facts[known] = TileFacts(type, inside=self.scope.loop is not None)
+            self.scope.loads[key] = known
+        return Unary("not", Read(known)) if node.negated else Read(known)
+
     def _is_inside(self, nodes: tuple[Expression, ...]) -> bool:
         loop = self.tiling.loop
         stream = {loop, f"{self.translator.stream}.0"} if loop else set()
@@ -237,12 +277,17 @@ class TileWriter:
 
     # -- maps and reductions --------------------------------------------------------------------------------------------------
 
+    def filter(self, where: Expression | None) -> Domain:
+        """The conjuncts of a filter of the cascade."""
+        return EVERYWHERE if where is None else self.translator.domain(self.translator.prepare(where))
+
     def map(self, name: str, equation: Equation) -> None:
         """A map equation; a bare read of a tile is that tile."""
         translator = self.translator
+        self.assumed = self.filter(equation.where)
         value, domain = translator.value(translator.prepare(equation.value))
-        if equation.where is not None:
-            domain |= translator.domain(translator.prepare(equation.where))
+        domain |= self.assumed
+        self.assumed = EVERYWHERE
         if equation.target.dtype is not None:
             value = Cast(value, equation.target.dtype)
         axes = self._ordered(self.axes_of(value), self.tiling.axes(equation.target.ranks))
@@ -320,9 +365,10 @@ class TileWriter:
     def reduction(self, name: str, equation: Equation, reduction: Reduction, accumulator: Expression | None) -> None:
         """A reduction equation, as a product of tiles where it is one; ``accumulator`` is combined with the result."""
         translator, tiling = self.translator, self.tiling
+        self.assumed = self.filter(reduction.where)
         body, domain = translator.value(translator.prepare(reduction.body))
-        if reduction.where is not None:
-            domain |= translator.domain(translator.prepare(reduction.where))
+        domain |= self.assumed
+        self.assumed = EVERYWHERE
         over = tiling.axes(reduction.ranks)
         if len(over) != len(reduction.ranks):
             lost = next(r for r in reduction.ranks if tiling.axis(r) is None)
@@ -336,7 +382,7 @@ class TileWriter:
         if reduction.operator == "sum" and self.kind(body) == "real":
             sizes = tiling.axis_sizes
             product = as_product(body, over_axes, self.axes_of, lambda r: sizes[r])
-        own_domain = translator.domain(translator.prepare(equation.where)) if equation.where is not None else EVERYWHERE
+        own_domain = self.filter(equation.where)
         ranks = tuple(r for r in equation.target.ranks if r != tiling.loop)
         if product and product.right:
             type = self._dot(name, product, domain, over, target, carried)
@@ -425,14 +471,14 @@ class TileWriter:
         return Conditional(condition, body, Constant(REDUCTIONS[operator].identity))
 
     def _select(self, name: str, domain: Domain, value: float) -> str:
-        """A copy of a tile that holds ``value`` where ``domain`` removed the point; later readers get it too."""
+        """A copy of a tile that holds ``value`` where ``domain`` removed the point; later readers of its other points get it too."""
         facts = self.facts[name]
         result = self._name(f"{name}.fill")
         partial = self.scope.loop is not None and domain <= self.scope.predicate
         condition = self.translator.place(conjunction(sorted(domain, key=str)))
         self.scope.statements.append(Select(result, facts.type, condition, Read(name), Constant(value), partial))
         self.facts[result] = TileFacts(facts.type, facts.ranks, facts.domain, (value, domain), inside=self.scope.loop is not None)
-        self.scope.current[name] = result
+        self.scope.filled.setdefault(name, []).append(result)
         return result
 
     def _unseen(self, operand: str, other: str, domain: Domain) -> str:

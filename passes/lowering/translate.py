@@ -25,7 +25,9 @@ from einsum_compiler.ir.expression import (
     Read,
     Reduction,
     Selection,
+    Slice,
     Unary,
+    children,
     map_children,
     transform,
 )
@@ -37,7 +39,7 @@ EVERYWHERE: Domain = frozenset()
 
 
 class Translator:
-    """Rewrites expressions of one kernel's cascade; ``tile_of`` gives the tile of a computed tensor, ``load`` that of an input."""
+    """Rewrites expressions of one kernel's cascade; ``tile_of`` gives the tile of a computed tensor, ``load`` that of an input, ``member`` that of ``in``."""
 
     def __init__(
         self,
@@ -46,11 +48,13 @@ class Translator:
         parameters: Mapping[str, int | bool],
         tile_of: Callable[[Read], tuple[Expression, Domain] | None],
         load: Callable[[Read, Domain], Expression],
+        member: Callable[[Membership], Expression],
     ) -> None:
         self.tiling = tiling
         self.parameters = parameters
         self.tile_of = tile_of
         self.load = load
+        self.member = member
         self.inputs = {t.name: t for t in cascade.inputs}
         self.stream = tiling.plan.stream.rank if tiling.plan.stream else None
 
@@ -86,7 +90,9 @@ class Translator:
                 return Conditional(self.place(conjunction(domain)), value, other), outer
             case Conditional():
                 return self._conditional(node)
-            case Membership() | Selection() | CascadeCall() | Reduction():
+            case Membership():
+                return self.member(node), self.value(node.item)[1]
+            case Selection() | CascadeCall() | Reduction():
                 raise PlanError(f"no tile code for {type(node).__name__.lower()} here", node.span)
         restricting: set[Expression] = set()
 
@@ -125,7 +131,7 @@ class Translator:
         known = {**{r: n for r, n in self.tiling.extents.items()}, **self.tiling.known_ranks}
         found: list[Expression] = []
         for index, rank in zip(read.indices, declared, strict=True):
-            if isinstance(index, Rank):
+            if isinstance(index, (Rank, Slice)):
                 continue  # a bare rank has the extent of the axis it reads: the binding checks it
             extent = self.tiling.extent(rank)
             interval = bounds(index, known)
@@ -161,11 +167,16 @@ class Translator:
                 joined = conjunction(links)
                 assert joined is not None
                 return self._certain(joined, positive)
-        checks = [c for read in _outer_reads(node) if read.tensor in self.inputs for c in self.checks(read)]
+        checks = [c for read in _outer_reads(node) for c in self._existence(read)]
         plain = node if positive else Unary("not", node)
         if not positive and isinstance(node, Constant):
             plain = Constant(not node.value)
         return conjunction([*checks, plain]) or Constant(True)
+
+    def _existence(self, read: Read) -> Domain:
+        """Where a read has a value: inside the extents of an input, in the domain of a computed tensor."""
+        computed = self.tile_of(read)
+        return frozenset(self.checks(read)) if computed is None else computed[1]
 
     def place(self, predicate: Expression | None) -> Expression:
         """A domain's predicate over tiles; reads in it are known to be in range where they count."""
@@ -177,6 +188,8 @@ class Translator:
             case Read():
                 computed = self.tile_of(predicate)
                 return computed[0] if computed else self.load(predicate, frozenset(self.checks(predicate)))
+            case Membership():
+                return self.member(predicate)
         return self._divided(map_children(predicate, self.place))
 
     def _divided(self, node: Expression) -> Expression:
@@ -193,12 +206,8 @@ def _is_clamped(index: Expression, extent: Expression) -> bool:
 
 
 def _outer_reads(node: Expression) -> list[Read]:
-    found: list[Read] = []
-
-    def visit(n: Expression) -> Expression:
-        if isinstance(n, Read):
-            found.append(n)
-        return n
-
-    transform(node, visit)
-    return found
+    """The reads whose emptiness is that of the node: an entry that a membership does not find is no member."""
+    if isinstance(node, Membership):
+        return _outer_reads(node.item)
+    found = [node] if isinstance(node, Read) else []
+    return [*found, *(read for child in children(node) for read in _outer_reads(child))]
