@@ -13,38 +13,49 @@ from einsum_compiler.ir.binding import Binding
 if TYPE_CHECKING:
     from einsum_compiler.kernel import Kernel
 
+LEAST_RUNS = 5
+
 
 @dataclass(frozen=True)
 class Measurement:
-    """Seconds of one call (median, least, greatest), and compulsory bytes per second at the median."""
+    """Seconds of one call (median, least, greatest), and the work of a call.
+
+    ``operations``: of the tile programs, padding and masked points of visited tiles included; None for the backend ``reference``.
+    ``compulsory_bytes``: each input and output of the program once.
+    """
 
     median: float
     least: float
     greatest: float
     runs: int
+    operations: int | None
     compulsory_bytes: int
 
     @property
     def bandwidth(self) -> float:
-        """Compulsory bytes (each input and output once) over the median time, in bytes per second."""
+        """Compulsory bytes over the median time, in bytes per second."""
         return self.compulsory_bytes / self.median
 
+    @property
+    def rate(self) -> float | None:
+        """Operations per second at the median time."""
+        return None if self.operations is None else self.operations / self.median
+
     def __str__(self) -> str:
-        return (
-            f"median {self.median * 1e3:.3f} ms of {self.runs} runs ({self.least * 1e3:.3f} to {self.greatest * 1e3:.3f}); "
-            f"{self.bandwidth / 1e9:.2f} GB/s of compulsory traffic"
-        )
+        spread = f"{self.least * 1e3:.3f} to {self.greatest * 1e3:.3f}"
+        parts = [f"median {self.median * 1e3:.3f} ms of {self.runs} runs ({spread} ms)"]
+        if self.rate is not None:
+            parts.append(f"{self.rate / 1e9:.1f} GFLOP/s of tile operations")
+        return "; ".join([*parts, f"{self.bandwidth / 1e9:.2f} GB/s of compulsory traffic"])
 
 
-def measure(
-    call: Callable[[], Any], seconds: float = 1.0, least_runs: int = 5, wait: Callable[[], Any] = lambda: None
-) -> list[float]:
-    """Times of repeated calls after one warm-up, for about ``seconds``."""
+def measure(call: Callable[[], Any], seconds: float = 1.0, wait: Callable[[], Any] = lambda: None) -> list[float]:
+    """Times of repeated calls after one warm-up, for about ``seconds`` and at least a few runs."""
     call()
     wait()
     times: list[float] = []
     started = time.perf_counter()
-    while len(times) < least_runs or time.perf_counter() - started < seconds:
+    while len(times) < LEAST_RUNS or time.perf_counter() - started < seconds:
         before = time.perf_counter()
         call()
         wait()
@@ -52,8 +63,12 @@ def measure(
     return times
 
 
-def benchmark(kernel: Kernel, binding: Binding) -> Measurement:
-    """The time of one call with these arguments, on the device they are on."""
+def benchmark(kernel: Kernel, binding: Binding, seconds: float = 1.0) -> Measurement:
+    """The time of one call with these arguments, on the device they are on. Raises ``BackendError`` for tensors without values."""
+    from einsum_compiler.ir.errors import BackendError
+
+    if any(t.device.type == "meta" for t in binding.tensors.values()):
+        raise BackendError("tensors on the device 'meta' have no values: nothing runs that could be timed")
     results = kernel.run(binding)
     moved = sum(t.numel() * t.element_size() for t in (*binding.tensors.values(), *results.values()))
     wait: Callable[[], Any] = lambda: None
@@ -61,5 +76,18 @@ def benchmark(kernel: Kernel, binding: Binding) -> Measurement:
         import torch
 
         wait = torch.cuda.synchronize
-    times = measure(lambda: kernel.run(binding), wait=wait)
-    return Measurement(statistics.median(times), min(times), max(times), len(times), moved)
+    times = measure(lambda: kernel.run(binding), seconds, wait)
+    return Measurement(
+        statistics.median(times), min(times), max(times), len(times), _operations(kernel, binding), moved
+    )
+
+
+def _operations(kernel: Kernel, binding: Binding) -> int | None:
+    from einsum_compiler.inspection import works
+
+    backend = kernel.backend_for(binding)
+    if backend == "reference":
+        return None
+    counts = [w.operations for w in works(kernel._derivation, binding, backend, kernel.plan)]
+    known = [c for c in counts if c is not None]
+    return sum(known) if len(known) == len(counts) else None

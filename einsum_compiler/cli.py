@@ -7,80 +7,164 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from einsum_compiler.ir.errors import EinsumError
+from einsum_compiler.devices import GPU_TARGETS, backend_of
+from einsum_compiler.ir.errors import EinsumError, EinsumWarning, InternalError
+from einsum_compiler.ir.types import DTYPES
+from einsum_compiler.knobs import INSTRUCTION_SETS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from einsum_compiler.ir.binding import Binding
+    from einsum_compiler.ir.cascade import Module
     from einsum_compiler.kernel import Kernel
 
-TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
+Command = Callable[[argparse.Namespace], None]
+PIPELINE = "inline,normalize,flatten,defer,online"
+SIZES = (
+    "without --size, last axes are 64, the axes before them 1024 and outer ones 4; parameters without default are 16"
+)
+
+
+class UsageError(Exception):
+    """Arguments of the command line that do not fit the program: exit code 2."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     options = _parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = options.command
     try:
-        return command(options)
+        with _warnings_as_lines():
+            options.command(options)
+        sys.stdout.flush()
+        return 0
     except EinsumError as error:
         print(error, file=sys.stderr)
         return 1
+    except UsageError as error:
+        print(f"einsumc {options.verb}: error: {error}", file=sys.stderr)
+        return 2
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe left: not our error
         return 0
 
 
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Warnings about the text on standard error, with their carets and without Python's line."""
+
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        print(message, file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", EinsumWarning)
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
+# -- arguments ----------------------------------------------------------------------------------------------------------------
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("einsumc", description="Compile cascades of extended Einsums to fused kernels.")
+    parser = argparse.ArgumentParser(
+        "einsumc",
+        description="Compile cascades of extended Einsums to fused kernels.",
+        epilog="Exit codes: 0, 1 for a wrong program, 2 for wrong arguments. 'einsumc COMMAND --help' says more.",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(
-        name: str, run: Callable[[argparse.Namespace], int], text: str, sizes: bool = True
-    ) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(command=run)
-        sub.add_argument("file", help="an .ein file")
-        sub.add_argument("--name", help="the cascade of the file to take; the last one by default")
+    def command(name: str, run: Command, text: str, example: str, sizes: bool = True) -> argparse.ArgumentParser:
+        epilog = f"example: einsumc {name} {example}" + (f". {SIZES[0].upper()}{SIZES[1:]}." if sizes else "")
+        sub = commands.add_parser(name, help=text, description=text, epilog=epilog)
+        sub.set_defaults(command=run, verb=name)
+        sub.add_argument("file", type=Path, metavar="FILE", help="an .ein file")
+        if name != "repro":
+            sub.add_argument("--name", help="the cascade of the file to take (default: the last one)")
         if sizes:
             sub.add_argument(
-                "--size", type=_sizes, default={}, metavar="m=4096,n=4096", help="extents of ranks, and parameters"
+                "--size", type=_sizes, default={}, metavar="m=4096,W=256", help="extents of ranks, and parameters"
             )
-            sub.add_argument("--dtype", default="f32", help="element type of the inputs (default: f32)")
-            sub.add_argument("--backend", choices=("cpu", "triton"), default="cpu")
-            sub.add_argument("--plan", help="a plan to use in place of the chosen one: its text, or the path of a file")
+            sub.add_argument(
+                "--dtype",
+                type=_dtypes,
+                default=("f32", {}),
+                metavar="bf16,B=f32",
+                help="type of the inputs, and of single ones",
+            )
+        if sizes and name != "opt":
+            sub.add_argument("--backend", choices=("cpu", "triton"), help="default: by the target, else cpu")
+            sub.add_argument("--plan", help="a plan in place of the chosen one: its text, or the path of a file")
         return sub
 
-    command("check", _check, "Verify a program and print nothing if it is right.", sizes=False)
-    command("passes", _passes, "The passes the mathematics forces on each rank, before and after.")
-    run = command("run", _run, "Run a program on random inputs and compare it with the float64 reference.")
-    run.add_argument("--seed", type=int, default=0)
-    bench = command("bench", _bench, "Time a program on random inputs.")
-    bench.add_argument("--seed", type=int, default=0)
-    source = command("source", _source, "The generated C++ or Triton code.")
-    source.add_argument("--target", help="of the C++: avx512, avx2, portable")
-    compiled = command("compile", _compile, "Compile and report; with --target for a GPU that need not be here.")
-    compiled.add_argument("--target", choices=(*TARGETS, "avx512", "avx2", "portable", "native"), default="native")
-    opt = command("opt", _opt, "Run passes over a program and print the cascade.")
-    opt.add_argument(
+    def target(sub: argparse.ArgumentParser, *targets: str) -> None:
+        sub.add_argument(
+            "--target", choices=targets, help="an instruction set of the CPU, or a GPU that need not be here"
+        )
+
+    command("check", _check, "Verify a program; print nothing if it is right.", "attention.ein", sizes=False)
+    command(
+        "passes",
+        _passes,
+        "Print the passes that the mathematics forces on each rank, as written and compiled.",
+        "attention.ein",
+    )
+    sub = command(
+        "run",
+        _run,
+        "Run a program on random inputs and compare it with the float64 reference.",
+        "attention.ein --size m=100,n=300",
+    )
+    target(sub, *INSTRUCTION_SETS)
+    sub.add_argument("--seed", type=int, default=0, help="of the inputs (default: 0)")
+    sub = command(
+        "bench", _bench, "Time a program on random inputs.", "attention.ein --size m=4096,n=4096 --dtype bf16"
+    )
+    target(sub, *INSTRUCTION_SETS)
+    sub.add_argument("--seed", type=int, default=0, help="of the inputs (default: 0)")
+    sub = command("source", _source, "Print the generated C++ or Triton code.", "attention.ein --target sm_90")
+    target(sub, *INSTRUCTION_SETS, *GPU_TARGETS)
+    sub = command(
+        "compile",
+        _compile,
+        "Compile, and report what the kernels need of the target.",
+        "attention.ein --target sm_90 --dtype bf16",
+    )
+    target(sub, *INSTRUCTION_SETS, *GPU_TARGETS)
+    sub = command(
+        "opt",
+        _opt,
+        "Run passes over a program and print the cascade.",
+        f"attention.ein -p {PIPELINE} --print-after=changed",
+    )
+    sub.add_argument(
         "-p",
         "--pipeline",
-        default="inline,normalize,flatten,defer,online",
-        help="passes by name, with options: online{tile=64}",
+        default=PIPELINE,
+        help=f"passes by name, with options: online{{tile=64}} (default: {PIPELINE})",
     )
-    opt.add_argument(
+    sub.add_argument(
         "--print-after", default="", metavar="all|changed|NAME", help="print the cascade after these passes too"
     )
-    opt.add_argument(
+    sub.add_argument(
         "--verify",
         choices=("structure", "each"),
         default="structure",
         help="each: also compare values after every pass",
     )
-    opt.add_argument("--time", action="store_true", help="print the time of each pass")
+    sub.add_argument("--time", action="store_true", help="print the time of each pass")
+    command(
+        "repro",
+        _repro,
+        "Rerun what made the compiler fail, from the file that it wrote.",
+        "repro-1234.ein",
+        sizes=False,
+    )
     return parser
 
 
@@ -89,7 +173,7 @@ def _sizes(text: str) -> dict[str, float]:
     for part in filter(None, text.split(",")):
         name, _, value = part.partition("=")
         try:
-            found[name.strip()] = int(value)
+            found[name.strip()] = {"true": True, "false": False}[value] if value in ("true", "false") else int(value)
         except ValueError:
             try:
                 found[name.strip()] = float(value)
@@ -98,102 +182,175 @@ def _sizes(text: str) -> dict[str, float]:
     return found
 
 
-def _kernel(options: argparse.Namespace, target: str | None = None) -> Kernel:
+def _dtypes(text: str) -> tuple[str, dict[str, str]]:
+    """The type of all inputs, and those of single ones by name."""
+    every, single = "f32", {}
+    for part in filter(None, text.split(",")):
+        name, equals, dtype = part.partition("=")
+        dtype = dtype if equals else name
+        if dtype not in DTYPES:
+            raise argparse.ArgumentTypeError(f"'{dtype}' is no element type; one of {', '.join(DTYPES)}")
+        if equals:
+            single[name.strip()] = dtype
+        else:
+            every = dtype
+    return every, single
+
+
+def _text(options: argparse.Namespace) -> tuple[str, str]:
+    from einsum_compiler.text import read_text
+
+    if not options.file.is_file():
+        raise UsageError(f"there is no file '{options.file}'")
+    return read_text(options.file)
+
+
+def _module(options: argparse.Namespace, generated: bool = False) -> Module:
+    from einsum_compiler.ir.parser import parse
+
+    module = parse(*_text(options), generated=generated)
+    names = [c.name for c in module.cascades]
+    if options.name is not None and options.name not in names:
+        raise UsageError(f"no cascade '{options.name}' in {options.file}; there are {', '.join(names)}")
+    return module
+
+
+def _kernel(options: argparse.Namespace) -> Kernel:
     from einsum_compiler.kernel import compile
 
+    _module(options)
+    target = getattr(options, "target", None)
+    backend = options.backend or backend_of(target) or "cpu"
+    if target and backend_of(target) != backend:
+        raise UsageError(f"target {target} is not one of the backend {backend}")
     plan = options.plan
     if plan and Path(plan).is_file():
         plan = Path(plan).read_text(encoding="utf-8")
-    return compile(Path(options.file), options.name, backend=options.backend, plan=plan, target=target)
+    return compile(options.file, options.name, backend=backend, plan=plan, target=target)
 
 
 def _binding(kernel: Kernel, options: argparse.Namespace, data: bool) -> Binding:
     """Sizes from the command line over nominal ones; random inputs if ``data``, else inputs without storage."""
     from einsum_compiler.nominal import nominal_binding
 
-    return nominal_binding(kernel.cascade, options.size, options.dtype, getattr(options, "seed", 0) if data else None)
+    cascade = kernel.cascade
+    known = {r for t in cascade.inputs for r in t.ranks} | {p.name for p in cascade.parameters}
+    unknown = sorted({*options.size} - known)
+    if unknown:
+        raise UsageError(
+            f"--size: {cascade.name} has no rank or parameter {', '.join(unknown)}; there are {', '.join(sorted(known))}"
+        )
+    every, single = options.dtype
+    unknown = sorted({*single} - {t.name for t in cascade.inputs})
+    if unknown:
+        raise UsageError(
+            f"--dtype: {cascade.name} has no input {', '.join(unknown)}; there are {', '.join(t.name for t in cascade.inputs)}"
+        )
+    return nominal_binding(cascade, options.size, every, options.seed if data else None, single)
 
 
-def _check(options: argparse.Namespace) -> int:
-    from einsum_compiler.ir.parser import parse
+# -- commands -----------------------------------------------------------------------------------------------------------------
+
+
+def _check(options: argparse.Namespace) -> None:
+    from einsum_compiler.ir.lint import lint
     from einsum_compiler.ir.verify import verify
-    from einsum_compiler.text import read_text
 
-    module = parse(*read_text(Path(options.file)))
+    module = _module(options)
     for cascade in module.cascades:
         if options.name in (None, cascade.name):
             verify(cascade, module)
-    return 0
+            lint(cascade, module)
 
 
-def _passes(options: argparse.Namespace) -> int:
+def _passes(options: argparse.Namespace) -> None:
     from einsum_compiler.explain import pass_report
 
     kernel = _kernel(options)
-    print(pass_report(kernel._derivation, _binding(kernel, options, False), options.backend, kernel.plan))
-    return 0
+    print(pass_report(kernel._derivation, _binding(kernel, options, False), kernel.backend, kernel.plan))
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> None:
     from einsum_compiler.validate import validate
 
     kernel = _kernel(options)
     binding = _binding(kernel, options, True)
     for name, value in kernel.run(binding).items():
-        print(f"{name}: {list(value.shape)} {value.dtype}")
+        print(f"{name}: {list(value.shape)} {str(value.dtype).removeprefix('torch.')}")
     print(validate(kernel, binding))
-    return 0
 
 
-def _bench(options: argparse.Namespace) -> int:
+def _bench(options: argparse.Namespace) -> None:
     from einsum_compiler.benchmark import benchmark
 
     kernel = _kernel(options)
     print(benchmark(kernel, _binding(kernel, options, True)))
-    return 0
 
 
-def _source(options: argparse.Namespace) -> int:
+def _source(options: argparse.Namespace) -> None:
     from einsum_compiler.inspection import generated_source
 
     kernel = _kernel(options)
-    print(generated_source(kernel._derivation, _binding(kernel, options, False), options.backend, kernel.plan))
-    return 0
+    print(generated_source(kernel._derivation, _binding(kernel, options, False), kernel.backend, kernel.plan))
 
 
-def _compile(options: argparse.Namespace) -> int:
+def _compile(options: argparse.Namespace) -> None:
     from einsum_compiler.inspection import static_report
 
-    if options.target in TARGETS:
-        options.backend = "triton"
     kernel = _kernel(options)
+    if kernel.backend == "triton" and options.target is None:
+        raise UsageError(f"--backend triton needs a --target: {', '.join(GPU_TARGETS)}")
     print(
         static_report(
-            kernel._derivation, _binding(kernel, options, False), options.backend, kernel.plan, options.target
+            kernel._derivation,
+            _binding(kernel, options, False),
+            kernel.backend,
+            kernel.plan,
+            options.target or "native",
         )
     )
-    return 0
 
 
-def _opt(options: argparse.Namespace) -> int:
-    from einsum_compiler.ir.parser import parse
+def _opt(options: argparse.Namespace) -> None:
+    from einsum_compiler.crash import Case, reproducible
     from einsum_compiler.opt import optimise
-    from einsum_compiler.text import read_text
+    from einsum_compiler.passes.pipeline import parse_pipeline
+    from einsum_compiler.passes.registry import PASSES
 
-    text, source = read_text(Path(options.file))
-    module = parse(text, source, generated=True)
-    print(
-        optimise(
-            module,
-            options.name,
-            options.pipeline,
-            options.print_after,
-            options.verify == "each",
-            options.time,
-            options.size,
+    module = _module(options, generated=True)
+    try:
+        stages = parse_pipeline(options.pipeline, PASSES)
+    except EinsumError as error:
+        raise UsageError(f"-p: {error.message}") from error
+    names = [s.step.name for s in stages]
+    if options.print_after not in ("", "all", "changed", *names):
+        raise UsageError(
+            f"--print-after: no pass '{options.print_after}' in the pipeline; there are {', '.join(names)}"
         )
-    )
-    return 0
+    text, source = _text(options)
+    with reproducible(Case(text, source, options.name, pipeline=options.pipeline)):
+        every, single = options.dtype
+        values = options.verify == "each"
+        print(
+            optimise(
+                module, options.name, stages, options.print_after, values, options.time, options.size, every, single
+            )
+        )
+
+
+def _repro(options: argparse.Namespace) -> None:
+    import traceback
+
+    from einsum_compiler.crash import read_case
+    from einsum_compiler.reproduce import reproduce
+
+    _text(options)
+    try:
+        reproduce(read_case(options.file))
+    except InternalError as error:
+        traceback.print_exception(error.__cause__)
+        raise
+    print("the compiler does not fail here any more")
 
 
 if __name__ == "__main__":

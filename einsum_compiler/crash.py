@@ -22,7 +22,10 @@ PACKAGES = ("einsum-compiler", "torch", "triton", "sympy", "islpy", "networkx", 
 
 @dataclass(frozen=True)
 class Case:
-    """Everything a compilation depends on: the text, and the types, sizes and choices of the call (none of them before the first one)."""
+    """Everything a compilation depends on: the text, and the types, sizes and choices of the call.
+
+    Before a first call there is the text alone; ``einsumc opt`` has a ``pipeline`` of passes and no call.
+    """
 
     text: str
     source: str = "<text>"
@@ -33,6 +36,7 @@ class Case:
     dtypes: Mapping[str, str] = field(default_factory=dict)
     shapes: Mapping[str, list[int]] = field(default_factory=dict)
     parameters: Mapping[str, float] = field(default_factory=dict)
+    pipeline: str | None = None
 
 
 @contextmanager
@@ -69,13 +73,11 @@ def reproducible(case: Case) -> Iterator[None]:
 
 def _write(case: Case, where: str, what: str) -> Path:
     from einsum_compiler import store
-    from einsum_compiler.passes.registry import PASSES
 
     header = {
         "step": where,
         "error": what,
         **{key: value for key, value in asdict(case).items() if key != "text"},
-        "pipeline": ",".join(PASSES),
         "versions": _versions(),
     }
     lines = [f"#! {key}: {json.dumps(value)}" for key, value in header.items()]

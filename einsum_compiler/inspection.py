@@ -14,6 +14,7 @@ from einsum_compiler.ir.plan import Plan
 from einsum_compiler.ir.tile import TileKernel
 from einsum_compiler.planning import as_plan
 from einsum_compiler.specialise import build, case_of, derive_planned, emitted, lower_planned, plan_of, request
+from einsum_compiler.work import Work, work_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,6 +48,18 @@ def tile_kernels(derivation: Derivation, binding: Binding, backend: str, plan: P
     return [lower_planned(p, wanted) for p in plan_of(derivation, wanted, plan)]
 
 
+@reproducible_view
+def works(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None) -> list[Work]:
+    """What every kernel does at the sizes of a call."""
+    wanted = request(derivation, binding, backend)
+    planned = plan_of(derivation, wanted, plan)
+    return [
+        work_of(lower_planned(p, wanted), binding.tensors, binding.scalars, {**binding.extents, **p.extents})
+        for p in planned
+    ]
+
+
+@reproducible_view
 def stage_names(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None) -> list[str]:
     """What ``stage_text`` shows, in order."""
     names = [name for name, _ in derivation.stages]
@@ -88,32 +101,27 @@ def generated_source(derivation: Derivation, binding: Binding, backend: str, pla
 
 @reproducible_view
 def static_report(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None, target: str) -> str:
-    """What the compiled kernels need: registers, spills, shared memory and matrix instructions of a GPU target; size of the C++ object."""
-    from rich.console import Console
-    from rich.table import Table
+    """What the compiled kernels need: registers, spills, shared memory and matrix instructions of a GPU target; operands of the C++."""
+    from einsum_compiler import store, tables
 
-    from einsum_compiler import knobs
-
-    table = Table(title=f"{derivation.declared.name} for {target}", title_justify="left")
-    kernels = tile_kernels(derivation, binding, backend, plan)
+    wanted = request(derivation, binding, backend)
+    kernels = [(p.plan, lower_planned(p, wanted)) for p in plan_of(derivation, wanted, plan)]
+    title = f"{derivation.declared.name} for {target}"
     if backend == "cpu":
-        for heading in ("kernel", "operands"):
-            table.add_column(heading)
-        for kernel in kernels:
-            build(kernel, backend, target, 4, 2, "")
+        table = tables.table(title, "kernel", "operands")
+        for planned, kernel in kernels:
+            with step("emit"):
+                build(kernel, backend, target, planned.warps, planned.stages, store.key_of(kernel, target))
             table.add_row(kernel.name, ", ".join(t.name for t in (*kernel.inputs, *kernel.outputs)))
     else:
         from einsum_compiler.backends.triton.cross import cross_compile
 
-        for heading in ("kernel", "registers", "spills", "shared memory", "matrix instructions"):
-            table.add_column(heading)
-        for kernel in kernels:
-            figures = cross_compile(kernel, target)
+        table = tables.table(title, "kernel", ">registers", ">spills", ">shared memory", "matrix instructions")
+        for planned, kernel in kernels:
+            with step("emit"):
+                figures = cross_compile(kernel, target, warps=planned.warps or None, stages=planned.stages)
             counts = (
                 ", ".join(f"{name} {count}" for name, count in figures.matrix_instructions.items() if count) or "none"
             )
             table.add_row(kernel.name, str(figures.registers), str(figures.spills), str(figures.shared_memory), counts)
-    console = Console(width=110, color_system=None, markup=False)
-    with console.capture() as captured:
-        console.print(table)
-    return f"{captured.get().rstrip()}\ncache: {knobs.cache_directory()}"
+    return f"{tables.text_of(table)}\ncache: {store.directory()}"

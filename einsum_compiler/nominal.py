@@ -10,16 +10,22 @@ from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.errors import ShapeError
 from einsum_compiler.ir.types import is_float
 
-WIDTH, LENGTH, COUNT = 64, 1024, 4
+WIDTH, LENGTH, COUNT, PARAMETER = 64, 1024, 4, 16
 
 
 def nominal_binding(
-    cascade: Cascade, given: Mapping[str, float] | None = None, dtype: str = "f32", seed: int | None = None
+    cascade: Cascade,
+    given: Mapping[str, float] | None = None,
+    dtype: str = "f32",
+    seed: int | None = None,
+    dtypes: Mapping[str, str] | None = None,
 ) -> Binding:
     """A binding with inputs of a floating ``dtype``: last axes of 64, the axis before of 1024, outer ones of 4.
 
-    Where a rank is last in one tensor and inner in another, the first use counts. ``given`` overrides extents (by rank) and gives
-    parameters (by name; others without default are 16). Inputs have no storage, unless there is a ``seed``: then floats are normal and integers 0 or 1.
+    ``dtypes`` gives other types to inputs by name; a type in the text comes before both. Where a rank is last in one
+    tensor and inner in another, the first use counts. ``given`` overrides extents (by rank) and gives parameters (by
+    name; others without default are 16, or true). Inputs have no storage, unless there is a ``seed``: then floats are
+    normal and integers 0 or 1.
     """
     given = dict(given or {})
     sizes: dict[str, int] = {}
@@ -31,10 +37,14 @@ def nominal_binding(
             sizes.setdefault(rank, LENGTH if position == len(tensor.ranks) - 2 else COUNT)
     sizes.update({r: int(n) for r, n in given.items() if r in sizes})
     tensors = {
-        t.name: _tensor(tuple(sizes[r] for r in t.ranks), t.dtype or dtype, seed, i)
+        t.name: _tensor(tuple(sizes[r] for r in t.ranks), t.dtype or (dtypes or {}).get(t.name, dtype), seed, i)
         for i, t in enumerate(cascade.inputs)
     }
-    scalars = {p.name: given.get(p.name, 16) for p in cascade.parameters if p.default is None or p.name in given}
+    scalars = {
+        p.name: given.get(p.name, p.dtype == "bool" or PARAMETER)
+        for p in cascade.parameters
+        if p.default is None or p.name in given
+    }
     unknown = sorted(set(given) - set(sizes) - {p.name for p in cascade.parameters})
     if unknown:
         raise ShapeError(f"no rank or parameter named {', '.join(unknown)} in {cascade.name}")

@@ -2,51 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from einsum_compiler.crash import step
 from einsum_compiler.ir.cascade import Cascade, Module
-from einsum_compiler.ir.errors import SpecError, VerifyError
+from einsum_compiler.ir.errors import VerifyError
+from einsum_compiler.passes.pipeline import Context, Record, Run, Stage, run_pipeline
 
 
 def optimise(
     module: Module,
     name: str | None,
-    pipeline: str,
+    stages: tuple[Stage, ...],
     print_after: str = "",
     values: bool = False,
     timed: bool = False,
     sizes: Mapping[str, float] | None = None,
     dtype: str = "f32",
+    dtypes: Mapping[str, str] | None = None,
 ) -> str:
     """The text of the cascade after a pipeline, preceded by what ``print_after`` and ``timed`` ask for.
 
-    ``print_after`` is ``all``, ``changed`` or the name of a pass. ``values`` compares every tensor both cascades name, in float64 on random inputs, after
+    ``print_after`` is ``all``, ``changed`` or the name of a pass. ``values`` compares every output, in float64 on random inputs, after
     each pass; a difference raises ``VerifyError`` naming the pass.
     """
     from einsum_compiler.ir.verify import verify
-    from einsum_compiler.passes.pipeline import Context, parse_pipeline, run_pipeline
-    from einsum_compiler.passes.registry import PASSES
 
     cascade = module.cascade(name)
-    stages = parse_pipeline(pipeline, PASSES)
-    dtypes = {t.name: t.dtype or dtype for t in cascade.inputs}
+    verify(cascade, module)
+    types = {t.name: t.dtype or (dtypes or {}).get(t.name, dtype) for t in cascade.inputs}
     compare = _comparison(cascade, module, sizes or {}) if values else None
-    run = run_pipeline(cascade, stages, Context(module, dtypes), lambda c: verify(c, module), compare)
+    context = Context(module, types)
+    records: list[Record] = []
+    current = cascade
+    for stage in stages:
+        with step(stage.step.name):
+            run: Run = run_pipeline(current, (stage,), context, lambda c: verify(c, module), compare)
+        current = run.cascade
+        records += run.records
     lines: list[str] = []
-    if print_after not in ("", "all", "changed") and print_after not in {s.step.name for s in stages}:
-        raise SpecError(f"--print-after: no pass '{print_after}' in the pipeline {pipeline}")
     previous = str(cascade)
-    for record in run.records:
+    for record in records:
         shown = print_after == "all" or record.stage.split("{")[0] == print_after
         if shown or (print_after == "changed" and record.text != previous):
             lines += [f"# after {record.stage}", record.text, ""]
         previous = record.text
     if timed:
-        lines += [f"# {r.seconds * 1e3:8.2f} ms  {r.stage}" for r in run.records]
-    return "\n".join([*lines, str(run.cascade)])
+        lines += [f"# {r.seconds * 1e3:8.2f} ms  {r.stage}" for r in records]
+    return "\n".join([*lines, str(current)])
 
 
-def _comparison(cascade: Cascade, module: Module, sizes: Mapping[str, float]):  # type: ignore[no-untyped-def]
+def _comparison(cascade: Cascade, module: Module, sizes: Mapping[str, float]) -> Callable[[Cascade, Cascade], None]:
     """A check that two cascades give the same outputs on one set of random inputs of small sizes."""
     import torch
 
