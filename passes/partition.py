@@ -54,7 +54,9 @@ def partition(kernel: KernelCascade, extents: Mapping[str, int], options: Partit
         tiles[first] = tile_class(extents[first], rows, options.powers_of_two)
         for other in reuse[1:]:
             if any(other in ranks and first not in ranks for ranks in streamed):
-                if not any(tiles[r] > 1 for r in reuse[1:]):
+                # Columns of a product: some operand has these and lacks the rows, another the other way round.
+                crossed = any(first in ranks and other not in ranks for ranks in streamed)
+                if crossed and not any(tiles[r] > 1 for r in reuse[1:]):
                     tiles[other] = tile_class(extents[other], options.columns, options.powers_of_two)
             elif tiles[first] * 2 <= rows and extents[other] > 1:
                 tiles[other] = tile_class(extents[other], rows // tiles[first], options.powers_of_two)

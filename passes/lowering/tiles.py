@@ -484,36 +484,46 @@ class TileWriter:
     def _unseen(self, operand: str, other: str, domain: Domain) -> str:
         """An operand of a product with 0 at coordinates that no point of the tile sees, so that a NaN there cannot leak.
 
-        ``0 * v`` is 0 only for finite v. Conjuncts on the operand's own axes mask its load; the others are tested here.
+        ``0 * v`` is 0 only for finite v. Conjuncts of the loop's filter on the operand's own axes mask its load; all others are tested here.
         """
         facts = self.facts[operand]
-        axes = frozenset(facts.type.ranks)
-        fill = self.facts[other].fill
-        if not fill or facts.fill or not facts.inside:
+        own_axes = frozenset(facts.type.ranks)
+        if not self.facts[other].fill or facts.fill:
             return operand
-        cross = frozenset(
-            c
-            for c in domain
-            if self.domain_axes(frozenset({c})) & axes
-            and not self.domain_axes(frozenset({c})) <= axes
-            and not any(isinstance(n, Read) and n.tensor not in self.translator.inputs for n in walk(c))
-        )
-        if not cross:
+        about = {
+            c: self.domain_axes(frozenset({c}))
+            for c in sorted(domain, key=str)
+            if not any(isinstance(n, Read) and n.tensor not in self.translator.inputs for n in walk(c))
+        }
+        own = [c for c, axes in about.items() if axes and axes <= own_axes and c not in self.scope.predicate]
+        cross = [c for c, axes in about.items() if axes & own_axes and not axes <= own_axes]
+        rows = [c for c, axes in about.items() if cross and axes and not axes & own_axes]
+        if not own and not cross:
             return operand
-        sizes = self.tiling.axis_sizes
-        beyond = tuple(Axis(r, sizes[r]) for r in sorted(self.domain_axes(cross) - axes))
-        seen = self._name(f"{operand}.seen")
-        type = TileType("bool", tuple(a for a in facts.type.axes if a.rank in self.domain_axes(cross)))
-        rows = self.tiling.row_bounds(beyond)
-        condition = conjunction([*rows, *map(self.translator.place, sorted(cross, key=str))])
+        tested = frozenset([*own, *cross, *rows])
+        condition = conjunction(map(self.translator.place, [*own, *cross, *rows]))
         assert condition is not None
-        self.scope.statements.append(Reduce(seen, type, "any", beyond, condition))
-        self.facts[seen] = TileFacts(type, inside=True)
+        if cross:
+            condition = self._seen(operand, own_axes, tested, condition)
         result = self._name(f"{operand}.visible")
-        partial = cross <= self.scope.predicate
-        self.scope.statements.append(Select(result, facts.type, Read(seen), Read(operand), Constant(0.0), partial))
-        self.facts[result] = TileFacts(facts.type, facts.ranks, facts.domain, (0.0, cross), inside=True)
+        partial = self.scope.loop is not None and tested <= self.scope.predicate
+        self.scope.statements.append(Select(result, facts.type, condition, Read(operand), Constant(0.0), partial))
+        inside = self.scope.loop is not None
+        self.facts[result] = TileFacts(facts.type, facts.ranks, facts.domain, (0.0, tested), inside=inside)
         return result
+
+    def _seen(self, operand: str, own_axes: frozenset[str], tested: Domain, condition: Expression) -> Expression:
+        """Whether some point of the tile sees a coordinate: the condition, over every axis the operand lacks."""
+        sizes = self.tiling.axis_sizes
+        axes = self.domain_axes(tested)
+        beyond = tuple(Axis(r, sizes[r]) for r in sorted(axes - own_axes))
+        type = TileType("bool", tuple(a for a in self.facts[operand].type.axes if a.rank in axes))
+        seen = self._name(f"{operand}.seen")
+        bounded = conjunction([*self.tiling.row_bounds(beyond), condition])
+        assert bounded is not None
+        self.scope.statements.append(Reduce(seen, type, "any", beyond, bounded))
+        self.facts[seen] = TileFacts(type, inside=self.scope.loop is not None)
+        return Read(seen)
 
     def filled_with_zero(self, value: Expression, domain: Domain) -> Expression:
         zero = Constant(0.0) if self.kind(value) == "real" else Constant(False if self.kind(value) == "bool" else 0)
