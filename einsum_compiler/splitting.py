@@ -13,6 +13,7 @@ from einsum_compiler import store
 from einsum_compiler.derivation import Derivation, scalar_dtypes
 from einsum_compiler.ir.plan import KernelPlan, RankSplit
 from einsum_compiler.passes.certificate import Certificate, Transformed
+from einsum_compiler.passes.chunks import ChunkedRank, chunk_length, is_refused
 from einsum_compiler.passes.fuse import KernelCascade, fuse
 
 TILES_PER_CHUNK = 4  # fewer do not pay for storing and merging the states of a chunk
@@ -65,8 +66,6 @@ def split_kernels(
     derivation: Derivation, part: KernelCascade, choice: RankSplit, extents: Mapping[str, int], dtypes: Mapping[str, str]
 ) -> SplitKernels:
     """The kernels of one part of the cascade with its streamed rank in chunks."""
-    from einsum_compiler.passes.split import ChunkedRank, chunk_length, is_refused
-
     result = _split(derivation, part, choice)
     if is_refused(result):
         return SplitKernels((), {}, {}, result.certificates)

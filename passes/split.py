@@ -20,25 +20,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from einsum_compiler.ir.cascade import Cascade, Scalar
+from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import (
-    Binary,
-    Call,
     Constant,
-    Expression,
-    Extent,
     Read,
     Reduction,
     Selection,
     walk,
 )
 from einsum_compiler.passes.certificate import Certificate, Transformed
+from einsum_compiler.passes.chunks import ChunkedRank
 from einsum_compiler.passes.defer import defer
 from einsum_compiler.passes.online import Stream, dependent_ranks, foreign_extrema, streaming_obstacle
 from einsum_compiler.passes.partial_states import Merges, PartialContexts
 from einsum_compiler.passes.scope import all_ranks
-from einsum_compiler.passes.streaming import TiledRank
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,35 +44,6 @@ class Split:
     rank: str = ""
     chunks: int = 2
     tile: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkedRank(TiledRank):
-    """The names of a rank cut into chunks: as those of a tiled one, which may follow inside a chunk."""
-
-    tile: int = 1
-
-    @property
-    def outer(self) -> str:
-        """Which chunk: ``n.3``."""
-        return f"{self.rank}.3"
-
-    @property
-    def inner(self) -> str:
-        """Where in the chunk: ``n.2``."""
-        return f"{self.rank}.2"
-
-    def scalars(self, tile: int) -> tuple[Scalar, Scalar]:
-        """``N.3``, the number of chunks (here ``tile``), and ``N.2``, their length."""
-        return (
-            Scalar(self.outer.upper(), None, Constant(tile)),
-            Scalar(self.inner.upper(), None, _length(Extent(self.rank), Extent(self.outer), self.tile)),
-        )
-
-
-def chunk_length(extent: int, chunks: int, tile: int) -> int:
-    """The coordinates of a chunk, a multiple of ``tile``: the value of ``N.2``."""
-    return max(1, -(-extent // (chunks * tile))) * tile
 
 
 def split(cascade: Cascade, options: Split = Split()) -> Transformed:
@@ -102,11 +69,6 @@ def split(cascade: Cascade, options: Split = Split()) -> Transformed:
     certificates = (*deferred.certificates, *chunks.certificates)
     refused = any(c.form == "refused" for c in chunks.certificates)
     return Transformed(cascade if refused else result, certificates)
-
-
-def is_refused(result: Transformed) -> bool:
-    """Whether ``split`` left the cascade as it was; its certificates say why."""
-    return any(c.step == "split" and c.form == "refused" for c in result.certificates)
 
 
 class _Chunks(Stream):
@@ -136,10 +98,3 @@ def _selected(cascade: Cascade, rank: str) -> str | None:
         if any(isinstance(n, Selection) and rank in n.ranks for n in walk(equation.value)):
             return equation.target.tensor
     return None
-
-
-def _length(extent: Expression, chunks: Expression, tile: int) -> Expression:
-    if tile == 1:
-        return Call("ceil", (Binary("/", extent, chunks),))
-    tiles = Call("ceil", (Binary("/", extent, Binary("*", chunks, Constant(tile))),))
-    return Binary("*", tiles, Constant(tile))

@@ -14,11 +14,12 @@ from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.parser import parse
 from einsum_compiler.passes.analysis.levels import pass_levels
+from einsum_compiler.passes.chunks import chunk_length, is_refused
 from einsum_compiler.passes.fuse import KernelCascade, fuse
 from einsum_compiler.passes.inline import inline
 from einsum_compiler.passes.normalize import normalize
 from einsum_compiler.passes.pipeline import Run
-from einsum_compiler.passes.split import Split, chunk_length, is_refused, split
+from einsum_compiler.passes.split import Split, split
 from tests.passes import zoo
 from tests.passes.support import check, evaluated, inputs_of, run, same
 
