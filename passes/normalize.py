@@ -2,7 +2,7 @@
 
 A *map* has no reduction in its value. A *reduction*'s value is exactly one ``Reduction`` whose body has none. Conjuncts of a filter
 that mention a reduced rank stand inside the reduction, the others on the equation. A mean is a sum divided by a count, constant factors
-stand outside sums, a typed reduction is rounded in a map of its own, equal equations are computed once and unused ones not at all.
+stand outside sums, cases are one conditional value, a typed reduction is rounded in a map of its own, equal equations are computed once and unused ones not at all.
 
 Laws: the meaning of filters and emptiness, distributivity of ``*`` over ``+``, common subexpressions.
 """
@@ -30,6 +30,7 @@ from einsum_compiler.ir.expression import (
     walk,
 )
 from einsum_compiler.ir.implicit_sums import explicit_sums
+from einsum_compiler.passes.cases import joined_cases
 from einsum_compiler.passes.contractions import paired, without_invariants
 from einsum_compiler.passes.domains import Domains
 from einsum_compiler.passes.order import in_order, live
@@ -49,7 +50,7 @@ def normalize(cascade: Cascade, options: Normalize = Normalize()) -> Cascade:
     """The cascade with one map or one reduction in each equation."""
     cascade = explicit_sums(cascade)
     cascade = replace(cascade, equations=tuple(_with_placed_filter(e) for e in cascade.equations))
-    cascade = in_order(live(cascade))
+    cascade = in_order(live(joined_cases(cascade)))
     cascade = replace(cascade, equations=tuple(_Splitter(cascade, options.distribute).equations()))
     if options.distribute:
         cascade = paired_contractions(cascade)

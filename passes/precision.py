@@ -38,6 +38,7 @@ class _Origins:
 
     def __init__(self, cascade: Cascade, types: Mapping[str, str]) -> None:
         self._defined = definitions(cascade)
+        self._inputs = {t.name for t in cascade.inputs}
         self._types = types
 
     def dtype(self, name: str) -> str | None:
@@ -47,6 +48,12 @@ class _Origins:
         equation = self._defined.get(name)
         value = None if equation is None else equation.value
         return self.dtype(value.tensor) if isinstance(value, Read) else None
+
+
+    def is_input(self, name: str) -> bool:
+        """Whether the tensor is an input or a copy of one."""
+        value = self._defined[name].value if name in self._defined else None
+        return name in self._inputs or isinstance(value, Read) and self.is_input(value.tensor)
 
 
 def _rounded(equation: Equation, types: Mapping[str, str], origin: _Origins) -> Equation:
@@ -73,7 +80,8 @@ def is_contraction(parts: tuple[Factor, ...], ranks: tuple[str, ...]) -> bool:
 
 def _lowest(parts: tuple[Factor, ...], origin: _Origins) -> str | None:
     """The floating type of least precision among the operands that are inputs, if it is narrower than f32."""
-    found = [d for p in parts if (d := _operand_type(p.value, origin)) is not None and is_float(d)]
+    inputs = [p.value for p in parts if isinstance(p.value, Read) and origin.is_input(p.value.tensor)]
+    found = [d for read in inputs if (d := _operand_type(read, origin)) is not None and is_float(d)]
     narrow = [d for d in found if PRECISION[d] < PRECISION["f32"]]
     return min(narrow, key=PRECISION.__getitem__, default=None)
 

@@ -257,6 +257,7 @@ class _Lowering:
             dtype = self.writer.real if self.writer.kind(initial) == "real" else self.writer.dtype_of(initial)
             if isinstance(initial, Constant) and not isinstance(initial.value, bool):
                 dtype = self.writer.state_dtype(name)
+                initial = self.writer.typed(initial, self.writer.kinds.get(name, "real"))
             found.append(Carry(name, TileType(dtype, axes), initial, f"{name}.next"))
         return tuple(found)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from einsum_compiler.ir.build import add, conjunction, less, multiply, ranks_of
@@ -22,6 +22,7 @@ from einsum_compiler.ir.expression import (
     Reduction,
     Slice,
     Unary,
+    transform,
     walk,
 )
 from einsum_compiler.ir.operators import REDUCTIONS
@@ -288,6 +289,7 @@ class TileWriter:
         value, domain = translator.value(translator.prepare(equation.value))
         domain |= self.assumed
         self.assumed = EVERYWHERE
+        value = self._with_typed_limits(value)
         if equation.target.dtype is not None:
             value = Cast(value, equation.target.dtype)
         axes = self._ordered(self.axes_of(value), self.tiling.axes(equation.target.ranks))
@@ -457,18 +459,41 @@ class TileWriter:
         axes = self.domain_axes(missing)
         choices = sorted(reads, key=lambda n: -prod(a.size for a in self.facts[n].type.axes))
         for name in choices:
-            if not axes <= set(self.facts[name].type.ranks) or self.kind(Read(name)) != "real":
+            ranks = set(self.facts[name].type.ranks)
+            if not axes <= ranks or self.kind(Read(name)) != "real":
                 continue
+            own = frozenset(c for c in domain if self.domain_axes(frozenset({c})) <= ranks)
             for value in dict.fromkeys((identity, float("-inf"), 0.0, float("inf"))):
-                if filled_value(body, self._operand_at(domain, {name: value}, product)) == identity:
-                    return _replace_read(body, name, self._select(name, domain, value))
+                if filled_value(body, self._operand_at(own, {name: value}, product)) == identity:
+                    return _replace_read(body, name, self._select(name, own, value))
         if product:
             # Fill the operand that has most of the axes, computed with all of them.
             assert isinstance(body, Binary) and isinstance(body.left, Read)
             first = self._temporary(f"{body.left.tensor}.all", Conditional(self.translator.place(conjunction(domain)), body.left, Constant(0.0)))
             return multiply(Read(first), body.right)
         condition = self.translator.place(conjunction(domain))
-        return Conditional(condition, body, Constant(REDUCTIONS[operator].identity))
+        return Conditional(condition, body, self.identity(operator, self.kind(body)))
+
+    def identity(self, operator: str, kind: str) -> Constant:
+        """The identity of a reduction of such values: integers have a smallest and a largest one."""
+        return self.typed(Constant(REDUCTIONS[operator].identity), kind)
+
+    def _with_typed_limits(self, value: Expression) -> Expression:
+        """``M == -inf``, the guard of a running maximum, for a tile of integers."""
+
+        def change(node: Expression) -> Expression:
+            if isinstance(node, Comparison) and node.operators in (("==",), ("!=",)) and "int" in (kinds := list(map(self.kind, node.operands))):
+                typed = tuple(self.typed(o, "int") if isinstance(o, Constant) and "real" in kinds else o for o in node.operands)
+                return replace(node, operands=typed)
+            return node
+
+        return transform(value, change)
+
+    def typed(self, constant: Constant, kind: str) -> Constant:
+        """A constant among values of a kind: an infinity among integers is the last of them on its side."""
+        if kind == "int" and constant.value in (float("inf"), float("-inf")):
+            return Constant(2**63 - 1 if constant.value > 0 else -(2**63))
+        return Constant(bool(constant.value > 0)) if kind == "bool" and isinstance(constant.value, float) else constant
 
     def _select(self, name: str, domain: Domain, value: float) -> str:
         """A copy of a tile that holds ``value`` where ``domain`` removed the point; later readers of its other points get it too."""

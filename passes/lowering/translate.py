@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from einsum_compiler.ir.build import add, conjunction, conjuncts, disjunction, multiply
+from einsum_compiler.ir.build import TRUE, add, conjunction, conjuncts, disjunction, multiply
 from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import (
@@ -77,53 +77,37 @@ class Translator:
 
     def value(self, node: Expression) -> tuple[Expression, Domain]:
         """The prepared expression over tiles, and the domain that its strict operands leave it."""
+        return self.place(node), self.existence(node)
+
+    def existence(self, node: Expression) -> Domain:
+        """Where a prepared expression has a value: functions are strict, ``default`` and the branch not taken are not."""
         match node:
-            case Rank(name=name):
-                return self.coordinate(name), EVERYWHERE
             case Read():
-                return self._read(node)
-            case Call(function="default", arguments=(inner, fallback)):
-                value, domain = self.value(inner)
-                other, outer = self.value(fallback)
-                if not domain:
-                    return value, outer
-                return Conditional(self.place(conjunction(domain)), value, other), outer
-            case Conditional():
-                return self._conditional(node)
-            case Membership():
-                return self.member(node), self.value(node.item)[1]
-            case Selection() | CascadeCall() | Reduction():
-                raise PlanError(f"no tile code for {type(node).__name__.lower()} here", node.span)
-        restricting: set[Expression] = set()
-
-        def child(operand: Expression) -> Expression:
-            value, its_domain = self.value(operand)
-            restricting.update(its_domain)
-            return value
-
-        return self._divided(map_children(node, child)), frozenset(restricting)
-
-    def _conditional(self, node: Conditional) -> tuple[Expression, Domain]:
-        condition, domain = self.value(node.condition)
-        then, then_domain = self.value(node.then)
-        otherwise, otherwise_domain = self.value(node.otherwise)
-        if then_domain == otherwise_domain:
-            domain |= then_domain
-        else:  # a branch restricts the points that take it, and no others
-            taken = conjunction([node.condition, *then_domain]) or Constant(True)
-            untaken = conjunction([Unary("not", node.condition), *otherwise_domain]) or Constant(True)
-            domain |= {disjunction([taken, untaken])}
-        return Conditional(condition, then, otherwise), domain
-
-    def _read(self, node: Read) -> tuple[Expression, Domain]:
-        computed = self.tile_of(node)
-        if computed is not None:
-            return computed
-        checks = self.checks(node)
-        inner: set[Expression] = set(checks)
-        for index in node.indices:  # an index that is itself empty makes the read empty
-            inner |= self.value(index)[1]
-        return self.load(node, frozenset(inner)), frozenset(inner)
+                computed = self.tile_of(node)
+                if computed is not None:
+                    return computed[1]
+                return frozenset(self.checks(node)).union(*map(self.existence, node.indices))
+            case Call(function="default", arguments=(_, fallback)):
+                return self.existence(fallback)
+            case Membership(item=item):  # an entry that is not found is no member
+                return self.existence(item)
+            case Conditional(condition=condition):
+                domain = self.existence(condition)
+                then, otherwise = self.existence(node.then), self.existence(node.otherwise)
+                if then == otherwise:
+                    return domain | then
+                # A branch restricts the points that take it, and no others.
+                common = then & otherwise
+                if then - common:
+                    domain |= {_implied(Unary("not", condition), then - common)}
+                if otherwise - common:
+                    domain |= {_implied(condition, otherwise - common)}
+                return domain | common
+        strict = EVERYWHERE.union(*map(self.existence, children(node)))
+        decides_early = isinstance(node, Binary) and node.operator in ("and", "or")
+        if strict and (decides_early or isinstance(node, Comparison) and len(node.operators) > 1):
+            return frozenset({disjunction([self._certain(node, True), self._certain(node, False)])})
+        return strict
 
     def checks(self, read: Read) -> tuple[Expression, ...]:
         """What keeps the index expressions of a read of an input inside its extents, where that is not known."""
@@ -167,33 +151,45 @@ class Translator:
                 joined = conjunction(links)
                 assert joined is not None
                 return self._certain(joined, positive)
-        checks = [c for read in _outer_reads(node) for c in self._existence(read)]
+            case Call(function="default", arguments=(inner, Constant(value=False))):
+                certain = self._certain(inner, True)
+                return certain if positive else Unary("not", certain)
+            case Constant(value=value):
+                return Constant(bool(value) == positive)
         plain = node if positive else Unary("not", node)
-        if not positive and isinstance(node, Constant):
-            plain = Constant(not node.value)
-        return conjunction([*checks, plain]) or Constant(True)
+        return conjunction([*sorted(self.existence(node), key=str), plain]) or TRUE
 
-    def _existence(self, read: Read) -> Domain:
-        """Where a read has a value: inside the extents of an input, in the domain of a computed tensor."""
-        computed = self.tile_of(read)
-        return frozenset(self.checks(read)) if computed is None else computed[1]
+    # -- code ---------------------------------------------------------------------------------------------------------------
 
-    def place(self, predicate: Expression | None) -> Expression:
-        """A domain's predicate over tiles; reads in it are known to be in range where they count."""
-        if predicate is None:
-            return Constant(True)
-        match predicate:
+    def place(self, node: Expression | None) -> Expression:
+        """A prepared expression over tiles, or the predicate of a domain; a read is in range where its value counts."""
+        match node:
+            case None:
+                return TRUE
             case Rank(name=name):
                 return self.coordinate(name)
             case Read():
-                computed = self.tile_of(predicate)
-                return computed[0] if computed else self.load(predicate, frozenset(self.checks(predicate)))
+                computed = self.tile_of(node)
+                return computed[0] if computed else self.load(node, self.existence(node))
             case Membership():
-                return self.member(predicate)
-        return self._divided(map_children(predicate, self.place))
+                return self.member(node)
+            case Call(function="default", arguments=(inner, fallback)):
+                domain = self.existence(inner)
+                value = self.place(inner)
+                if not domain:
+                    return value
+                return Conditional(self.place(conjunction(sorted(domain, key=str))), value, self.place(fallback))
+            case Selection() | CascadeCall() | Reduction():
+                raise PlanError(f"no tile code for {type(node).__name__.lower()} here", node.span)
+        return self._divided(map_children(node, self.place))
 
     def _divided(self, node: Expression) -> Expression:
         return divide_tile(node, self.tiling.axis_sizes) if isinstance(node, Binary) and node.operator in ("//", "%") else node
+
+
+def _implied(excused: Expression, needed: Domain) -> Expression:
+    """What holds where ``excused`` does or all that is needed."""
+    return disjunction([excused, conjunction(sorted(needed, key=str)) or TRUE])
 
 
 def _is_clamped(index: Expression, extent: Expression) -> bool:
@@ -203,11 +199,3 @@ def _is_clamped(index: Expression, extent: Expression) -> bool:
     if isinstance(extent, Constant) and isinstance(last, Constant):
         return bool(last.value < extent.value)
     return last == Binary("-", extent, Constant(1))
-
-
-def _outer_reads(node: Expression) -> list[Read]:
-    """The reads whose emptiness is that of the node: an entry that a membership does not find is no member."""
-    if isinstance(node, Membership):
-        return _outer_reads(node.item)
-    found = [node] if isinstance(node, Read) else []
-    return [*found, *(read for child in children(node) for read in _outer_reads(child))]
