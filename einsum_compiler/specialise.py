@@ -22,7 +22,9 @@ from einsum_compiler.derivation import (
 from einsum_compiler.executable import CompiledKernel, Executable
 from einsum_compiler.ir.binding import Binding
 from einsum_compiler.ir.errors import BackendError
+from einsum_compiler.ir.expression import Reduction, Selection, walk
 from einsum_compiler.ir.hints import listed
+from einsum_compiler.ir.operators import REDUCTIONS
 from einsum_compiler.ir.plan import Plan
 from einsum_compiler.ir.tile import TileKernel
 from einsum_compiler.ir.torch_types import dtype_name
@@ -56,10 +58,21 @@ def request(derivation: Derivation, binding: Binding, backend: str) -> Request:
 
 
 def plan_of(derivation: Derivation, wanted: Request, given: Plan | None) -> tuple[PlannedKernel, ...]:
+    """The kernels for a request. Raises ``BackendError`` for what only the evaluator computes and ``PlanError`` for a plan that does not fit."""
+    _refuse_selections(derivation)
     with step("plan"):
         # Tensors without values may stand for any device: their shapes do not depend on the plan.
         backend = "cpu" if wanted.backend == "meta" else wanted.backend
         return plan_kernels(derivation, wanted.extents, backend, wanted.dtypes, given)
+
+
+def _refuse_selections(derivation: Derivation) -> None:
+    for equation in derivation.normalized.equations:
+        for node in walk(equation.value):
+            if isinstance(node, Selection) or (isinstance(node, Reduction) and node.operator not in REDUCTIONS):
+                name = node.operator
+                notes = ('backend="reference" evaluates it',)
+                raise BackendError(f"{name} has no compiled form: no backend generates code for it", node.span or equation.span, notes)
 
 
 def _for_kernel(planned: PlannedKernel, wanted: Request) -> Request:

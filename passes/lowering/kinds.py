@@ -53,11 +53,14 @@ def kind_of(node: Expression, tensor: Callable[[str], str], scalars: Mapping[str
         case Binary(operator=op, left=left, right=right):
             if op in ("and", "or"):
                 return "bool"
-            return "real" if op == "/" else _joined(of(left), of(right))
+            # Arithmetic on truth values counts them; &, | and ^ keep them.
+            return "real" if op == "/" else _joined(_joined(of(left), of(right)), "bool" if op in ("&", "|", "^") else "int")
         case Conditional(then=then, otherwise=otherwise):
             return _joined(of(then), of(otherwise))
         case Reduction(operator=op, body=body):
-            return "bool" if op in ("any", "all") else "real" if op == "mean" else _joined(of(body), "bool")
+            if op in ("any", "all"):
+                return "bool"
+            return "real" if op == "mean" else _joined(of(body), "int" if op in ("sum", "prod") else "bool")
         case Call(function=function, arguments=arguments):
             if FUNCTIONS[function].kind == "same":
                 kinds = [of(a) for a in arguments]
