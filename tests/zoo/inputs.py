@@ -44,7 +44,7 @@ CASES = (
     Case("257", 257, 257, B=1),
     Case("decode", 1, 257, B=1, H=8),
     Case("more_keys", 37, 130),
-    Case("more_queries", 130, 37),
+    Case("more_queries", 257, 130, B=1),
     Case("no_keys", 5, 0),
     Case("no_queries", 0, 5),
     Case("large_scores", 65, 70, logits=1e4),
@@ -53,6 +53,8 @@ CASES = (
     Case("heads_inside", 37, 64, strided=True),
 )
 ODD_WIDTHS = (Case("widths_20_60", 33, 37, E=20, F=60), Case("widths_60_20", 33, 37, E=60, F=20))
+# With every set of scalars.
+OPTIONS = (Case("more_keys_odd_widths", 37, 130, E=20, F=60, strided=True), Case("square", 70, 70))
 NARROW = (
     Case("bf16", 65, 130, dtype=torch.bfloat16),
     Case("bf16_large_scores", 33, 70, dtype=torch.bfloat16, logits=30.0),

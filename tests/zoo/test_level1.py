@@ -16,7 +16,7 @@ from torch import Tensor
 import einsum_compiler as ec
 from tests.budget import assert_within_budget
 from tests.zoo import programs
-from tests.zoo.inputs import CASES, NARROW, ODD_WIDTHS, OPERATORS, SMALL, Case, Operator, Tensors, poisoned
+from tests.zoo.inputs import CASES, NARROW, ODD_WIDTHS, OPERATORS, OPTIONS, SMALL, Case, Operator, Tensors, poisoned
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 Callee = Callable[..., tuple[Tensor, Tensor]]
@@ -59,38 +59,52 @@ def calls(operator: Operator) -> list[Mapping[str, Any]]:
     return [operator.scalars, *({**operator.scalars, **option} for option in operator.options)]
 
 
+# The C++ of a case takes about a second to compile, so `make test` runs those below and `make test-all` the others too.
+ALWAYS = {"more_queries", "nan_behind_the_mask", "more_keys_odd_widths", "bf16", "ragged"}
+
+
+def cases(*chosen: Case) -> list[Any]:
+    """The cases as parameters of a test, slow where they are not needed every time."""
+    return [case if case.name in ALWAYS else pytest.param(case, marks=pytest.mark.slow) for case in chosen]
+
+
 ALL = pytest.mark.parametrize("operator", OPERATORS, ids=str)
 
 
 @ALL
 @pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
-def test_every_case(operator: Operator, case: Case, backend: str) -> None:
-    check(operator, case, operator.scalars, backend)
-
-
-@ALL
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
-def test_options(operator: Operator, backend: str) -> None:
+def test_evaluator(operator: Operator, case: Case) -> None:
     for scalars in calls(operator):
-        for case in (Case("square", 70, 70), Case("more_keys", 19, 70), Case("more_queries", 70, 19)):
-            check(operator, case, scalars, backend)
+        check(operator, case, scalars, "reference")
 
 
 @ALL
-@pytest.mark.parametrize("case", ODD_WIDTHS, ids=str)
+@pytest.mark.parametrize("case", cases(*CASES), ids=str)
+def test_cpu(operator: Operator, case: Case) -> None:
+    check(operator, case, operator.scalars, "cpu")
+
+
+@ALL
+@pytest.mark.parametrize("case", cases(*OPTIONS), ids=str)
+def test_cpu_with_every_option(operator: Operator, case: Case) -> None:
+    for scalars in calls(operator):
+        check(operator, case, scalars, "cpu")
+
+
+@ALL
+@pytest.mark.parametrize("case", cases(*ODD_WIDTHS), ids=str)
 def test_widths_that_are_no_powers_of_two(operator: Operator, case: Case) -> None:
     check(operator, case, operator.scalars, "cpu")
 
 
 @ALL
-@pytest.mark.parametrize("case", NARROW, ids=str)
+@pytest.mark.parametrize("case", cases(*NARROW), ids=str)
 def test_bf16(operator: Operator, case: Case) -> None:
     check(operator, case, operator.scalars, "cpu")
 
 
 @ALL
-@pytest.mark.parametrize("case", SMALL, ids=str)
+@pytest.mark.parametrize("case", cases(*SMALL), ids=str)
 def test_triton_interpreter(operator: Operator, case: Case) -> None:
     check(operator, case, operator.scalars, "triton")
 
