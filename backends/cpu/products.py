@@ -11,9 +11,8 @@ from einsum_compiler.backends.cpu.view import View, strides_of
 from einsum_compiler.ir.expression import Binary, Expression, Read
 from einsum_compiler.ir.tile import Axis, Dot, Map, TileType
 
-FEW_ROWS = (
-    4  # a product of no more rows reads the right operand once, so transposing it would cost as much as the product
-)
+# A product of no more rows uses the right operand once or twice: packing it would cost as much as the product.
+FEW_ROWS = 4
 
 
 @dataclass(frozen=True)
@@ -147,14 +146,16 @@ def _emit_call(
     along_depth = depth is not None and right.axes[-1] == depth
     if along_depth and rows <= FEW_ROWS and a_depth == "1" and right.dtype[0] in "fb":
         write.line(
-            f"tile::product_rows_with_rows({how}, {rows}, {column.size}, {steps}, tile::matrix<const {left.ctype}>{{{a_start}, {a_row}}}, "
+            f"tile::product_rows_with_rows<{rows}>({how}, {column.size}, {steps}, tile::matrix<const {left.ctype}>{{{a_start}, {a_row}}}, "
             f"tile::matrix<const {right.ctype}>{{{b_start}, {right.stride(column.rank)}}}, {c});"
         )
         return
-    narrow = right.dtype in ("f16", "bf16")
-    if right.axes[-1] == column and not narrow:
+    if right.axes[-1] == column and (rows <= FEW_ROWS or right.dtype not in ("f16", "bf16")):
         b = f"tile::matrix<const {right.ctype}>{{{b_start}, {right.stride(depth.rank) if depth else '0'}}}"
-        write.line(f"tile::product({how}, {rows}, {columns}, {steps}, {a}, {b}, {c});")
+        if rows <= FEW_ROWS:
+            write.line(f"tile::product_few_rows<{rows}>({how}, {columns}, {steps}, {a}, {b}, {c});")
+        else:
+            write.line(f"tile::product({how}, {rows}, {columns}, {steps}, {a}, {b}, {c});")
         return
     buffer = _pack_buffer(scope, roles.right, steps, column.size, right.dtype, packed)
     inner = right.stride(depth.rank) if depth else "0"

@@ -134,17 +134,81 @@ TILE_INLINE void product_transposing(How how, long rows, long columns, long dept
     transpose(columns, depth, b, packed, width);
     product(how, rows, width, depth, a, matrix<const right_type<B>>(packed), c);
 }
-// Sums of products along rows: C[i, j] = sum of A[i, k] B[j, k]. For few rows, where a transpose of B would cost more than it saves.
-template <class How, class A, class B, class C>
-TILE_INLINE void product_rows_with_rows(How how, long rows, long columns, long depth, matrix<A> a, matrix<B> b, matrix<C> c) {
+// Rows that are read once are fetched this many bytes ahead: AVX2, one core, 32k keys of 128: 11.4 GB/s with, 9.0 without.
+constexpr long fetch_ahead = 2048;
+
+template <int N> struct together { static constexpr int count = N; };
+// Sums of products along rows: C[i, j] = sum of A[i, k] B[j, k], for R rows of A. For few rows, where a transpose of B would
+// cost more than it saves: B is read once and in order.
+template <int R, class How, class A, class B, class C>
+void product_rows_with_rows(How how, long columns, long depth, matrix<A> a, matrix<B> b, matrix<C> c) {
+    using TA = typename plain<A>::type;
+    using TB = typename plain<B>::type;
     const update<C> u = update_of<C>(how);
-    for (long j = 0; j < columns; ++j)
-        for (long i = 0; i < rows; ++i) {
-            const C total = fold_row(sum(), depth, [&](auto k) __attribute__((always_inline)) {
-                return convert<C>(load((const typename plain<A>::type*)a.row(i), k)) * convert<C>(load((const typename plain<B>::type*)b.row(j), k));
-            });
-            c(i, j) = (u.reads ? c(i, j) * (u.scale ? u.scale[i] : C(1)) : C(0)) + total;
+    auto some = [&](long j, auto n_rows) __attribute__((always_inline)) {
+        constexpr int N = decltype(n_rows)::count;  // rows of B at a time, for independent sums
+        vec<C> total[R][N] = {};
+        auto step = [&](auto k) __attribute__((always_inline)) {
+            vec<C> row[N];
+#pragma GCC unroll 4
+            for (int n = 0; n < N; ++n) {
+                row[n] = convert<C>(load((const TB*)b.row(j + n), k));
+                __builtin_prefetch(b.row(j + n) + fetch_ahead / long(sizeof(TB)) + k.first);
+            }
+#pragma GCC unroll 4
+            for (int i = 0; i < R; ++i) {
+                const vec<C> left = convert<C>(load((const TA*)a.row(i), k));
+#pragma GCC unroll 4
+                for (int n = 0; n < N; ++n) total[i][n] += left * row[n];
+            }
+        };
+        for_each_column(depth, step);
+#pragma GCC unroll 4
+        for (int i = 0; i < R; ++i)
+#pragma GCC unroll 4
+            for (int n = 0; n < N; ++n)
+                c(i, j + n) = (u.reads ? c(i, j + n) * (u.scale ? u.scale[i] : C(1)) : C(0)) + fold_lanes(sum(), total[i][n]);
+    };
+    long j = 0;
+    for (; j + 2 <= columns; j += 2) some(j, together<2>());
+    if (j < columns) some(j, together<1>());
+}
+// C = A B for R rows of A, reading B row by row as it lies in memory: a tile that is used once comes from memory, and there a walk
+// down its columns is slow. C stays in the first cache level; several rows of B are added at a time. Whole vectors of columns.
+template <int R, class How, class A, class B, class C>
+void product_few_rows(How how, long columns, long depth, strided<A> a, matrix<B> b, matrix<C> c) {
+    using TB = typename plain<B>::type;
+    const update<C> u = update_of<C>(how);
+    for (long i = 0; i < R; ++i)
+        for (long j = 0; j < columns; j += LANES)
+            store(c.row(i), whole{j}, u.reads ? load((const C*)c.row(i), whole{j}) * (u.scale ? u.scale[i] : C(1)) : vec<C>{});
+    auto some = [&](long k, auto n_rows) __attribute__((always_inline)) {
+        constexpr int N = decltype(n_rows)::count;
+        vec<C> left[R][N];
+#pragma GCC unroll 8
+        for (int i = 0; i < R; ++i)
+#pragma GCC unroll 8
+            for (int n = 0; n < N; ++n) left[i][n] = splat<C>(C(widen(a(i, k + n))));
+        for (long j = 0; j < columns; j += LANES) {
+            vec<C> row[N];
+#pragma GCC unroll 8
+            for (int n = 0; n < N; ++n) {
+                row[n] = convert<C>(load((const TB*)b.row(k + n), whole{j}));
+                __builtin_prefetch(b.row(k + n) + fetch_ahead / long(sizeof(TB)) + j);
+            }
+#pragma GCC unroll 8
+            for (int i = 0; i < R; ++i) {
+                vec<C> total = load((const C*)c.row(i), whole{j});
+#pragma GCC unroll 8
+                for (int n = 0; n < N; ++n) total += left[i][n] * row[n];
+                store(c.row(i), whole{j}, total);
+            }
         }
+    };
+    constexpr int N = 8 / R;  // the left factors fill half of 16 registers
+    long k = 0;
+    for (; k + N <= depth; k += N) some(k, together<N>());
+    for (; k < depth; ++k) some(k, together<1>());
 }
 // Any strides of C and B: for results whose axes lie in another order.
 template <class A, class B, class C> void product_strided(long rows, long columns, long depth, strided<A> a, strided<B> b, strided<C> c, bool accumulates) {
