@@ -162,11 +162,14 @@ def derive_kernel(part: KernelCascade, plan: KernelPlan, dtypes: Mapping[str, st
     certificates: list[Certificate] = []
     cascade = part.cascade
     if plan.stream is not None:
-        deferred = defer(cascade)
-        running = online(deferred.cascade, Online(ranks=(plan.stream.rank,), tile=plan.stream.size))
-        cascade = tile_outputs(running.cascade, TileOutputs(plan.stream.rank))
+        with step("defer"):
+            deferred = defer(cascade)
+        with step("online"):
+            running = online(deferred.cascade, Online(ranks=(plan.stream.rank,), tile=plan.stream.size))
+            cascade = tile_outputs(running.cascade, TileOutputs(plan.stream.rank))
         stages += [("defer", deferred.cascade), ("online", cascade)]
         certificates += [*deferred.certificates, *running.certificates]
-    rounded = precision(cascade, {t.name: dtypes[t.name] for t in cascade.inputs})
+    with step("precision"):
+        rounded = precision(cascade, {t.name: dtypes[t.name] for t in cascade.inputs})
     stages.append(("precision", rounded))
     return KernelDerivation(replace(part), plan, tuple(stages), tuple(certificates))
