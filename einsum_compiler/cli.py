@@ -328,14 +328,13 @@ def _opt(options: argparse.Namespace) -> None:
             f"--print-after: no pass '{options.print_after}' in the pipeline; there are {', '.join(names)}"
         )
     text, source = _text(options)
+    every, single = options.dtype
+    values = options.verify == "each"
     with reproducible(Case(text, source, options.name, pipeline=options.pipeline)):
-        every, single = options.dtype
-        values = options.verify == "each"
-        print(
-            optimise(
-                module, options.name, stages, options.print_after, values, options.time, options.size, every, single
-            )
+        shown = optimise(
+            module, options.name, stages, options.print_after, values, options.time, options.size, every, single
         )
+    print(shown)
 
 
 def _repro(options: argparse.Namespace) -> None:
