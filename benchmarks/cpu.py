@@ -102,13 +102,19 @@ def measure(row: Row, runs: int, with_flex: bool) -> Result:
 
     programs: dict[str, Callable[[], torch.Tensor]] = {"ours": ours, "sdpa": sdpa}
     if with_flex:
-        block_mask = create_block_mask(PREDICATES[row.mask], None, None, row.length, row.length, device="cpu") if row.mask else None
+        block_mask = (
+            create_block_mask(PREDICATES[row.mask], None, None, row.length, row.length, device="cpu")
+            if row.mask
+            else None
+        )
         compiled = torch.compile(flex_attention)
         programs["flex"] = lambda: compiled(q, k, v, block_mask=block_mask)
     gold = torch.nn.functional.scaled_dot_product_attention(q.double(), k.double(), v.double(), attn_mask=dense_mask)
     errors = {name: float((program().double() - gold).abs().max()) for name, program in programs.items()}
     band = 2 * torch.finfo(dtype).eps * float(gold.abs().max())
-    assert errors["ours"] <= 2 * errors["sdpa"] + band, f"{row.name}: error {errors['ours']} against SDPA's {errors['sdpa']}"
+    assert errors["ours"] <= 2 * errors["sdpa"] + band, (
+        f"{row.name}: error {errors['ours']} against SDPA's {errors['sdpa']}"
+    )
     times: dict[str, list[float]] = {name: [] for name in programs}
     with torch.no_grad():
         for _ in range(runs + 1):
@@ -148,17 +154,26 @@ def first_call() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "EINSUM_CACHE_DIR": folder}
         for name in ("cold", "warm"):
-            output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+            output = subprocess.run(
+                [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+            )
             found[name] = float(output.stdout.split()[-1])
     return found
 
 
 def machine() -> dict[str, str | int]:
     """What the figures were measured on."""
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.processor())
-    flags = next((line for line in open("/proc/cpuinfo") if line.startswith("flags")), "")
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    flags = next((line for line in lines if line.startswith("flags")), "")
     widest = "avx512" if "avx512f" in flags else "avx2" if "avx2" in flags else "sse"
-    return {"cpu": cpu, "vectors": widest, "threads": torch.get_num_threads(), "torch": torch.__version__, "python": platform.python_version()}
+    return {
+        "cpu": cpu,
+        "vectors": widest,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def main() -> None:
@@ -173,7 +188,10 @@ def main() -> None:
         result = measure(row, 5 if options.quick else 15, not options.quick)
         results.append(result)
         flex = f", Flex {result.flex * 1e3:8.2f} ms ({result.ratio_flex:.2f} x)" if result.flex else ""
-        print(f"{row.name:16s} ours {result.ours * 1e3:8.2f} ms ({result.gigaflops:6.1f} GFLOP/s), SDPA {result.sdpa * 1e3:8.2f} ms ({result.ratio_sdpa:.2f} x){flex}", flush=True)
+        print(
+            f"{row.name:16s} ours {result.ours * 1e3:8.2f} ms ({result.gigaflops:6.1f} GFLOP/s), SDPA {result.sdpa * 1e3:8.2f} ms ({result.ratio_sdpa:.2f} x){flex}",
+            flush=True,
+        )
     start = first_call()
     print(f"first call: cold {start['cold']:.2f} s, warm {start['warm']:.2f} s")
     if not options.quick:

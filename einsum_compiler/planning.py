@@ -8,7 +8,18 @@ from dataclasses import dataclass, field, replace
 from einsum_compiler.derivation import Derivation, kernel_cascades
 from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.errors import PlanError
-from einsum_compiler.ir.expression import Binary, Constant, Expression, Extent, Membership, Parameter, Rank, Read, Slice, walk
+from einsum_compiler.ir.expression import (
+    Binary,
+    Constant,
+    Expression,
+    Extent,
+    Membership,
+    Parameter,
+    Rank,
+    Read,
+    Slice,
+    walk,
+)
 from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit
 from einsum_compiler.ir.scalar import evaluate_scalar
 from einsum_compiler.passes.certificate import Certificate
@@ -39,7 +50,11 @@ class PlannedKernel:
 
 
 def plan_kernels(
-    derivation: Derivation, extents: Mapping[str, int], backend: str, dtypes: Mapping[str, str], given: Plan | None = None
+    derivation: Derivation,
+    extents: Mapping[str, int],
+    backend: str,
+    dtypes: Mapping[str, str],
+    given: Plan | None = None,
 ) -> tuple[PlannedKernel, ...]:
     """The kernels for these sizes: chosen by the laws of ``fuse`` and ``partition``, or with the tiles of a given plan."""
     merged = merged_extents(derivation.normalized, extents)
@@ -60,13 +75,20 @@ def merged_extents(cascade: Cascade, extents: Mapping[str, int]) -> dict[str, in
         if parameter.name == rank or rank in extents or parameter.default is None:
             continue
         names = {r.upper(): n for r, n in {**extents, **found}.items()}
-        if all(isinstance(n, (Binary, Constant)) or isinstance(n, Extent) and n.rank.upper() in names for n in walk(parameter.default)):
+        if all(
+            isinstance(n, (Binary, Constant)) or (isinstance(n, Extent) and n.rank.upper() in names)
+            for n in walk(parameter.default)
+        ):
             found[rank] = int(evaluate_scalar(parameter.default, names))
     return found
 
 
 def _chosen(
-    derivation: Derivation, parts: tuple[KernelCascade, ...], extents: Mapping[str, int], backend: str, dtypes: Mapping[str, str]
+    derivation: Derivation,
+    parts: tuple[KernelCascade, ...],
+    extents: Mapping[str, int],
+    backend: str,
+    dtypes: Mapping[str, str],
 ) -> tuple[PlannedKernel, ...]:
     options = PARTITIONS[backend]
     found: list[PlannedKernel] = []
@@ -91,7 +113,11 @@ def _of_split(choice: RankSplit, made: SplitKernels, plans: list[KernelPlan]) ->
 
 
 def _given(
-    derivation: Derivation, parts: tuple[KernelCascade, ...], extents: Mapping[str, int], dtypes: Mapping[str, str], given: Plan
+    derivation: Derivation,
+    parts: tuple[KernelCascade, ...],
+    extents: Mapping[str, int],
+    dtypes: Mapping[str, str],
+    given: Plan,
 ) -> tuple[PlannedKernel, ...]:
     """The kernels with the splits and the tiles of a plan, which must fit them."""
     splits = {frozenset(s.outputs): s for s in given.splits}
@@ -102,7 +128,9 @@ def _given(
             groups.append((None, None, (part,)))
             continue
         if choice.rank.rank != part.stream:
-            raise PlanError(f"the plan splits {choice.rank.rank} for {', '.join(part.outputs)}, which streams {part.stream or 'nothing'}")
+            raise PlanError(
+                f"the plan splits {choice.rank.rank} for {', '.join(part.outputs)}, which streams {part.stream or 'nothing'}"
+            )
         made = split_kernels(derivation, part, choice, extents, dtypes)
         if not made.parts:
             reasons = "; ".join(f"{c.tensor}: {c.reason}" for c in made.certificates if c.form == "refused")
@@ -112,11 +140,15 @@ def _given(
     for kernel in given.kernels:
         plans.setdefault(frozenset(kernel.outputs), []).append(kernel)
     if splits:
-        raise PlanError(f"the plan splits {'; '.join(', '.join(s.outputs) for s in splits.values())}, which no kernel of this program writes")
+        raise PlanError(
+            f"the plan splits {'; '.join(', '.join(s.outputs) for s in splits.values())}, which no kernel of this program writes"
+        )
     needed = [part for _, _, group in groups for part in group]
     if sorted(map(sorted, (p.outputs for p in needed))) != sorted(map(sorted, (k.outputs for k in given.kernels))):
         wanted = "; ".join(", ".join(part.outputs) for part in needed)
-        raise PlanError(f"the plan has kernels for {'; '.join(', '.join(k.outputs) for k in given.kernels)}; this program needs {wanted}")
+        raise PlanError(
+            f"the plan has kernels for {'; '.join(', '.join(k.outputs) for k in given.kernels)}; this program needs {wanted}"
+        )
     found: list[PlannedKernel] = []
     for origin, split, group in groups:
         checked = [_checked(part, plans[frozenset(part.outputs)].pop(0)) for part in group]
@@ -175,7 +207,11 @@ def constants_of(cascade: Cascade, plan: KernelPlan, scalars: Mapping[str, str])
                 fix(node.right)
                 if any(isinstance(n, Extent) for n in walk(node.right)):
                     # A rank divided by a fixed number is in range if its own extent is known too.
-                    extents.update(n.name for n in walk(node.left) if isinstance(n, Rank) and n.name in {t.rank for t in plan.program})
+                    extents.update(
+                        n.name
+                        for n in walk(node.left)
+                        if isinstance(n, Rank) and n.name in {t.rank for t in plan.program}
+                    )
             elif node.operator == "*":
                 for side, other in ((node.left, node.right), (node.right, node.left)):
                     if side not in single and any(isinstance(n, (Rank, Parameter)) for n in walk(side)):
@@ -189,8 +225,15 @@ def _fibres(cascade: Cascade) -> set[str]:
     """The ranks of fibres that ``in`` searches: they are held whole."""
     declared = {t.name: t.ranks for t in cascade.inputs}
     roots = [root for e in cascade.equations for root in (e.value, e.where) if root is not None]
-    reads = [n.collection for root in roots for n in walk(root) if isinstance(n, Membership) and n.collection.tensor in declared]
-    return {r for read in reads for r, i in zip(declared[read.tensor], read.indices, strict=True) if isinstance(i, Slice)}
+    reads = [
+        n.collection
+        for root in roots
+        for n in walk(root)
+        if isinstance(n, Membership) and n.collection.tensor in declared
+    ]
+    return {
+        r for read in reads for r, i in zip(declared[read.tensor], read.indices, strict=True) if isinstance(i, Slice)
+    }
 
 
 def _integer_expressions(cascade: Cascade) -> list[Expression]:

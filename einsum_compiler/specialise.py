@@ -72,7 +72,9 @@ def _refuse_selections(derivation: Derivation) -> None:
             if isinstance(node, Selection) or (isinstance(node, Reduction) and node.operator not in REDUCTIONS):
                 name = node.operator
                 notes = ('backend="reference" evaluates it',)
-                raise BackendError(f"{name} has no compiled form: no backend generates code for it", node.span or equation.span, notes)
+                raise BackendError(
+                    f"{name} has no compiled form: no backend generates code for it", node.span or equation.span, notes
+                )
 
 
 def _for_kernel(planned: PlannedKernel, wanted: Request) -> Request:

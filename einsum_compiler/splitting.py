@@ -63,7 +63,11 @@ def chosen_split(part: KernelCascade, plan: KernelPlan, extents: Mapping[str, in
 
 
 def split_kernels(
-    derivation: Derivation, part: KernelCascade, choice: RankSplit, extents: Mapping[str, int], dtypes: Mapping[str, str]
+    derivation: Derivation,
+    part: KernelCascade,
+    choice: RankSplit,
+    extents: Mapping[str, int],
+    dtypes: Mapping[str, str],
 ) -> SplitKernels:
     """The kernels of one part of the cascade with its streamed rank in chunks."""
     result = _split(derivation, part, choice)

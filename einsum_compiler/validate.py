@@ -87,7 +87,10 @@ def _plain_f64(
     narrow = {n: t.to(torch.float32) if t.is_floating_point() else t for n, t in tensors.items()}
     in_f32, exact = reference(torch.float32, narrow), reference(torch.float64, narrow)
     ratio = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
-    return {n: g + ((in_f32[n].double() - exact[n]) * ratio).nan_to_num(0.0) if g.is_floating_point() else g for n, g in gold.items()}
+    return {
+        n: g + ((in_f32[n].double() - exact[n]) * ratio).nan_to_num(0.0) if g.is_floating_point() else g
+        for n, g in gold.items()
+    }
 
 
 def _exact(name: str, value: Any, gold: Any) -> None:

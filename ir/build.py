@@ -21,7 +21,7 @@ TRUE = Constant(True)
 FALSE = Constant(False)
 
 
-def number(value: int | float) -> Constant:
+def number(value: float) -> Constant:
     return Constant(value)
 
 

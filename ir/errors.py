@@ -55,9 +55,7 @@ class VerifyError(EinsumError):
 class ToolchainError(EinsumError):
     """A compiler that failed on generated code; carries the source, printed with line numbers."""
 
-    def __init__(
-        self, message: str, span: Span | None = None, notes: tuple[str, ...] = (), code: str = ""
-    ) -> None:
+    def __init__(self, message: str, span: Span | None = None, notes: tuple[str, ...] = (), code: str = "") -> None:
         super().__init__(message, span, notes)
         self.code = code
 

@@ -87,7 +87,11 @@ def divide_tile(node: Expression, sizes: Mapping[str, int]) -> Expression:
 def _tile_parts(node: Expression, sizes: Mapping[str, int]) -> tuple[int, Expression, Expression] | None:
     """t, x and y of ``t*x + y``."""
     match node:
-        case Binary(operator="+", left=Binary(operator="*", left=Constant(value=int() as tile), right=outer), right=Rank(name=name) as inner):
+        case Binary(
+            operator="+",
+            left=Binary(operator="*", left=Constant(value=int() as tile), right=outer),
+            right=Rank(name=name) as inner,
+        ):
             return (tile, outer, inner) if sizes.get(name, tile + 1) <= tile else None
     return None
 

@@ -83,12 +83,14 @@ class Plan:
 
 _SPLIT = re.compile(r"\bsplit\s+([^{}]+?)\s+over\s+(\S+)\s+into\s+(\d+)")
 _KERNEL = re.compile(r"kernel\s+([^{]+)\{([^}]*)\}")
-_CLAUSE = re.compile(r"(program|stream|resident|warps|stages)\s+((?:(?!\b(?:program|stream|resident|warps|stages)\b).)*)", re.S)
+_CLAUSE = re.compile(
+    r"(program|stream|resident|warps|stages)\s+((?:(?!\b(?:program|stream|resident|warps|stages)\b).)*)", re.DOTALL
+)
 
 
 def parse_plan(text: str) -> Plan:
     """The plan that ``text`` prints. Raises ``PlanError`` on anything else."""
-    head = re.match(r"\s*plan\s+([\w.]+)\s*\{(.*)\}\s*$", text, re.S)
+    head = re.match(r"\s*plan\s+([\w.]+)\s*\{(.*)\}\s*$", text, re.DOTALL)
     if not head:
         raise PlanError("not a plan: expected 'plan NAME { kernel ... }'")
     kernels = []
@@ -110,7 +112,8 @@ def parse_plan(text: str) -> Plan:
     if not kernels:
         raise PlanError("a plan needs at least one kernel")
     splits = tuple(
-        RankSplit(tuple(_names(outputs)), _rank_tile(rank), int(chunks)) for outputs, rank, chunks in _SPLIT.findall(head[2])
+        RankSplit(tuple(_names(outputs)), _rank_tile(rank), int(chunks))
+        for outputs, rank, chunks in _SPLIT.findall(head[2])
     )
     return Plan(head[1], tuple(kernels), splits)
 
@@ -121,6 +124,6 @@ def _names(text: str) -> list[str]:
 
 def _rank_tile(text: str) -> RankTile:
     rank, _, size = text.partition(":")
-    if size and not size.strip().isdigit() or size.strip() == "0":
+    if (size and not size.strip().isdigit()) or size.strip() == "0":
         raise PlanError(f"'{text}': a tile is a positive number of coordinates")
     return RankTile(rank.strip(), int(size) if size else 1)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 from einsum_compiler.ir.expression import Constant, Expression
 
+ZERO = Constant(0)
+
 
 @dataclass(frozen=True, slots=True)
 class Axis:
@@ -77,7 +79,7 @@ class Load(Statement):
     indices: tuple[Expression, ...]
     where: Expression | None = None
     partial_where: Expression | None = None
-    fill: Constant = Constant(0)
+    fill: Constant = ZERO
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from einsum_compiler.ir.build import conjunction
+from einsum_compiler.ir.errors import VerifyError
 from einsum_compiler.ir.expression import Expression, Read, transform, walk
-from einsum_compiler.ir.tile import Axis, Dot, Load, Loop, Map, Reduce, Select, Statement, Store
+from einsum_compiler.ir.tile import Dot, Load, Loop, Map, Reduce, Select, Statement, Store
 
 
 def loop_body(loop: Loop, partial: bool) -> tuple[Statement, ...]:
@@ -17,6 +18,10 @@ def loop_body(loop: Loop, partial: bool) -> tuple[Statement, ...]:
     aliases: dict[str, Expression] = {}
     found: list[Statement] = []
     for statement in loop.body:
+        if isinstance(statement, Loop):
+            raise VerifyError(
+                f"the loop over {loop.rank} holds a loop over {statement.rank}; tile programs do not nest loops"
+            )
         statement = _rename(statement, aliases)
         if isinstance(statement, Select) and statement.partial:
             if not partial:
@@ -98,7 +103,10 @@ def _rename(statement: Statement, aliases: dict[str, Expression]) -> Statement:
             return replace(statement, value=of(statement.value), accumulator=maybe(statement.accumulator))
         case Store():
             return replace(
-                statement, indices=tuple(map(of, statement.indices)), value=of(statement.value), where=maybe(statement.where)
+                statement,
+                indices=tuple(map(of, statement.indices)),
+                value=of(statement.value),
+                where=maybe(statement.where),
             )
         case Dot():
             left, right = aliases.get(statement.left), aliases.get(statement.right)
@@ -109,8 +117,3 @@ def _rename(statement: Statement, aliases: dict[str, Expression]) -> Statement:
                 accumulator=maybe(statement.accumulator),
             )
     return statement
-
-
-def axes_text(axes: tuple[Axis, ...]) -> str:
-    """``m.0:96, e:64``."""
-    return ", ".join(f"{a.rank}:{a.size}" for a in axes)

@@ -49,11 +49,10 @@ class _Origins:
         value = None if equation is None else equation.value
         return self.dtype(value.tensor) if isinstance(value, Read) else None
 
-
     def is_input(self, name: str) -> bool:
         """Whether the tensor is an input or a copy of one."""
         value = self._defined[name].value if name in self._defined else None
-        return name in self._inputs or isinstance(value, Read) and self.is_input(value.tensor)
+        return name in self._inputs or (isinstance(value, Read) and self.is_input(value.tensor))
 
 
 def _rounded(equation: Equation, types: Mapping[str, str], origin: _Origins) -> Equation:

@@ -199,9 +199,7 @@ def _unguarded(extremum: RunningContext, bare: Read, equation: Equation) -> Runn
     def through(element: Element) -> Element:
         return lambda read: element(Read(bare.tensor, tuple(read.indices[p] for p in order)))
 
-    return RunningContext(
-        through(extremum.before), through(extremum.after), through(extremum.current), extremum.start
-    )
+    return RunningContext(through(extremum.before), through(extremum.after), through(extremum.current), extremum.start)
 
 
 def _element(tensor: str, *position: Expression) -> Element:

@@ -11,7 +11,18 @@ import pytest
 import torch
 
 RUNTIME = Path(__file__).resolve().parents[2] / "backends" / "cpu" / "runtime"
-FLAGS = ["-std=gnu++17", "-O2", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
+FLAGS = [
+    "-std=gnu++17",
+    "-O2",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fPIC",
+    "-shared",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+]
 MACHINES = {32: ["-march=haswell"], 16: [], 64: ["-march=sapphirerapids"]}
 
 UNARY = {
@@ -71,7 +82,16 @@ def start_compile(vector_bytes, folder):
     source = folder / "runtime.cpp"
     source.write_text(SOURCE % "\n".join(f"EACH({name}_, float, {name}(a))" for name in UNARY))
     library = folder / f"runtime{vector_bytes}.so"
-    command = ["g++", *FLAGS, *MACHINES[vector_bytes], f"-DVECTOR_BYTES={vector_bytes}", f"-I{RUNTIME}", str(source), "-o", str(library)]
+    command = [
+        "g++",
+        *FLAGS,
+        *MACHINES[vector_bytes],
+        f"-DVECTOR_BYTES={vector_bytes}",
+        f"-I{RUNTIME}",
+        str(source),
+        "-o",
+        str(library),
+    ]
     return library, subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
@@ -89,7 +109,9 @@ def runtime(request, libraries):
     path, errors, code = libraries[request.param]
     assert code == 0, errors
     found = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").exists() else []
-    if not set({16: [], 32: ["avx2", "fma", "f16c"], 64: ["avx512_bf16", "avx512_fp16", "amx_tile"]}[request.param]) <= set(found):
+    if not set(
+        {16: [], 32: ["avx2", "fma", "f16c"], 64: ["avx512_bf16", "avx512_fp16", "amx_tile"]}[request.param]
+    ) <= set(found):
         pytest.skip(f"compiled; this CPU cannot run {request.param}-byte vectors")
     library = ctypes.CDLL(str(path))
     assert library.vector_bytes() == request.param
@@ -98,7 +120,9 @@ def runtime(request, libraries):
 
 def call(function, *arguments):
     convert = {int: ctypes.c_long, float: ctypes.c_float}
-    return function(*[a.ctypes.data_as(ctypes.c_void_p) if isinstance(a, np.ndarray) else convert[type(a)](a) for a in arguments])
+    return function(
+        *[a.ctypes.data_as(ctypes.c_void_p) if isinstance(a, np.ndarray) else convert[type(a)](a) for a in arguments]
+    )
 
 
 def apply(function, x, y=None):
@@ -111,7 +135,9 @@ def ulps(result, exact):
     """The distance in units of the last place of the exact value rounded to f32; below 2^-126 a result may be 0."""
     with np.errstate(all="ignore"):
         rounded = exact.astype(np.float32)
-        same = (result == rounded) | (np.isnan(result) & np.isnan(rounded)) | ((result == 0) & (np.abs(exact) < 2.0**-126))
+        same = (
+            (result == rounded) | (np.isnan(result) & np.isnan(rounded)) | ((result == 0) & (np.abs(exact) < 2.0**-126))
+        )
         unit = np.spacing(np.maximum(np.abs(rounded), np.float32(2.0**-126))).astype(np.float64)
         distance = np.abs(result.astype(np.float64) - exact) / unit
     return np.where(same, 0.0, np.where(np.isfinite(distance), distance, np.inf))
@@ -121,7 +147,20 @@ random = np.random.default_rng(0)
 SPREAD = (random.standard_normal(40003) * 10.0 ** random.uniform(-6, 1.9, 40003)).astype(np.float32)
 SPECIAL = np.array([0.0, -0.0, 1, -1, 0.5, -0.5, 1.5, 2.5, -2.5, 88.72, 88.73, -87.33, -104, 127.99999, 128, -126, -127, 3e38, -3e38, 1e-38, 1e-40,
                     8388607.5, 1e9, -1e9, np.inf, -np.inf, np.nan], np.float32)  # fmt: skip
-BOUND = {"exp": 1.5, "exp2": 1.5, "log": 1.5, "log2": 2.5, "log1p": 2.5, "tanh": 2, "sin": 1.5, "cos": 1.5, "sigmoid": 3, "erf": 1.5, "softplus": 3, "rsqrt": 1.5}
+BOUND = {
+    "exp": 1.5,
+    "exp2": 1.5,
+    "log": 1.5,
+    "log2": 2.5,
+    "log1p": 2.5,
+    "tanh": 2,
+    "sin": 1.5,
+    "cos": 1.5,
+    "sigmoid": 3,
+    "erf": 1.5,
+    "softplus": 3,
+    "rsqrt": 1.5,
+}
 
 
 @pytest.mark.parametrize("name", UNARY)
@@ -134,7 +173,9 @@ def test_functions_are_within_a_few_units_of_the_last_place(runtime, name):
     assert distance[worst] <= BOUND.get(name, 0.5), (x[worst], exact[worst], distance[worst])
 
 
-@pytest.mark.parametrize("name, base, bound", [("exp2_5", np.exp2, 2.4e-7), ("exp_5", np.exp, 2.4e-7), ("exp2_3", np.exp2, 7.6e-5)])
+@pytest.mark.parametrize(
+    "name, base, bound", [("exp2_5", np.exp2, 2.4e-7), ("exp_5", np.exp, 2.4e-7), ("exp2_3", np.exp2, 7.6e-5)]
+)
 def test_cheap_exponentials_of_arguments_that_are_not_positive(runtime, name, base, bound):
     x = -np.abs(SPREAD[np.abs(SPREAD) < 87])
     exact = base(x.astype(np.float64))
@@ -144,7 +185,10 @@ def test_cheap_exponentials_of_arguments_that_are_not_positive(runtime, name, ba
 
 
 def test_extrema_keep_nan(runtime):
-    x, y = (np.array(v, np.float32) for v in zip(*itertools.product([0, 1, -1, np.nan, np.inf, -np.inf], repeat=2), strict=True))
+    x, y = (
+        np.array(v, np.float32)
+        for v in zip(*itertools.product([0, 1, -1, np.nan, np.inf, -np.inf], repeat=2), strict=True)
+    )
     for name, reference in [("max_", np.maximum), ("min_", np.minimum)]:
         np.testing.assert_array_equal(apply(getattr(runtime, name), x, y), reference(x, y))
     np.testing.assert_array_equal(apply(runtime.max_scalar, x), np.maximum(x, np.float32(0.5)))
@@ -155,8 +199,12 @@ def test_extrema_keep_nan(runtime):
 def test_division_floors_and_the_remainder_has_the_sign_of_the_divisor(runtime, kind):
     dtype = {"i32": np.int32, "i64": np.int64}[kind]
     ends = np.iinfo(dtype)
-    x = np.concatenate([random.integers(ends.min, ends.max, 1000), random.integers(-50, 50, 1000), [ends.min, ends.max]]).astype(dtype)
-    y = np.concatenate([random.integers(ends.min, ends.max, 500), random.integers(1, 9, 1000), random.integers(-9, -1, 502)]).astype(dtype)
+    x = np.concatenate(
+        [random.integers(ends.min, ends.max, 1000), random.integers(-50, 50, 1000), [ends.min, ends.max]]
+    ).astype(dtype)
+    y = np.concatenate(
+        [random.integers(ends.min, ends.max, 500), random.integers(1, 9, 1000), random.integers(-9, -1, 502)]
+    ).astype(dtype)
     y[y == 0] = 3
     np.testing.assert_array_equal(apply(getattr(runtime, "floor_divide_" + kind), x, y), x // y)
     np.testing.assert_array_equal(apply(getattr(runtime, "modulo_" + kind), x, y), x % y)
@@ -165,7 +213,9 @@ def test_division_floors_and_the_remainder_has_the_sign_of_the_divisor(runtime, 
 
 def test_float_functions_of_two_arguments_and_f64(runtime):
     x, y = SPREAD[:5001], SPREAD[5001:10002]
-    np.testing.assert_array_equal(apply(runtime.modulo_f32, x, y), torch.remainder(torch.from_numpy(x), torch.from_numpy(y)).numpy())
+    np.testing.assert_array_equal(
+        apply(runtime.modulo_f32, x, y), torch.remainder(torch.from_numpy(x), torch.from_numpy(y)).numpy()
+    )
     with np.errstate(all="ignore"):
         power = (np.abs(x).astype(np.float64) ** y).astype(np.float32)
         np.testing.assert_allclose(apply(runtime.pow_, np.abs(x), y), power, rtol=2e-7, atol=1e-37)
@@ -196,7 +246,18 @@ def test_conversions_round_to_nearest_even(runtime, name, dtype):
     assert torch.equal(result[kept].view(torch.int16), expected[kept].view(torch.int16))
 
 
-SIZES = [(1, 1, 1), (6, 16, 8), (7, 17, 5), (13, 3, 31), (96, 128, 64), (5, 100, 70), (19, 77, 150), (3, 40, 0), (4, 64, 1), (11, 15, 129)]
+SIZES = [
+    (1, 1, 1),
+    (6, 16, 8),
+    (7, 17, 5),
+    (13, 3, 31),
+    (96, 128, 64),
+    (5, 100, 70),
+    (19, 77, 150),
+    (3, 40, 0),
+    (4, 64, 1),
+    (11, 15, 129),
+]
 
 
 def bf16_values(x):
@@ -223,8 +284,23 @@ def test_products_of_any_size_and_stride(runtime, kind, transposed):
         exact = (a.T if transposed else a).astype(np.float64) @ b[:, :n]
         for how, start in enumerate([0 * c[:, :n], c[:, :n], c[:, :n].astype(np.float64) * scale[:, None]]):
             result = c.copy()
-            call(getattr(runtime, "product_" + kind), how, m, n, k, stored_a, *strides, stored_b, n + 3, result, n + 5, scale)
-            np.testing.assert_allclose(result[:, :n], start + exact, rtol=0, atol=(1e-13 if kind == "f64" else 2e-6) * (10 + k**0.5))
+            call(
+                getattr(runtime, "product_" + kind),
+                how,
+                m,
+                n,
+                k,
+                stored_a,
+                *strides,
+                stored_b,
+                n + 3,
+                result,
+                n + 5,
+                scale,
+            )
+            np.testing.assert_allclose(
+                result[:, :n], start + exact, rtol=0, atol=(1e-13 if kind == "f64" else 2e-6) * (10 + k**0.5)
+            )
             np.testing.assert_array_equal(result[:, n:], c[:, n:])
 
 

@@ -76,7 +76,9 @@ def test_prefix_lm_visits_by_the_prefix_of_each_batch() -> None:
 def test_documents_visit_their_own_tiles_only() -> None:
     ids = torch.repeat_interleave(torch.arange(6), torch.tensor([300, 20, 700, 128, 500, 400]))
     kernel = ec.compile(text("D1[m] == D2[n]", inputs=", D1[m], D2[n]"), plan=PLAN.format(m=ROWS, n=KEYS))
-    assert visited(kernel, *qkv(LENGTH), ids, ids) == brute(torch.cat([ids, ids.new_full((len(M) - LENGTH,), -1)])[:, None] == ids[None])
+    assert visited(kernel, *qkv(LENGTH), ids, ids) == brute(
+        torch.cat([ids, ids[-1:].expand(len(M) - LENGTH)])[:, None] == ids[None]
+    )
 
 
 def test_attention_is_one_kernel_and_one_sweep_without_a_square_buffer() -> None:
@@ -129,7 +131,9 @@ def test_names_order_base_and_extra_outputs_do_not_matter() -> None:
         return [f"{r.lower} {r.upper} {r.partial}".translate(rename) for r in loop.ranges if isinstance(r, Range)]
 
     assert len(ranges(disguised)) == len(ranges(plain)) == 2
-    assert visited(ec.compile(RENAMED.replace("p,j,", "b,h,")), q, k, v, q, v) == visited(ec.compile(text("n <= m")), q, k, v)
+    assert visited(ec.compile(RENAMED.replace("p,j,", "b,h,")), q, k, v, q, v) == visited(
+        ec.compile(text("n <= m")), q, k, v
+    )
 
 
 def test_passes_before_and_after(capsys: pytest.CaptureFixture[str]) -> None:

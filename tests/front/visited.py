@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from einsum_compiler.kernel import Kernel
 from einsum_compiler.inspection import tile_kernels
 from einsum_compiler.ir.expression import Constant, Expression, Read, transform
 from einsum_compiler.ir.scalar import evaluate_scalar
 from einsum_compiler.ir.tile import Load, Loop, Range, TileKernel, TileList
+from einsum_compiler.kernel import Kernel
 from einsum_compiler.tile_lists import build_tile_list
 
 
@@ -28,10 +28,13 @@ def visited(kernel: Kernel, *arguments: Any, **scalars: Any) -> tuple[int, int]:
     names = binding.names()
     scalar_loads = {s.target: s for s in program.body if isinstance(s, Load) and not s.type.axes}
     lists = {
-        s.name: tuple(t.tolist() for t in build_tile_list(s, binding.tensors, binding.scalars, binding.extents)) for s in program.schedules
+        s.name: tuple(t.tolist() for t in build_tile_list(s, binding.tensors, binding.scalars, binding.extents))
+        for s in program.schedules
     }
     counts = [0, 0]
-    indices = [range(1) if p.rank in ("b", "h") else range(int(evaluate_scalar(p.count, names))) for p in program.program]
+    indices = [
+        range(1) if p.rank in ("b", "h") else range(int(evaluate_scalar(p.count, names))) for p in program.program
+    ]
     for point in itertools.product(*indices):
         here = {**names, **{p.rank: i for p, i in zip(program.program, point, strict=True)}}
         seen: set[int] = set()
@@ -44,7 +47,11 @@ def visited(kernel: Kernel, *arguments: Any, **scalars: Any) -> tuple[int, int]:
 
 
 def _tiles(
-    part: Range | TileList, names: Mapping[str, float], loads: Mapping[str, Load], tensors: Mapping[str, Any], lists: Mapping[str, Any]
+    part: Range | TileList,
+    names: Mapping[str, float],
+    loads: Mapping[str, Load],
+    tensors: Mapping[str, Any],
+    lists: Mapping[str, Any],
 ) -> list[int]:
     def number(node: Expression) -> int:
         def known(n: Expression) -> Expression:
