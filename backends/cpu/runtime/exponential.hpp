@@ -38,7 +38,8 @@ template <class V> TILE_INLINE V scale_by_power(V p, V shifted) {
 
 // For arguments proved <= 0, as in x - max(x): no upper limit is tested. -inf gives 0, NaN stays. f32 vectors.
 template <int Degree = 6, class V> TILE_INLINE V exp2_nonpositive(V x) {
-    if constexpr (same<element<V>, double>) return exp2(x);
+    if constexpr (same<V, double>) return __builtin_exp2(x);
+    else if constexpr (same<element<V>, double>) return map_lanes(x, [](double e) { return __builtin_exp2(e); });
     else if constexpr (!is_vector<V>) return exp2_nonpositive<Degree>(splat(x))[0];
     else {
         V shifted = x + round_to_bits;
@@ -47,7 +48,8 @@ template <int Degree = 6, class V> TILE_INLINE V exp2_nonpositive(V x) {
     }
 }
 template <int Degree = 6, class V> TILE_INLINE V exp_nonpositive(V x) {
-    if constexpr (same<element<V>, double>) return exp(x);
+    if constexpr (same<V, double>) return __builtin_exp(x);
+    else if constexpr (same<element<V>, double>) return map_lanes(x, [](double e) { return __builtin_exp(e); });
     else if constexpr (!is_vector<V>) return exp_nonpositive<Degree>(splat(x))[0];
     else {
         V shifted = x * 0x1.715476p+0f + round_to_bits;
