@@ -160,11 +160,23 @@ class Selection(Expression):
     count: Expression | None = None
 
 
+_PLAIN = ("Span | None", "str", "bool", "bool | int | float", "tuple[str, ...]")
+_parts_of_kinds: dict[type, tuple[str, ...]] = {}
+
+
+def _parts(kind: type[Expression]) -> tuple[str, ...]:
+    """The fields of a kind of node that may hold subexpressions. Kept: trees are walked so often that asking each time shows."""
+    known = _parts_of_kinds.get(kind)
+    if known is None:
+        known = _parts_of_kinds[kind] = tuple(f.name for f in fields(kind) if f.type not in _PLAIN)
+    return known
+
+
 def children(node: Expression) -> tuple[Expression, ...]:
     """The direct subexpressions, in the order of the fields."""
     found: list[Expression] = []
-    for f in fields(node):
-        value = getattr(node, f.name)
+    for name in _parts(type(node)):
+        value = getattr(node, name)
         if isinstance(value, Expression):
             found.append(value)
         elif isinstance(value, tuple):
@@ -174,24 +186,26 @@ def children(node: Expression) -> tuple[Expression, ...]:
 
 def walk(node: Expression) -> Iterator[Expression]:
     """The node and everything below it, parents first."""
-    yield node
-    for child in children(node):
-        yield from walk(child)
+    pending = [node]
+    while pending:
+        found = pending.pop()
+        yield found
+        pending += reversed(children(found))
 
 
 def map_children(node: Expression, change: Callable[[Expression], Expression]) -> Expression:
     """The node with ``change`` applied to each direct subexpression; the node itself if none changed."""
     changed: dict[str, object] = {}
-    for f in fields(node):
-        value = getattr(node, f.name)
+    for name in _parts(type(node)):
+        value = getattr(node, name)
         if isinstance(value, Expression):
             new: object = change(value)
             if new is not value:
-                changed[f.name] = new
+                changed[name] = new
         elif isinstance(value, tuple) and any(isinstance(v, Expression) for v in value):
             new = tuple(change(v) if isinstance(v, Expression) else v for v in value)
             if any(a is not b for a, b in zip(new, value, strict=True)):
-                changed[f.name] = new
+                changed[name] = new
     return replace(node, **changed) if changed else node  # type: ignore[arg-type]
 
 
