@@ -149,6 +149,18 @@ def test_validation_with_nan_and_infinities() -> None:
     kernel.validate(x)
 
 
+def test_an_overflow_that_plain_pytorch_shares_allows_nothing_elsewhere() -> None:
+    from einsum_compiler.validate import validate
+
+    kernel = ec.compile("cascade double(X[m]) -> Z[m] {\n  Z[m] = X[m] * 2\n}")
+    binding = kernel.binding(torch.tensor([60000.0, 1.0, -60000.0, 4.0], dtype=torch.float16))
+    assert validate(kernel, binding).outputs[0].error == 0
+    with pytest.raises(ec.AccuracyError, match=r"Z\[3\] is 9, expected 8: error 1, budget 0.0"):
+        validate(Wrong(kernel, "Z", (3,), 9.0), binding)  # type: ignore[arg-type]
+    with pytest.raises(ec.AccuracyError, match=r"Z\[2\] is inf, expected -120000"):
+        validate(Wrong(kernel, "Z", (2,), torch.inf), binding)  # type: ignore[arg-type]
+
+
 class Wrong:
     """A kernel that changes one element of what the right one gives."""
 
