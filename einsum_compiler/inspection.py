@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
+from einsum_compiler.building import build, emitted
 from einsum_compiler.crash import reproducible, step
 from einsum_compiler.derivation import Derivation, KernelDerivation
 from einsum_compiler.ir.binding import Binding
@@ -13,7 +14,7 @@ from einsum_compiler.ir.errors import BackendError
 from einsum_compiler.ir.plan import Plan
 from einsum_compiler.ir.tile import TileKernel
 from einsum_compiler.planning import as_plan
-from einsum_compiler.specialise import build, case_of, derive_planned, emitted, lower_planned, plan_of, request
+from einsum_compiler.specialise import case_of, derive_planned, lower_planned, plan_of, request
 from einsum_compiler.work import Work, work_of
 
 P = ParamSpec("P")

@@ -5,12 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 from einsum_compiler import knobs, store
+from einsum_compiler.building import BUILT, Built, Entry, build, emitted, load_entry, nothing
 from einsum_compiler.crash import Case, reproducible, step
 from einsum_compiler.derivation import (
     Derivation,
@@ -19,7 +17,7 @@ from einsum_compiler.derivation import (
     output_dtypes,
     scalar_dtypes,
 )
-from einsum_compiler.executable import CompiledKernel, Executable
+from einsum_compiler.executable import Executable
 from einsum_compiler.ir.binding import Binding
 from einsum_compiler.ir.errors import BackendError
 from einsum_compiler.ir.expression import Reduction, Selection, walk
@@ -153,7 +151,7 @@ def specialise(
     key = store.key_of("executable", *program, backend, machine, plan, *_call_key(binding))
     if first and knobs.debug() < 2:
         entry = store.load("executables", key, Entry)
-        if entry is not None and (found := _loaded(entry, backend)) is not None:
+        if entry is not None and (found := load_entry(entry, backend)) is not None:
             return found
     derivation = load_derivation()
     with reproducible(case_of(derivation, binding, backend, plan, target)):
@@ -165,7 +163,7 @@ def specialise(
             *(constants_of(p.part.cascade, p.plan, wanted.scalars).parameters for p in planned)
         )
     outputs, introduced = tuple(t.name for t in derivation.declared.outputs), tuple(p.extents for p in planned)
-    if first and backend != "meta":
+    if first and all(b.run is not nothing for b in built):
         store.save("executables", key, Entry(tuple(b.portable() for b in built), outputs, introduced, fixed))
     return Executable(tuple((b.header, b.run) for b in built), outputs, introduced, fixed)
 
@@ -192,82 +190,10 @@ def check_call(derivation: Derivation, binding: Binding) -> None:
     check_types(plain, infer_types(plain, given, derivation.module), derivation.module)
 
 
-# -- building -----------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Built:
-    """A kernel that runs, and what the next process needs to have it again."""
-
-    header: TileKernel  # without its body
-    run: CompiledKernel
-    key: str
-    warps: int
-    stages: int
-
-    def portable(self) -> Portable:
-        describe = getattr(self.run, "describe", None)
-        return Portable(self.header, describe() if describe else None, self.key, self.warps, self.stages)
-
-
-@dataclass(frozen=True)
-class Portable:
-    """A kernel on disk: its header, the compiled object where the backend keeps one, and the name of its tile program."""
-
-    header: TileKernel
-    artifact: Any
-    key: str
-    warps: int
-    stages: int
-
-
-@dataclass(frozen=True)
-class Entry:
-    """The kernels of a call as a later process loads them, without planning."""
-
-    kernels: tuple[Portable, ...]
-    outputs: tuple[str, ...]
-    introduced: tuple[Mapping[str, int], ...]
-    fixed: frozenset[str]
-
-
-_BUILT: dict[str, Built] = {}
-
-
-def _loaded(entry: Entry, backend: str) -> Executable | None:
-    """The kernels of an entry, or None where a file that it names is gone."""
-    pairs = []
-    for part in entry.kernels:
-        run = _BUILT[part.key].run if part.key in _BUILT else None
-        if run is None and part.artifact is not None:
-            run = _from_artifact(part.artifact)
-        elif run is None:
-            kernel = store.load("kernels", part.key, TileKernel)
-            run = build(kernel, backend, "", part.warps, part.stages, part.key) if kernel else None
-        if run is None:
-            return None
-        _BUILT[part.key] = Built(part.header, run, part.key, part.warps, part.stages)
-        pairs.append((part.header, run))
-    return Executable(tuple(pairs), entry.outputs, entry.introduced, entry.fixed)
-
-
-def _from_artifact(artifact: Any) -> CompiledKernel | None:
-    from einsum_compiler.backends import cpu
-
-    if not artifact.path.exists():
-        return None
-    try:
-        return cpu.load(artifact)
-    except OSError:  # a damaged object: built anew below
-        with suppress(OSError):
-            artifact.path.unlink()
-        return None
-
-
 def _compiled(derivation: Derivation, planned: PlannedKernel, wanted: Request, isa: str) -> Built:
     key = kernel_key(derivation, planned, wanted, f"{isa} {knobs.compiler()}")
-    if key in _BUILT:
-        return _BUILT[key]
+    if key in BUILT:
+        return BUILT[key]
     started = time.perf_counter()
     kernel = store.load("kernels", key, TileKernel) if knobs.debug() < 3 else None
     warm = kernel is not None
@@ -291,44 +217,8 @@ def _compiled(derivation: Derivation, planned: PlannedKernel, wanted: Request, i
         _say(str(planned.plan))
     if knobs.debug() > 3 and wanted.backend != "meta":
         _say(emitted(kernel, wanted.backend))
-    _BUILT[key] = Built(replace(kernel, body=()), run, key, planned.plan.warps, planned.plan.stages)
-    return _BUILT[key]
-
-
-def build(kernel: TileKernel, backend: str, target: str, warps: int, stages: int, key: str) -> CompiledKernel:
-    """A tile program as something that runs."""
-    if backend == "meta":
-        return _nothing
-    folder = store.directory() / backend
-    if backend == "cpu":
-        return _built_cpu(kernel, target or "native", folder, key)
-    from einsum_compiler.backends.triton.launch import compile_kernel
-
-    return compile_kernel(kernel, warps=warps or None, stages=stages, cache_directory=folder)
-
-
-def _built_cpu(kernel: TileKernel, isa: str, folder: Path, key: str) -> CompiledKernel:
-    from einsum_compiler.backends import cpu
-
-    def artifact() -> cpu.CpuArtifact:
-        return cpu.compile_artifact(kernel, isa=isa, cache_directory=folder, compiler=knobs.compiler(), key=key)
-
-    return _from_artifact(artifact()) or cpu.load(artifact())
-
-
-def emitted(kernel: TileKernel, backend: str) -> str:
-    """The generated code of one kernel."""
-    if backend == "cpu":
-        from einsum_compiler.backends.cpu import emit_cpu
-
-        return emit_cpu(kernel)  # type: ignore[no-any-return]
-    from einsum_compiler.backends.triton import emit_triton
-
-    return emit_triton(kernel)
-
-
-def _nothing(tensors: Mapping[str, Any], scalars: Mapping[str, Any], extents: Mapping[str, int]) -> None:
-    """A launch on tensors that have no values."""
+    BUILT[key] = Built(replace(kernel, body=()), run, key, planned.plan.warps, planned.plan.stages)
+    return BUILT[key]
 
 
 def _show_cascades(derived: KernelDerivation) -> None:

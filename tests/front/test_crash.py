@@ -26,10 +26,11 @@ def defect(*arguments: object, **options: object) -> None:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    from einsum_compiler import specialise
+    from einsum_compiler.building import BUILT
 
     monkeypatch.setenv("EINSUM_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(specialise, "_BUILT", {})
+    for key in list(BUILT):
+        monkeypatch.delitem(BUILT, key)
     return tmp_path
 
 
