@@ -13,7 +13,18 @@ from dataclasses import replace
 
 from einsum_compiler.ir.build import FALSE, disjunction, substitute_ranks
 from einsum_compiler.ir.cascade import Cascade, Equation
-from einsum_compiler.ir.expression import Binary, Call, CascadeCall, Conditional, Expression, Rank, Read, Reduction, Selection, map_children, walk
+from einsum_compiler.ir.expression import (
+    Binary,
+    Call,
+    CascadeCall,
+    Conditional,
+    Expression,
+    Rank,
+    Read,
+    Reduction,
+    Selection,
+    walk,
+)
 from einsum_compiler.passes.scope import reads_in
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from einsum_compiler.ir.build import conjuncts
+from einsum_compiler.ir.build import conjunction, conjuncts
 from einsum_compiler.ir.cascade import Cascade, Equation
 from einsum_compiler.ir.expression import (
     Binary,
@@ -21,6 +21,7 @@ from einsum_compiler.ir.expression import (
     Rank,
     Read,
     Reduction,
+    Unary,
     children,
 )
 from einsum_compiler.passes.scope import definitions, ranks_of_tensors, substitute
@@ -64,12 +65,26 @@ class Domains:
             return ()
         if isinstance(node, Read):
             return self._of_read(node)
-        if isinstance(node, (Conditional, Membership)) or (isinstance(node, Binary) and node.operator in ("and", "or")):
+        if isinstance(node, Conditional):
+            return self._of_branches(node)
+        if isinstance(node, Membership) or (isinstance(node, Binary) and node.operator in ("and", "or")):
             lazy = [self.of(child) for child in children(node)]
             return () if all(part == () for part in lazy) else None
         if isinstance(node, Call) and node.function == "default":
             return () if self.of(node.arguments[1]) == () else None
         return self._all(children(node))
+
+    def _of_branches(self, node: Conditional) -> Conditions | None:
+        """A branch restricts the points that take it, and no others."""
+        condition, then, otherwise = (self.of(part) for part in (node.condition, node.then, node.otherwise))
+        if condition is None or then is None or otherwise is None:
+            return None
+        common = tuple(c for c in then if c in otherwise)
+        found = _union(condition, common)
+        for excused, needed in ((Unary("not", node.condition), then), (node.condition, otherwise)):
+            if rest := conjunction(c for c in needed if c not in common):
+                found = _union(found, (Binary("or", excused, rest),))
+        return found
 
     def _all(self, nodes: tuple[Expression, ...]) -> Conditions | None:
         found: Conditions = ()

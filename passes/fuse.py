@@ -18,7 +18,9 @@ from math import ceil, prod
 
 from einsum_compiler.ir.build import reads_of
 from einsum_compiler.ir.cascade import Cascade, Equation, Target, Tensor
+from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import Expression, Rank, Reduction
+from einsum_compiler.passes.stored_domains import with_stored_domains
 
 SHORT = 128  # a rank that is both reduced and stored may be held whole up to this extent
 LONG = 1024  # a reduced rank beyond this extent is not held whole beside a streamed one
@@ -53,14 +55,28 @@ def ranks_carried(equation: Equation) -> tuple[str, ...]:
 
 def fuse(cascade: Cascade, extents: Mapping[str, int], chunks: Collection[str] = ()) -> tuple[KernelCascade, ...]:
     """The kernels of a normalized cascade in the order they run, for the given extents. ``chunks``: ranks that ``split`` made."""
+    _check_recurrences(cascade)
     partial = _partial_states(cascade, chunks)
     stored = {t.name for t in cascade.outputs} | _read_elsewhere(cascade) | partial
     while True:
-        shapes = {name: _Shape(cascade, name, stored, extents, chunks, partial) for name in stored}
-        cuts = {cut for shape in shapes.values() for cut in shape.cuts} - stored
+        stated = with_stored_domains(cascade, stored)
+        shapes = {name: _Shape(stated, name, stored, extents, chunks, partial) for name in stored}
+        cuts = {cut for shape in shapes.values() for cut in shape.cuts} | _read_elsewhere(stated)
+        cuts -= stored
         if not cuts:
-            return _grouped(cascade, shapes)
+            return _grouped(stated, shapes)
         stored |= cuts
+
+
+def _check_recurrences(cascade: Cascade) -> None:
+    for equation in cascade.equations:
+        for target in equation.targets:
+            if not all(isinstance(i, Rank) for i in target.indices):
+                raise PlanError(
+                    f"'{target.tensor}' is a recurrence: its steps follow one another, and no kernel spreads them over programs; "
+                    "run it with backend='reference'",
+                    target.span,
+                )
 
 
 def _read_elsewhere(cascade: Cascade) -> set[str]:
@@ -200,7 +216,7 @@ class _Shape:
             for rank in reduced_ranks(e):
                 if rank == self.stream or e.target.tensor == self.name:
                     continue
-                if rank in self.ranks and self.extents[rank] > SHORT or self.extents[rank] > LONG:
+                if (rank in self.ranks and self.extents[rank] > SHORT) or self.extents[rank] > LONG:
                     cuts.add(e.target.tensor)
         total = sum(map(self._work, self.reductions))
         for e in self.reductions:

@@ -36,6 +36,7 @@ from einsum_compiler.passes.analysis.graph import recurrences
 from einsum_compiler.passes.analysis.value_ranges import Ranges
 from einsum_compiler.passes.certificate import Certificate, Transformed
 from einsum_compiler.passes.context_dependence import Decided, Dependences, Opened
+from einsum_compiler.passes.domains import Domains
 from einsum_compiler.passes.lateness import Lateness
 from einsum_compiler.passes.order import in_order, live
 from einsum_compiler.passes.running_contexts import RunningContext, RunningContexts
@@ -130,6 +131,7 @@ class Stream:
         self._late = Lateness(cascade, (rank.rank,))
         self._tiler = Tiler(cascade, rank, tensor_names(cascade))
         self._ranges = Ranges(cascade)
+        self._domains = Domains(cascade)
         self._states: dict[str, Decided] = {}
         self._dependences = Dependences(cascade, self._late, self._states)
         self._contexts = self._contexts_over(foreign)
@@ -200,13 +202,16 @@ class Stream:
             if not self._dependences.followable(context.tensor):
                 return Refused(f"{context.tensor} is defined by cases or by a recurrence, which has no running version")
         reduced = set(reduction.ranks)
-        return decide(
+        found = decide(
             reduction.operator,
             opened.body,
             contexts,
             self._positive,
             lambda node: not set(free_ranks(node)) & reduced,
         )
+        if isinstance(found, Running) and len(found.basis) > 1 and self._points(reduction) is None:
+            return Refused(f"no predicate says at which points {print_expression(reduction.body)} exists")
+        return found
 
     def _positive(self, read: Read) -> bool:
         found = self._ranges.of_tensor(read.tensor)
@@ -250,9 +255,10 @@ class Stream:
         for function in form.basis[1:]:
             existing = self._existing(function, form, equation, reduction, opened)
             if existing is None:
-                # This state sums an opened body, so the filters of the maps in between come with it.
+                # This state sums an opened body, so the filters of the maps in between come with it; and it sums over the points of the
+                # reduction that it corrects, although its own body may exist at more.
                 body = form.bridge.out(function)
-                where = conjunction(opened.conditions)
+                where = conjunction((*opened.conditions, *(self._points(reduction) or ())))
                 row = form.matrix[form.basis.index(function)]
                 coupled: list[Expression] = [
                     read for read, symbol in form.bridge.contexts.items() if any(e.has(symbol) for e in row)
@@ -265,13 +271,18 @@ class Stream:
             states.append(existing)
         return tuple(states)
 
+    def _points(self, reduction: Reduction) -> tuple[Expression, ...] | None:
+        """Where the body of a reduction exists; None where no predicate says so."""
+        return self._domains.of(reduction.body)
+
     def _existing(
         self, function: Any, form: Running, equation: Equation, reduction: Reduction, opened: Opened
     ) -> State | None:
         """A running state of an earlier reduction with the same body over the same points."""
         import sympy as sp
 
-        counts = function == 1 and not opened.conditions and reduction.ranks == (self._rank.rank,)
+        points = set(self._points(reduction) or ())
+        counts = function == 1 and not opened.conditions and not points and reduction.ranks == (self._rank.rank,)
         if counts and self._contexts.count is not None:
             return State(self._contexts.count, (), None)
         for name, state in self._states.items():
@@ -280,6 +291,8 @@ class Stream:
             if (other.operator, other.ranks) != (reduction.operator, reduction.ranks) or state.opened.obstacle:
                 continue
             if set(state.opened.conditions) != set(opened.conditions) or state.equation.where != equation.where:
+                continue
+            if set(self._points(other) or ()) != points:
                 continue
             within = set(state.equation.target.ranks) <= set(equation.target.ranks)
             if within and sp.simplify(form.bridge.into(state.opened.body) - function) == 0:

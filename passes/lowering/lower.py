@@ -7,18 +7,17 @@ the first value whose emptiness reaches a reduction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from einsum_compiler.ir.build import conjunction, extents_of, parameters_of
 from einsum_compiler.ir.cascade import Cascade, Equation
-from einsum_compiler.ir.expression import Constant, Expression, Extent, Rank, Read, Reduction, walk
+from einsum_compiler.ir.expression import Constant, Expression, Extent, Read, Reduction, walk
 from einsum_compiler.ir.fold import substitute
 from einsum_compiler.ir.plan import KernelPlan
 from einsum_compiler.ir.tile import (
     Carry,
     Loop,
-    Map,
     Range,
     ScalarOperand,
     Schedule,
@@ -203,7 +202,7 @@ class _Lowering:
             return
         value = equation.value
         if isinstance(value, Read) and value.tensor in self.sweeps.states and equation.target.dtype is None:
-            self.writer.alias(name, value.tensor)  # the state's last value
+            self.writer.alias(name, value.tensor, self.writer.filter(equation.where))  # the state's last value
         elif isinstance(value, Reduction):
             self.writer.reduction(name, equation, value, None)
         else:

@@ -83,9 +83,9 @@ class TileWriter:
         """A carried tile."""
         self.facts[name] = TileFacts(type, inside=self.scope.loop is not None)
 
-    def alias(self, name: str, other: str) -> None:
-        """``name`` is the tile ``other``."""
-        self.facts[name] = self.facts[other]
+    def alias(self, name: str, other: str, domain: Domain) -> None:
+        """``name`` is the tile ``other`` where ``domain`` holds."""
+        self.facts[name] = replace(self.facts[other], domain=self.facts[other].domain | domain)
         self.scope.current[name] = other
 
     def tile(self, name: str, read: Read) -> tuple[Expression, Domain]:

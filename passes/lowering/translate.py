@@ -105,7 +105,7 @@ class Translator:
                 return domain | common
         strict = EVERYWHERE.union(*map(self.existence, children(node)))
         decides_early = isinstance(node, Binary) and node.operator in ("and", "or")
-        if strict and (decides_early or isinstance(node, Comparison) and len(node.operators) > 1):
+        if strict and (decides_early or (isinstance(node, Comparison) and len(node.operators) > 1)):
             return frozenset({disjunction([self._certain(node, True), self._certain(node, False)])})
         return strict
 

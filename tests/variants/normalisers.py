@@ -127,4 +127,20 @@ VARIANTS = [
            R[b,h,m,f] = A[b,h,m,n] * V[b,h,n,f]
            S2[b,h,m,u] = R[b,h,m,f] * K2[b,h,u,f]
            O[b,h,m,f] = softmax[u](S2[b,h,m,u]) * V2[b,h,u,f]""", "K2[b,h,u,f], V2[b,h,u,f]"), sizes={"u": 20}),
+    Variant("a masked map less an unmasked one", normalised(
+        """MX[b,h,m] = max(max[n](S[b,h,m,n] where n % 2 == 0), 0)
+           P[b,h,m,n] = exp2(S[b,h,m,n] - MX[b,h,m]) where n % 2 == 0
+           D[b,h,m] = 0.5 + sum[n](P[b,h,m,n])
+           A1[b,h,m,n] = P[b,h,m,n] / D[b,h,m]
+           A2[b,h,m,n] = softmax[n](0.5 * S[b,h,m,n])
+           O[b,h,m,f] = (A1[b,h,m,n] - 0.3 * A2[b,h,m,n]) * V[b,h,n,f]""")),
+    Variant("an output with holes, read again", normalised(
+        """MX[b,h,m] = max[n](S[b,h,m,n])
+           P[b,h,m,n] = S[b,h,m,n] - MX[b,h,m]
+           T[b,h,n] = min[m](P[b,h,m,n])
+           C[b,h,m] = sum[n](1 where P[b,h,m,n] > -2)
+           U[b,h,m] = default(P[b,h,m,m // 2], 7)""", outputs="P[b,h,m,n], T[b,h,n], C[b,h,m], U[b,h,m]", filter="n <= m + 1")),
+    Variant("a filtered row statistic", normalised(
+        """X[b,h,m] = sum[n](S[b,h,m,n]**2) where m % 2 == 0
+           Y[b,h,m] = default(X[b,h,m] + 1, -1)""", outputs="X[b,h,m], Y[b,h,m]")),
 ]
