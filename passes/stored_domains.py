@@ -15,7 +15,7 @@ from dataclasses import replace
 from einsum_compiler.ir.build import conjunction, ranks_of
 from einsum_compiler.ir.cascade import Cascade, Equation, Target
 from einsum_compiler.ir.errors import PlanError
-from einsum_compiler.ir.expression import Expression, Rank, Read, transform
+from einsum_compiler.ir.expression import Expression, Rank, Read, Slice, transform
 from einsum_compiler.passes.domains import Domains
 from einsum_compiler.passes.order import in_order
 from einsum_compiler.passes.scope import definitions, fresh, tensor_names
@@ -36,6 +36,10 @@ def with_stored_domains(cascade: Cascade, stored: Iterable[str]) -> Cascade:
         if not isinstance(node, Read) or node.tensor not in partial:
             return node
         if node not in made:
+            if any(isinstance(i, Slice) for i in node.indices):
+                raise PlanError(
+                    f"'{node.tensor}' is stored, and an entry that is not defined would be a member: fill it with default(..., -1)", node.span
+                )
             conditions = domains.of(node)
             if conditions is None:
                 raise PlanError(

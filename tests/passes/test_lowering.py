@@ -1,0 +1,54 @@
+"""Tile programs: fills, membership, limits of integers, existence."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import einsum_compiler as ec
+from einsum_compiler.ir.tile import Loop, Reduce, Select, Statement
+from tests.front.visited import kernels
+from tests.variants.agreement import Variant, check, integers
+
+TWO_MASKS = """
+cascade c(Q[m,e], K[n,e]) -> A[m], B[m] {
+  S[m,n] = Q[m,e] * K[n,e]
+  A[m] = max[n](S[m,n] where n <= m)
+  B[m] = max[n](S[m,n] where n > m - 5)
+}
+"""
+
+
+def loop_of(text: str, *tensors: torch.Tensor) -> tuple[Statement, ...]:
+    (kernel,) = kernels(ec.compile(text), *tensors)
+    (loop,) = (s for s in kernel.body if isinstance(s, Loop))
+    return loop.body
+
+
+def test_two_filters_of_one_score_fill_two_copies() -> None:
+    body = loop_of(TWO_MASKS, torch.zeros(40, 8), torch.zeros(50, 8))
+    selects = [s for s in body if isinstance(s, Select)]
+    assert [str(s.value.tensor) for s in selects] == ["S.n", "S.n"]  # type: ignore[attr-defined]
+    first, second = (s for s in body if isinstance(s, Reduce))
+    assert (first.value.tensor, second.value.tensor) == tuple(s.target for s in selects)  # type: ignore[attr-defined]
+
+
+def test_membership_is_an_any_over_the_fibre() -> None:
+    text = "cascade c(X[m,n], L[m,u]) -> Y[m] { Y[m] = max[n](X[m,n] where n in L[m,:]) }"
+    body = loop_of(text, torch.zeros(40, 50), torch.zeros(40, 3, dtype=torch.int64))
+    anys = [s for s in body if isinstance(s, Reduce) and s.operator == "any"]
+    assert [[a.rank for a in s.over] for s in anys] == [["u"]]
+
+
+def test_membership_in_a_computed_tensor_reads_it_from_memory() -> None:
+    text = "cascade c(X[m,n], L[m,u]) -> Y[m] { T[m,u] = L[m,u] + 1  Y[m] = sum[n](X[m,n] where n in T[m,:]) }"
+    variant = Variant("computed list", text, {"L": integers(0, 9)})
+    check(variant, {"m": 40, "n": 50, "u": 3})
+
+
+@pytest.mark.parametrize(("operator", "limit"), [("max", -(2**63)), ("min", 2**63 - 1)])
+def test_extrema_of_integers_start_from_the_limits_of_their_type(operator: str, limit: int) -> None:
+    text = f"cascade c(X[m,n]) -> Y[m] {{ Y[m] = {operator}[n](X[m,n]) }}"
+    (kernel,) = kernels(ec.compile(text), torch.zeros(40, 50, dtype=torch.int64))
+    (loop,) = (s for s in kernel.body if isinstance(s, Loop))
+    assert [str(c.initial) for c in loop.carries] == [str(type(loop.carries[0].initial)(limit))]

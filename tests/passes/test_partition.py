@@ -1,0 +1,47 @@
+"""Sizes of tiles."""
+
+from __future__ import annotations
+
+import pytest
+
+from einsum_compiler.ir.parser import parse
+from einsum_compiler.passes.fuse import fuse
+from einsum_compiler.passes.normalize import normalize
+from einsum_compiler.passes.partition import Partition, partition, tile_class
+
+TEXT = """
+cascade c(Q[b,h,m,e], K[b,g,n,e]) -> X[b,h,m] {
+  S[b,h,m,n] = Q[b,h,m,e] * K[b,h // (H // G),n,e]
+  X[b,h,m] = max[n](S[b,h,m,n])
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("extent", "target", "powers", "size"),
+    [(1, 96, False, 1), (17, 96, False, 24), (37, 96, False, 48), (37, 128, True, 64), (96, 96, False, 96), (5000, 96, False, 96)],
+)
+def test_tile_classes_cover_the_extent_or_are_the_target(extent: int, target: int, powers: bool, size: int) -> None:
+    assert tile_class(extent, target, powers) == size
+
+
+def test_nearby_lengths_share_a_plan() -> None:
+    plans = set()
+    for length in (33, 37, 48):
+        extents = {"b": 1, "h": 4, "g": 2, "m": length, "n": length, "e": 8}
+        (kernel,) = fuse(normalize(parse(TEXT).cascade()), extents)
+        plans.add(str(partition(kernel, extents)))
+    assert len(plans) == 1
+
+
+def test_one_query_of_grouped_heads_takes_the_heads_of_a_group_as_rows() -> None:
+    extents = {"b": 1, "h": 8, "g": 2, "m": 1, "n": 4096, "e": 64}
+    (kernel,) = fuse(normalize(parse(TEXT).cascade()), extents)
+    assert partition(kernel, extents).tile("h") == 4
+
+
+def test_powers_of_two_where_a_backend_needs_them() -> None:
+    extents = {"b": 1, "h": 4, "g": 2, "m": 37, "n": 37, "e": 8}
+    (kernel,) = fuse(normalize(parse(TEXT).cascade()), extents)
+    plan = partition(kernel, extents, Partition(powers_of_two=True))
+    assert all(t.size & (t.size - 1) == 0 for t in (*plan.program, *((plan.stream,) if plan.stream else ())))
