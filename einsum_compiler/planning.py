@@ -32,6 +32,14 @@ PARTITIONS = {
     "cpu": Partition(rows=96, columns=128, stream=128),
     "triton": Partition(rows=128, columns=64, stream=64, elements=16384, powers_of_two=True),
 }
+# Products of f32 and f64 have no matrix instruction at full precision: both operands live in registers, so tiles are smaller.
+WIDE_TRITON = Partition(rows=64, columns=64, stream=32, elements=8192, powers_of_two=True, warps=8)
+
+
+def partition_options(backend: str, dtypes: Mapping[str, str], inputs: Iterable[str]) -> Partition:
+    """The targets for tiles of a backend, given the element types of a program's inputs."""
+    wide = any(dtypes.get(name) in ("f32", "f64") for name in inputs)
+    return WIDE_TRITON if backend == "triton" and wide else PARTITIONS[backend]
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,7 @@ def _chosen(
     backend: str,
     dtypes: Mapping[str, str],
 ) -> tuple[PlannedKernel, ...]:
-    options = PARTITIONS[backend]
+    options = partition_options(backend, dtypes, (t.name for t in derivation.normalized.inputs if len(t.ranks) > 1))
     found: list[PlannedKernel] = []
     for part in parts:
         plan = partition(part, extents, options)

@@ -147,14 +147,14 @@ def test_decoding_fills_the_processors() -> None:
     plan = kernel.ir("plan")
     assert plan == (
         "plan decode {\n"
-        "  split O, L over n:64 into 16\n"
-        "  kernel MX.n, D.n, O.acc.n { program n.3, b, h:4, m  stream n.2:64  resident e, f }\n"
-        "  kernel O, L { program b, h, m  resident f, n.3 }\n"
+        "  split O, L over n:32 into 32\n"
+        "  kernel MX.n, D.n, O.acc.n { program n.3, b, h:4, m  stream n.2:32  resident e, f  warps 8 stages 2 }\n"
+        "  kernel O, L { program b, h, m  resident f, n.3  warps 8 stages 2 }\n"
         "}"
     )
-    again = ec.compile(DECODE, backend="triton", plan=plan.replace("into 16", "into 4"))
+    again = ec.compile(DECODE, backend="triton", plan=plan.replace("into 32", "into 4"))
     torch.testing.assert_close(again(q, k, v)[0], out, rtol=2e-6, atol=2e-6)
-    assert again.ir("plan") == plan.replace("into 16", "into 4")
+    assert again.ir("plan") == plan.replace("into 32", "into 4")
 
 
 def test_lengths_share_the_kernels_of_a_plan() -> None:
@@ -164,7 +164,7 @@ def test_lengths_share_the_kernels_of_a_plan() -> None:
         binding = bind(derivation.declared, (), inputs(derivation, n=n, m=1, b=1))
         wanted = request(derivation, binding, "triton")
         planned = plan_of(derivation, wanted, None)
-        assert len(planned) == 2 and planned[0].extents["n.2"] % 64 == 0
+        assert len(planned) == 2 and planned[0].extents["n.2"] % 32 == 0
         keys.append([kernel_key(derivation, p, wanted, "") for p in planned])
         programs.append([str(lower_planned(p, wanted)) for p in planned])
     assert keys[0] == keys[1]
