@@ -107,6 +107,8 @@ def measure(row: Row, runs: int, with_flex: bool) -> Result:
             if row.mask
             else None
         )
+        # Every row starts anew: FlexAttention falls back to an uncompiled program after eight recompilations.
+        torch._dynamo.reset()
         compiled = torch.compile(flex_attention)
         programs["flex"] = lambda: compiled(q, k, v, block_mask=block_mask)
     gold = torch.nn.functional.scaled_dot_product_attention(q.double(), k.double(), v.double(), attn_mask=dense_mask)

@@ -274,7 +274,9 @@ def _kernel(cascade: Cascade, names: list[str], shapes: list[_Shape], stored: se
     outputs = tuple(_declared(n, declared, own) for n in names)
     program = shapes[0].program
     stream = shapes[0].stream
-    present = {r for e in equations for r in ranks_carried(e)} | {n.name for d in defaults for n in [d] if isinstance(n, Rank)}
+    present = {r for e in equations for r in ranks_carried(e)} | {
+        n.name for d in defaults for n in [d] if isinstance(n, Rank)
+    }
     resident = tuple(sorted(r for r in present if r != stream and r not in program))
     part = Cascade(cascade.name, tuple(inputs), cascade.parameters, outputs, equations)
     return KernelCascade(part, program, stream, resident)

@@ -92,11 +92,15 @@ def _groups(kernel: KernelCascade, extents: Mapping[str, int]) -> dict[str, int]
     barred: set[str] = set()
     for equation in kernel.cascade.equations:
         for read in reads_of(equation.value, equation.where):
-            if read.tensor not in inputs or (kernel.stream is not None and kernel.stream not in ranks_of(*read.indices)):
+            if read.tensor not in inputs or (
+                kernel.stream is not None and kernel.stream not in ranks_of(*read.indices)
+            ):
                 continue
             for index in read.indices:
                 match index:
-                    case Binary(operator="//", left=Rank(name=name), right=divisor) if name in kernel.program and not ranks_of(divisor):
+                    case Binary(operator="//", left=Rank(name=name), right=divisor) if (
+                        name in kernel.program and not ranks_of(divisor)
+                    ):
                         try:
                             found[name] = gcd(found.get(name, 0), int(evaluate_scalar(divisor, names)))
                         except KeyError:

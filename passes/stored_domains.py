@@ -38,7 +38,8 @@ def with_stored_domains(cascade: Cascade, stored: Iterable[str]) -> Cascade:
         if node not in made:
             if any(isinstance(i, Slice) for i in node.indices):
                 raise PlanError(
-                    f"'{node.tensor}' is stored, and an entry that is not defined would be a member: fill it with default(..., -1)", node.span
+                    f"'{node.tensor}' is stored, and an entry that is not defined would be a member: fill it with default(..., -1)",
+                    node.span,
                 )
             conditions = domains.of(node)
             if conditions is None:

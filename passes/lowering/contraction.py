@@ -38,7 +38,9 @@ def factors_of(body: Expression) -> list[Expression]:
     return [body]
 
 
-def as_product(body: Expression, over: Axes, axes_of: Callable[[Expression], Axes], size: Callable[[str], int]) -> Product:
+def as_product(
+    body: Expression, over: Axes, axes_of: Callable[[Expression], Axes], size: Callable[[str], int]
+) -> Product:
     """The body of a sum over the axes ``over`` as two factors with rows and columns of their own, or as one.
 
     Factors without a reduced axis leave the sum (distributivity). A factor whose axes another one has is multiplied into it; of more than

@@ -31,7 +31,24 @@ _AT_ZERO = {"exp": 1.0, "exp2": 1.0, "relu": 0.0, "tanh": 0.0, "erf": 0.0, "sin"
             "gelu": 0.0, "sign": 0.0, "floor": 0.0, "ceil": 0.0, "round": 0.0, "sigmoid": 0.5, "cos": 1.0}  # fmt: skip
 # Functions that give a finite number for every finite argument (exp may overflow; its argument is then not a filled point).
 _FINITE_FOR_FINITE = frozenset(
-    ("exp", "exp2", "tanh", "sigmoid", "erf", "relu", "abs", "sin", "cos", "softplus", "silu", "gelu", "floor", "ceil", "round", "sign")
+    (
+        "exp",
+        "exp2",
+        "tanh",
+        "sigmoid",
+        "erf",
+        "relu",
+        "abs",
+        "sin",
+        "cos",
+        "softplus",
+        "silu",
+        "gelu",
+        "floor",
+        "ceil",
+        "round",
+        "sign",
+    )
 )
 
 
@@ -95,8 +112,10 @@ def _call(function: str, values: list[Filled]) -> Filled:
         if absorbing in values:
             return absorbing
         if all(isinstance(v, float) for v in values):
-            return max(v for v in values if isinstance(v, float)) if function == "max" else min(
-                v for v in values if isinstance(v, float)
+            return (
+                max(v for v in values if isinstance(v, float))
+                if function == "max"
+                else min(v for v in values if isinstance(v, float))
             )
         return FINITE
     (value, *_) = values

@@ -54,7 +54,11 @@ def kind_of(node: Expression, tensor: Callable[[str], str], scalars: Mapping[str
             if op in ("and", "or"):
                 return "bool"
             # Arithmetic on truth values counts them; &, | and ^ keep them.
-            return "real" if op == "/" else _joined(_joined(of(left), of(right)), "bool" if op in ("&", "|", "^") else "int")
+            return (
+                "real"
+                if op == "/"
+                else _joined(_joined(of(left), of(right)), "bool" if op in ("&", "|", "^") else "int")
+            )
         case Conditional(then=then, otherwise=otherwise):
             return _joined(of(then), of(otherwise))
         case Reduction(operator=op, body=body):

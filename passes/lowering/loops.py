@@ -34,7 +34,9 @@ def loop_ranges(
     return tuple(replace(r, lower=place(r.lower), upper=place(r.upper)) for r in found.ranges), None
 
 
-def _listed(predicate: Expression, plan: KernelPlan, tiling: Tiling, number: int) -> tuple[tuple[TileList, ...], Schedule]:
+def _listed(
+    predicate: Expression, plan: KernelPlan, tiling: Tiling, number: int
+) -> tuple[tuple[TileList, ...], Schedule]:
     assert plan.stream is not None
     rank, size = plan.stream.rank, plan.stream.size
     from einsum_compiler.ir.build import ranks_of

@@ -67,7 +67,9 @@ class _Lowering:
         self.tiling = Tiling(plan, extents)
         self.loop = self.tiling.loop
         self.sweeps = assign_sweeps(cascade, self.loop)
-        self.writer = TileWriter(cascade, self.tiling, context.dtypes, context.scalars, context.parameters, self._tile_of)
+        self.writer = TileWriter(
+            cascade, self.tiling, context.dtypes, context.scalars, context.parameters, self._tile_of
+        )
         self.absorbed = self._absorbed()
         self.schedules: list[Schedule] = []
         self.outputs = {t.name: t for t in cascade.outputs}
@@ -249,7 +251,11 @@ class _Lowering:
         found = []
         for equation in self.cascade.equations:
             name = equation.target.tensor
-            if name not in self.sweeps.states or self.sweeps.level[name] != sweep or equation.target.indices[-1] != Constant(0):
+            if (
+                name not in self.sweeps.states
+                or self.sweeps.level[name] != sweep
+                or equation.target.indices[-1] != Constant(0)
+            ):
                 continue
             axes = self.tiling.axes(equation.target.ranks)
             initial, _ = self.writer.translator.value(self.writer.translator.prepare(equation.value))
@@ -293,7 +299,15 @@ class _Lowering:
 
 def replace_scope(scope: Scope) -> Scope:
     """A scope to write into and throw away: what it holds so far can be read."""
-    return Scope(scope.loop, scope.predicate, scope.outer, list(scope.statements), dict(scope.loads), dict(scope.current), {name: list(copies) for name, copies in scope.filled.items()})
+    return Scope(
+        scope.loop,
+        scope.predicate,
+        scope.outer,
+        list(scope.statements),
+        dict(scope.loads),
+        dict(scope.current),
+        {name: list(copies) for name, copies in scope.filled.items()},
+    )
 
 
 def _expressions(statements: tuple[Statement, ...]) -> list[Expression]:
@@ -308,5 +322,3 @@ def _expressions(statements: tuple[Statement, ...]) -> list[Expression]:
                 found += [r.lower, r.upper] if isinstance(r, Range) else [r.position]
             found += _expressions(statement.body)
     return found
-
-

@@ -22,7 +22,9 @@ class Scope:
     statements: list[Statement] = field(default_factory=list)
     loads: dict[object, str] = field(default_factory=dict)
     current: dict[str, str] = field(default_factory=dict)  # a name that stands for another tile
-    filled: dict[str, list[str]] = field(default_factory=dict)  # copies of a tile with another value where some filter fails
+    filled: dict[str, list[str]] = field(
+        default_factory=dict
+    )  # copies of a tile with another value where some filter fails
     reduced: list[Domain] = field(default_factory=list)
 
     def find_load(self, key: object) -> str | None:

@@ -200,7 +200,9 @@ class TileWriter:
         order: dict[str, None] = {}
         for index in indices:
             for n in walk(index):
-                names = [n.name] if isinstance(n, Rank) else self.facts[n.tensor].type.ranks if isinstance(n, Read) else ()
+                names = (
+                    [n.name] if isinstance(n, Rank) else self.facts[n.tensor].type.ranks if isinstance(n, Read) else ()
+                )
                 order.update(dict.fromkeys(name for name in names if name in sizes))
         axes = tuple(Axis(r, sizes[r]) for r in order)
         inside = self._is_inside(indices)
@@ -222,9 +224,7 @@ class TileWriter:
         dtype = self.dtypes[read.tensor]
         name = self._name(f"{read.tensor}.tile")
         fill = Constant(False) if dtype == "bool" else Constant(0.0 if is_float(dtype) else 0)
-        scope.statements.append(
-            Load(name, TileType(dtype, axes), read.tensor, indices, where, partial_where, fill)
-        )
+        scope.statements.append(Load(name, TileType(dtype, axes), read.tensor, indices, where, partial_where, fill))
         self.facts[name] = TileFacts(TileType(dtype, axes), loaded=True, inside=inside)
         self.loaded[read.tensor] = None
         scope.loads[key] = name
@@ -237,12 +237,19 @@ class TileWriter:
         if known is None:
             collection, declared = node.collection, self.translator.inputs.get(node.collection.tensor)
             if declared is None:
-                raise PlanError(f"'{collection.tensor}' is computed: a kernel tests 'in' on inputs only, so pass it as an input", node.span)
+                raise PlanError(
+                    f"'{collection.tensor}' is computed: a kernel tests 'in' on inputs only, so pass it as an input",
+                    node.span,
+                )
             fibres = tuple(r for r, i in zip(declared.ranks, collection.indices, strict=True) if isinstance(i, Slice))
             over = self.tiling.axes(fibres)
             if len(over) != len(fibres):
-                raise PlanError(f"the fibre of '{collection.tensor}' is not held whole: give its axis a rank of its own", node.span)
-            indices = tuple(Rank(r) if isinstance(i, Slice) else i for r, i in zip(declared.ranks, collection.indices, strict=True))
+                raise PlanError(
+                    f"the fibre of '{collection.tensor}' is not held whole: give its axis a rank of its own", node.span
+                )
+            indices = tuple(
+                Rank(r) if isinstance(i, Slice) else i for r, i in zip(declared.ranks, collection.indices, strict=True)
+            )
             read = Read(collection.tensor, indices)
             checks = self.translator.checks(read)
             entries = self.load(read, frozenset(checks))
@@ -304,7 +311,9 @@ class TileWriter:
         self.scope.statements.append(Map(name, type, value))
         self.facts[name] = TileFacts(type, ranks, domain, self._fill_of(value, domain), inside=inside)
 
-    def _temporary(self, stem: str, value: Expression, domain: Domain = EVERYWHERE, first: tuple[Axis, ...] = ()) -> str:
+    def _temporary(
+        self, stem: str, value: Expression, domain: Domain = EVERYWHERE, first: tuple[Axis, ...] = ()
+    ) -> str:
         """The name of a tile with the value of an expression."""
         if isinstance(value, Read):
             return value.tensor
@@ -343,12 +352,16 @@ class TileWriter:
     def _bounded_below(self, conjunct: Expression) -> str | None:
         """The tile T of a conjunct ``T > -inf``."""
         match conjunct:
-            case Comparison(operators=(">",), operands=(Read() as read, Constant(value=value))) if value == float("-inf"):
+            case Comparison(operators=(">",), operands=(Read() as read, Constant(value=value))) if value == float(
+                "-inf"
+            ):
                 found = self.translator.tile_of(read)
                 return found[0].tensor if found and isinstance(found[0], Read) else None
         return None
 
-    def _operand_at(self, domain: Domain, assume: Mapping[str, float] | None = None, finite: bool = False) -> Callable[[str], Filled]:
+    def _operand_at(
+        self, domain: Domain, assume: Mapping[str, float] | None = None, finite: bool = False
+    ) -> Callable[[str], Filled]:
         """What each tile holds at a point that some conjunct of ``domain`` removed."""
         # Rows are never reduced: a value per row (a statistic) is finite, whatever the filter does to the row's points.
         axes = self.domain_axes(domain) - {f"{t.rank}.0" for t in self.tiling.plan.program}
@@ -401,7 +414,13 @@ class TileWriter:
             self.scope.current[name] = rounded
 
     def _dot(
-        self, name: str, product: Product, domain: Domain, over: tuple[Axis, ...], target: tuple[Axis, ...], carried: Expression | None
+        self,
+        name: str,
+        product: Product,
+        domain: Domain,
+        over: tuple[Axis, ...],
+        target: tuple[Axis, ...],
+        carried: Expression | None,
     ) -> TileType:
         assert product.right is not None
         left = self._temporary(f"{name}.left", product.left.value, first=target)
@@ -441,7 +460,9 @@ class TileWriter:
 
     # -- filters ------------------------------------------------------------------------------------------------------------------
 
-    def _neutral(self, operator: str, body: Expression, domain: Domain, over: tuple[Axis, ...], product: bool = False) -> Expression:
+    def _neutral(
+        self, operator: str, body: Expression, domain: Domain, over: tuple[Axis, ...], product: bool = False
+    ) -> Expression:
         """The body of a reduction with the identity wherever ``domain`` removed the point.
 
         Nothing is written if fills already made give the identity there; else one operand is filled, else the body itself.
@@ -469,7 +490,10 @@ class TileWriter:
         if product:
             # Fill the operand that has most of the axes, computed with all of them.
             assert isinstance(body, Binary) and isinstance(body.left, Read)
-            first = self._temporary(f"{body.left.tensor}.all", Conditional(self.translator.place(conjunction(domain)), body.left, Constant(0.0)))
+            first = self._temporary(
+                f"{body.left.tensor}.all",
+                Conditional(self.translator.place(conjunction(domain)), body.left, Constant(0.0)),
+            )
             return multiply(Read(first), body.right)
         condition = self.translator.place(conjunction(domain))
         return Conditional(condition, body, self.identity(operator, self.kind(body)))
@@ -482,8 +506,14 @@ class TileWriter:
         """``M == -inf``, the guard of a running maximum, for a tile of integers."""
 
         def change(node: Expression) -> Expression:
-            if isinstance(node, Comparison) and node.operators in (("==",), ("!=",)) and "int" in (kinds := list(map(self.kind, node.operands))):
-                typed = tuple(self.typed(o, "int") if isinstance(o, Constant) and "real" in kinds else o for o in node.operands)
+            if (
+                isinstance(node, Comparison)
+                and node.operators in (("==",), ("!=",))
+                and "int" in (kinds := list(map(self.kind, node.operands)))
+            ):
+                typed = tuple(
+                    self.typed(o, "int") if isinstance(o, Constant) and "real" in kinds else o for o in node.operands
+                )
                 return replace(node, operands=typed)
             return node
 
@@ -502,7 +532,9 @@ class TileWriter:
         partial = self.scope.loop is not None and domain <= self.scope.predicate
         condition = self.translator.place(conjunction(sorted(domain, key=str)))
         self.scope.statements.append(Select(result, facts.type, condition, Read(name), Constant(value), partial))
-        self.facts[result] = TileFacts(facts.type, facts.ranks, facts.domain, (value, domain), inside=self.scope.loop is not None)
+        self.facts[result] = TileFacts(
+            facts.type, facts.ranks, facts.domain, (value, domain), inside=self.scope.loop is not None
+        )
         self.scope.filled.setdefault(name, []).append(result)
         return result
 

@@ -119,7 +119,9 @@ class Translator:
                 continue  # a bare rank has the extent of the axis it reads: the binding checks it
             extent = self.tiling.extent(rank)
             interval = bounds(index, known)
-            if _is_clamped(index, extent) or (isinstance(index, Binary) and index.operator == "%" and index.right == extent):
+            if _is_clamped(index, extent) or (
+                isinstance(index, Binary) and index.operator == "%" and index.right == extent
+            ):
                 continue
             if (interval is None or interval[0] < 0) and not is_nonnegative(index):
                 found.append(Comparison(("<=",), (Constant(0), index)))
@@ -145,9 +147,7 @@ class Translator:
                 flipped = op if positive else {"and": "or", "or": "and"}[op]
                 return Binary(flipped, self._certain(left, positive), self._certain(right, positive))
             case Comparison(operators=operators, operands=operands) if len(operators) > 1:
-                links = [
-                    Comparison((op,), (a, b)) for op, a, b in zip(operators, operands, operands[1:], strict=False)
-                ]
+                links = [Comparison((op,), (a, b)) for op, a, b in zip(operators, operands, operands[1:], strict=False)]
                 joined = conjunction(links)
                 assert joined is not None
                 return self._certain(joined, positive)
@@ -184,7 +184,11 @@ class Translator:
         return self._divided(map_children(node, self.place))
 
     def _divided(self, node: Expression) -> Expression:
-        return divide_tile(node, self.tiling.axis_sizes) if isinstance(node, Binary) and node.operator in ("//", "%") else node
+        return (
+            divide_tile(node, self.tiling.axis_sizes)
+            if isinstance(node, Binary) and node.operator in ("//", "%")
+            else node
+        )
 
 
 def _implied(excused: Expression, needed: Domain) -> Expression:

@@ -23,7 +23,8 @@ def agrees(text: str, sizes: dict[str, int], seed: int, backend: str) -> None:
     kernel = ec.compile(text)
     generator = torch.Generator().manual_seed(seed)
     tensors = {
-        t.name: torch.randn([sizes[r] for r in t.ranks], dtype=torch.float64, generator=generator) for t in kernel.cascade.inputs
+        t.name: torch.randn([sizes[r] for r in t.ranks], dtype=torch.float64, generator=generator)
+        for t in kernel.cascade.inputs
     }
     binding = kernel.binding(**tensors)
     assert_close(interpreted(kernel, binding, backend), evaluated(kernel, binding), 1e-8)

@@ -21,10 +21,7 @@ def test_readers_of_a_stored_tensor_state_where_it_is_defined() -> None:
     )
     assert first.outputs == ("T",)
     assert str(second.cascade) == (
-        "cascade c(T[m,n]) -> Y[m] {\n"
-        "  T.defined[m,n] = T[m,n] where n <= m\n"
-        "  Y[m] = max[n](T.defined[m,n])\n"
-        "}"
+        "cascade c(T[m,n]) -> Y[m] {\n  T.defined[m,n] = T[m,n] where n <= m\n  Y[m] = max[n](T.defined[m,n])\n}"
     )
 
 
@@ -57,9 +54,13 @@ def test_cases_without_an_else_are_defined_where_a_filter_holds() -> None:
 def test_a_recurrence_is_refused_with_a_way_out() -> None:
     with pytest.raises(PlanError) as refused:
         kernels("cascade c(X[t]) -> Y[t] { H[t + 1] = 0.5 * H[t] + X[t]  Y[t] = H[t + 1] }", t=9)
-    assert str(refused.value).splitlines()[0].endswith(
-        "error: 'H' is a recurrence: its steps follow one another, and no kernel spreads them over programs; "
-        "run it with backend='reference'"
+    assert (
+        str(refused.value)
+        .splitlines()[0]
+        .endswith(
+            "error: 'H' is a recurrence: its steps follow one another, and no kernel spreads them over programs; "
+            "run it with backend='reference'"
+        )
     )
 
 
@@ -67,8 +68,12 @@ def test_membership_in_a_stored_tensor_with_holes_is_refused() -> None:
     text = "cascade c(X[m,n], L[m,u]) -> Y[m] { T[m,u] = L[m,u] where u < 2  Y[m] = max[n](X[m,n] where n in T[m,:]) }"
     with pytest.raises(PlanError) as refused:
         kernels(text, m=9, n=9, u=3)
-    assert str(refused.value).splitlines()[0].endswith(
-        "error: 'T' is stored, and an entry that is not defined would be a member: fill it with default(..., -1)"
+    assert (
+        str(refused.value)
+        .splitlines()[0]
+        .endswith(
+            "error: 'T' is stored, and an entry that is not defined would be a member: fill it with default(..., -1)"
+        )
     )
 
 

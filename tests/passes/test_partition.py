@@ -19,7 +19,14 @@ cascade c(Q[b,h,m,e], K[b,g,n,e]) -> X[b,h,m] {
 
 @pytest.mark.parametrize(
     ("extent", "target", "powers", "size"),
-    [(1, 96, False, 1), (17, 96, False, 24), (37, 96, False, 48), (37, 128, True, 64), (96, 96, False, 96), (5000, 96, False, 96)],
+    [
+        (1, 96, False, 1),
+        (17, 96, False, 24),
+        (37, 96, False, 48),
+        (37, 128, True, 64),
+        (96, 96, False, 96),
+        (5000, 96, False, 96),
+    ],
 )
 def test_tile_classes_cover_the_extent_or_are_the_target(extent: int, target: int, powers: bool, size: int) -> None:
     assert tile_class(extent, target, powers) == size

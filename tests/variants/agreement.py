@@ -57,7 +57,9 @@ def positive(g: torch.Generator, shape: list[int]) -> Tensor:
     return torch.rand(shape, generator=g, dtype=torch.float64) + 0.1
 
 
-def inputs(variant: Variant, kernel: Kernel, sizes: Mapping[str, int], dtype: torch.dtype = torch.float64, seed: int = 0) -> dict[str, Tensor]:
+def inputs(
+    variant: Variant, kernel: Kernel, sizes: Mapping[str, int], dtype: torch.dtype = torch.float64, seed: int = 0
+) -> dict[str, Tensor]:
     """Inputs by name, normal unless the variant says otherwise; axes are not contiguous in every second tensor."""
     generator = torch.Generator().manual_seed(seed)
     extents = {"b": 2, "h": 2, "g": 1, "e": 8, "f": 5, **sizes, **variant.sizes}
@@ -99,7 +101,9 @@ def interpreted(kernel: Kernel, binding: Binding, backend: str = "cpu") -> dict[
 def evaluated(kernel: Kernel, binding: Binding) -> dict[str, Tensor]:
     """What the language says, in float64."""
     module = kernel._derivation.module
-    return evaluate(kernel.cascade, binding.tensors, binding.scalars, binding.extents, module=module, dtype=torch.float64)
+    return evaluate(
+        kernel.cascade, binding.tensors, binding.scalars, binding.extents, module=module, dtype=torch.float64
+    )
 
 
 def assert_close(found: Mapping[str, Tensor], gold: Mapping[str, Tensor], tolerance: float = 1e-9) -> None:

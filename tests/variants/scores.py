@@ -12,7 +12,9 @@ S0 = "S0[b,h,m,n] = scale * Q[b,h,m,e] * K[b,h,n,e]"
 TAIL = "O[b,h,m,f] = softmax[n](S[b,h,m,n]) * V[b,h,n,f]"
 
 
-def attention(body: str, inputs: str = "", parameters: str = "", outputs: str = "O[b,h,m,f]", definitions: str = "") -> str:
+def attention(
+    body: str, inputs: str = "", parameters: str = "", outputs: str = "O[b,h,m,f]", definitions: str = ""
+) -> str:
     """A cascade over Q, K, V with the given equations."""
     extra = f", {inputs}" if inputs else ""
     more = f", {parameters}" if parameters else ""
@@ -40,7 +42,11 @@ VARIANTS = [
         scored("S0[b,h,m,n] * sigmoid(G[b,h,m,n])", "G[b,h,m,n]"),
         plain=lambda Q, K, V, G: attend(dot(Q, K) * G.sigmoid(), V),
     ),
-    Variant("log of the absolute score", scored("log(1 + abs(S0[b,h,m,n]))"), plain=lambda Q, K, V: attend((1 + dot(Q, K).abs()).log(), V)),
+    Variant(
+        "log of the absolute score",
+        scored("log(1 + abs(S0[b,h,m,n]))"),
+        plain=lambda Q, K, V: attend((1 + dot(Q, K).abs()).log(), V),
+    ),
     Variant(
         "leaky score",
         scored("if(S0[b,h,m,n] > 0, S0[b,h,m,n], slope * S0[b,h,m,n])", parameters="slope = 0.1"),
@@ -48,11 +54,16 @@ VARIANTS = [
     ),
     Variant("square of the score", scored("S0[b,h,m,n]**2 - S0[b,h,m,n]")),
     Variant("signed square root", scored("sign(S0[b,h,m,n]) * sqrt(abs(S0[b,h,m,n]) + 0.01)")),
-    Variant("silu of half the score", scored("half(silu(S0[b,h,m,n])) + clamp(S0[b,h,m,n], -1, 1)", definitions="def half(x) = x / 2")),
+    Variant(
+        "silu of half the score",
+        scored("half(silu(S0[b,h,m,n])) + clamp(S0[b,h,m,n], -1, 1)", definitions="def half(x) = x / 2"),
+    ),
     Variant(
         "temperature by query and length",
         scored("S0[b,h,m,n] * (1 + TQ[b,m]**2) * log(N + 1)", "TQ[b,m]"),
-        plain=lambda Q, K, V, TQ: attend(dot(Q, K) * (1 + TQ**2)[:, None, :, None] * torch.tensor(K.shape[2] + 1.0).double().log(), V),
+        plain=lambda Q, K, V, TQ: attend(
+            dot(Q, K) * (1 + TQ**2)[:, None, :, None] * torch.tensor(K.shape[2] + 1.0).double().log(), V
+        ),
     ),
     Variant(
         "scale of head, query side and key side",
@@ -94,8 +105,11 @@ VARIANTS = [
     ),
     Variant("bias by head", scored("S0[b,h,m,n] + B[h,m,n]", "B[h,m,n]")),
     Variant("bias by key", scored("S0[b,h,m,n] + B[b,n]", "B[b,n]")),
-    Variant("bias by batch and key with minus infinity", scored("S0[b,h,m,n] + B[b,n]", "B[b,n]"),
-            {"B": lambda g, s: torch.where(torch.rand(s, generator=g) < 0.5, 0.0, -torch.inf).double()}),
+    Variant(
+        "bias by batch and key with minus infinity",
+        scored("S0[b,h,m,n] + B[b,n]", "B[b,n]"),
+        {"B": lambda g, s: torch.where(torch.rand(s, generator=g) < 0.5, 0.0, -torch.inf).double()},
+    ),
     Variant(
         "symmetric bias read twice",
         scored("S0[b,h,m,n] + (B[h,m,n] + B[h,n,m]) / 2 where n < M and m < N", "B[h,i,j]"),
@@ -124,8 +138,16 @@ VARIANTS = [
         sizes={"u": 3, "v": 4},
         plain=lambda Q, K, V, TB, TQ, TK: attend(dot(Q, K) + TB[TQ[:, :, None], TK[:, None]][:, None], V),
     ),
-    Variant("slope times distance in blocks", scored("S0[b,h,m,n] - AS[h] * abs(m // 8 - n // 8)", "AS[h]"), {"AS": positive}),
-    Variant("decay by log of distance", scored("S0[b,h,m,n] - AS[h] * log(1 + abs(m - n)) where n <= m", "AS[h]"), {"AS": positive}),
+    Variant(
+        "slope times distance in blocks",
+        scored("S0[b,h,m,n] - AS[h] * abs(m // 8 - n // 8)", "AS[h]"),
+        {"AS": positive},
+    ),
+    Variant(
+        "decay by log of distance",
+        scored("S0[b,h,m,n] - AS[h] * log(1 + abs(m - n)) where n <= m", "AS[h]"),
+        {"AS": positive},
+    ),
     Variant("gaussian prior with learned centre", scored("S0[b,h,m,n] - (n - C[b,m])**2 / 50", "C[b,m]")),
     Variant("sine of the position", scored("S0[b,h,m,n] + sin(0.3 * (m - n)) + cos(n / 5)")),
     Variant(
@@ -143,11 +165,16 @@ VARIANTS = [
         attention("S[b,h,m,n] = -sqrt(sum[e]((Q[b,h,m,e] - K[b,h,n,e])**2) + 1e-9)\n" + TAIL),
         plain=lambda Q, K, V: attend(-((Q[:, :, :, None] - K[:, :, None]).square().sum(-1) + 1e-9).sqrt(), V),
     ),
-    Variant("squared distance, expanded", attention(
-        """QQ[b,h,m] = sum[e](Q[b,h,m,e]**2)
+    Variant(
+        "squared distance, expanded",
+        attention(
+            """QQ[b,h,m] = sum[e](Q[b,h,m,e]**2)
            KK[b,h,n] = sum[e](K[b,h,n,e]**2)
            S[b,h,m,n] = -(QQ[b,h,m] + KK[b,h,n] - 2 * Q[b,h,m,e] * K[b,h,n,e])
-        """ + TAIL)),
+        """
+            + TAIL
+        ),
+    ),
     Variant(
         "radial basis kernel with its own normaliser",
         attention(
@@ -160,16 +187,41 @@ VARIANTS = [
         {"SG": positive},
     ),
     Variant("largest distance", attention("S[b,h,m,n] = -max[e](abs(Q[b,h,m,e] - K[b,h,n,e]))\n" + TAIL)),
-    Variant("bilinear form", attention("QW[b,h,m,r] = Q[b,h,m,e] * W[h,e,r]\nS[b,h,m,n] = QW[b,h,m,r] * U[h,r,i] * K[b,h,n,i]\n"
-            .replace("K[b,h,n,i]", "KX[b,h,n,i]") + TAIL, "W[h,e,r], U[h,r,i], KX[b,h,n,i]"), sizes={"r": 4, "i": 3}),
-    Variant("additive attention", attention(
-        "S[b,h,m,n] = sum[e](W[h,e] * tanh(Q[b,h,m,e] + K[b,h,n,e]))\n" + TAIL, "W[h,e]"),
-        plain=lambda Q, K, V, W: attend((W[None, :, None, None] * (Q[:, :, :, None] + K[:, :, None]).tanh()).sum(-1), V)),
-    Variant("rotary positions in the text", attention(
-        """QR[b,h,m,e] = if(e < E // 2, Q[b,h,m,e] * C[m,e % (E // 2)] - default(Q[b,h,m,e + E // 2], 0) * SI[m,e % (E // 2)], Q[b,h,m,e] * C[m,e % (E // 2)] + default(Q[b,h,m,e - E // 2], 0) * SI[m,e % (E // 2)])
+    Variant(
+        "bilinear form",
+        attention(
+            "QW[b,h,m,r] = Q[b,h,m,e] * W[h,e,r]\nS[b,h,m,n] = QW[b,h,m,r] * U[h,r,i] * K[b,h,n,i]\n".replace(
+                "K[b,h,n,i]", "KX[b,h,n,i]"
+            )
+            + TAIL,
+            "W[h,e,r], U[h,r,i], KX[b,h,n,i]",
+        ),
+        sizes={"r": 4, "i": 3},
+    ),
+    Variant(
+        "additive attention",
+        attention("S[b,h,m,n] = sum[e](W[h,e] * tanh(Q[b,h,m,e] + K[b,h,n,e]))\n" + TAIL, "W[h,e]"),
+        plain=lambda Q, K, V, W: attend(
+            (W[None, :, None, None] * (Q[:, :, :, None] + K[:, :, None]).tanh()).sum(-1), V
+        ),
+    ),
+    Variant(
+        "rotary positions in the text",
+        attention(
+            """QR[b,h,m,e] = if(e < E // 2, Q[b,h,m,e] * C[m,e % (E // 2)] - default(Q[b,h,m,e + E // 2], 0) * SI[m,e % (E // 2)], Q[b,h,m,e] * C[m,e % (E // 2)] + default(Q[b,h,m,e - E // 2], 0) * SI[m,e % (E // 2)])
            S[b,h,m,n] = scale * QR[b,h,m,e] * K[b,h,n,e]
-        """ + TAIL, "C[m,u], SI[m,u]"), sizes={"u": 4}),
-    Variant("where as multiplication", scored("S0[b,h,m,n] * W[n] - 5 * (1 - W[n])", "W[n]"),
-            {"W": lambda g, s: torch.randint(0, 2, s, generator=g)}),
-    Variant("a boolean tensor chooses the score", scored("if(C[b,m,n], S0[b,h,m,n], -2)", "C[b,m,n]"), {"C": booleans()}),
+        """
+            + TAIL,
+            "C[m,u], SI[m,u]",
+        ),
+        sizes={"u": 4},
+    ),
+    Variant(
+        "where as multiplication",
+        scored("S0[b,h,m,n] * W[n] - 5 * (1 - W[n])", "W[n]"),
+        {"W": lambda g, s: torch.randint(0, 2, s, generator=g)},
+    ),
+    Variant(
+        "a boolean tensor chooses the score", scored("if(C[b,m,n], S0[b,h,m,n], -2)", "C[b,m,n]"), {"C": booleans()}
+    ),
 ]
