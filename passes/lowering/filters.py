@@ -1,0 +1,227 @@
+"""Filters over tiles: what a removed point holds, and the selects that give a reduction its identity there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from math import prod
+
+from einsum_compiler.ir.build import conjunction, multiply
+from einsum_compiler.ir.expression import (
+    Binary,
+    Comparison,
+    Conditional,
+    Constant,
+    Expression,
+    Read,
+    transform,
+    walk,
+)
+from einsum_compiler.ir.operators import REDUCTIONS
+from einsum_compiler.ir.tile import Axis, Map, Reduce, Select, TileType
+from einsum_compiler.passes.lowering.fills import FINITE, Filled, filled_value
+from einsum_compiler.passes.lowering.loads import Loads
+from einsum_compiler.passes.lowering.tile_facts import TileFacts
+from einsum_compiler.passes.lowering.translate import EVERYWHERE, Domain
+
+
+class Filters(Loads):
+    """Writes selects where no fill made before gives the identity."""
+
+    def _temporary(
+        self, stem: str, value: Expression, domain: Domain = EVERYWHERE, first: tuple[Axis, ...] = ()
+    ) -> str:
+        """The name of a tile with the value of an expression."""
+        if isinstance(value, Read):
+            return value.tensor
+        name = self._name(stem)
+        type = TileType(self.dtype_of(value), self._ordered(self.axes_of(value), first))
+        self.scope.statements.append(Map(name, type, value))
+        inside = self.scope.loop is not None
+        self.facts[name] = TileFacts(type, domain=domain, fill=self._fill_of(value, domain), inside=inside)
+        return name
+
+    def _fill_of(self, value: Expression, domain: Domain) -> tuple[float, Domain] | None:
+        """What a map holds at points its operands' fills removed."""
+        best: tuple[float, Domain] | None = None
+        for read in {n for n in walk(value) if isinstance(n, Read)}:
+            fill = self._fill_at(read.tensor, domain)
+            if fill is None:
+                continue
+            result = filled_value(value, self._operand_at(fill[1], {read.tensor: fill[0]}))
+            if isinstance(result, float) and (best is None or len(fill[1]) > len(best[1])):
+                best = (result, fill[1])
+        return best
+
+    def _fill_at(self, name: str, domain: Domain) -> tuple[float, Domain] | None:
+        """What a tile holds where conjuncts fail: by its fill, and by a conjunct ``tile > -inf``, which fails at -inf only.
+
+        (It fails at NaN too; there a pass may leave a NaN.)
+        """
+        fill = self.facts[name].fill
+        implied = frozenset(c for c in domain if self._bounded_below(c) == name)
+        if not implied:
+            return fill
+        if fill is None:
+            return float("-inf"), implied
+        return (fill[0], fill[1] | implied) if fill[0] == float("-inf") else fill
+
+    def _bounded_below(self, conjunct: Expression) -> str | None:
+        """The tile T of a conjunct ``T > -inf``."""
+        match conjunct:
+            case Comparison(operators=(">",), operands=(Read() as read, Constant(value=value))) if value == float(
+                "-inf"
+            ):
+                found = self.translator.tile_of(read)
+                return found[0].tensor if found and isinstance(found[0], Read) else None
+        return None
+
+    def _operand_at(
+        self, domain: Domain, assume: Mapping[str, float] | None = None, finite: bool = False
+    ) -> Callable[[str], Filled]:
+        """What each tile holds at a point that some conjunct of ``domain`` removed."""
+        # Rows are never reduced: a value per row (a statistic) is finite, whatever the filter does to the row's points.
+        axes = self.domain_axes(domain) - {f"{t.rank}.0" for t in self.tiling.plan.program}
+
+        def operand(name: str) -> Filled:
+            if assume and name in assume:
+                return assume[name]
+            facts = self.facts[name]
+            if facts.fill and domain <= facts.fill[1]:
+                return facts.fill[0]
+            varies = bool(axes & set(facts.type.ranks))
+            return None if varies and not finite else FINITE
+
+        return operand
+
+    def _neutral(
+        self, operator: str, body: Expression, domain: Domain, over: tuple[Axis, ...], product: bool = False
+    ) -> Expression:
+        """The body of a reduction with the identity wherever ``domain`` removed the point.
+
+        Nothing is written if fills already made give the identity there; else one operand is filled, else the body itself.
+        """
+        identity = float(REDUCTIONS[operator].identity)
+        reads = list(dict.fromkeys(n.tensor for n in walk(body) if isinstance(n, Read)))
+        covered: set[Expression] = set()
+        for name in reads:
+            fill = self._fill_at(name, domain)
+            if fill and filled_value(body, self._operand_at(fill[1], {name: fill[0]}, product)) == identity:
+                covered |= fill[1]
+        missing = frozenset(domain - covered)
+        if not missing:
+            return body
+        axes = self.domain_axes(missing)
+        choices = sorted(reads, key=lambda n: -prod(a.size for a in self.facts[n].type.axes))
+        for name in choices:
+            ranks = set(self.facts[name].type.ranks)
+            if not axes <= ranks or self.kind(Read(name)) != "real":
+                continue
+            own = frozenset(c for c in domain if self.domain_axes(frozenset({c})) <= ranks)
+            for value in dict.fromkeys((identity, float("-inf"), 0.0, float("inf"))):
+                if filled_value(body, self._operand_at(own, {name: value}, product)) == identity:
+                    return _replace_read(body, name, self._select(name, own, value))
+        if product:
+            # Fill the operand that has most of the axes, computed with all of them.
+            assert isinstance(body, Binary) and isinstance(body.left, Read)
+            first = self._temporary(
+                f"{body.left.tensor}.all",
+                Conditional(self.translator.place(conjunction(domain)), body.left, Constant(0.0)),
+            )
+            return multiply(Read(first), body.right)
+        condition = self.translator.place(conjunction(domain))
+        return Conditional(condition, body, self.identity(operator, self.kind(body)))
+
+    def identity(self, operator: str, kind: str) -> Constant:
+        """The identity of a reduction of such values: integers have a smallest and a largest one."""
+        return self.typed(Constant(REDUCTIONS[operator].identity), kind)
+
+    def _with_typed_limits(self, value: Expression) -> Expression:
+        """``M == -inf``, the guard of a running maximum, for a tile of integers."""
+
+        def change(node: Expression) -> Expression:
+            if (
+                isinstance(node, Comparison)
+                and node.operators in (("==",), ("!=",))
+                and "int" in (kinds := list(map(self.kind, node.operands)))
+            ):
+                typed = tuple(
+                    self.typed(o, "int") if isinstance(o, Constant) and "real" in kinds else o for o in node.operands
+                )
+                return replace(node, operands=typed)
+            return node
+
+        return transform(value, change)
+
+    def typed(self, constant: Constant, kind: str) -> Constant:
+        """A constant among values of a kind: an infinity among integers is the last of them on its side."""
+        if kind == "int" and constant.value in (float("inf"), float("-inf")):
+            return Constant(2**63 - 1 if constant.value > 0 else -(2**63))
+        return Constant(bool(constant.value > 0)) if kind == "bool" and isinstance(constant.value, float) else constant
+
+    def _select(self, name: str, domain: Domain, value: float) -> str:
+        """A copy of a tile that holds ``value`` where ``domain`` removed the point; later readers of its other points get it too."""
+        facts = self.facts[name]
+        result = self._name(f"{name}.fill")
+        partial = self.scope.loop is not None and domain <= self.scope.predicate
+        condition = self.translator.place(conjunction(sorted(domain, key=str)))
+        self.scope.statements.append(Select(result, facts.type, condition, Read(name), Constant(value), partial))
+        self.facts[result] = TileFacts(
+            facts.type, facts.ranks, facts.domain, (value, domain), inside=self.scope.loop is not None
+        )
+        self.scope.filled.setdefault(name, []).append(result)
+        return result
+
+    def _unseen(self, operand: str, other: str, domain: Domain) -> str:
+        """An operand of a product with 0 at coordinates that no point of the tile sees, so that a NaN there cannot leak.
+
+        ``0 * v`` is 0 only for finite v. Conjuncts of the loop's filter on the operand's own axes mask its load; all others are tested here.
+        """
+        facts = self.facts[operand]
+        own_axes = frozenset(facts.type.ranks)
+        if not self.facts[other].fill or facts.fill:
+            return operand
+        about = {
+            c: self.domain_axes(frozenset({c}))
+            for c in sorted(domain, key=str)
+            if not any(isinstance(n, Read) and n.tensor not in self.translator.inputs for n in walk(c))
+        }
+        own = [c for c, axes in about.items() if axes and axes <= own_axes and c not in self.scope.predicate]
+        cross = [c for c, axes in about.items() if axes & own_axes and not axes <= own_axes]
+        rows = [c for c, axes in about.items() if cross and axes and not axes & own_axes]
+        if not own and not cross:
+            return operand
+        tested = frozenset([*own, *cross, *rows])
+        condition = conjunction(map(self.translator.place, [*own, *cross, *rows]))
+        assert condition is not None
+        if cross:
+            condition = self._seen(operand, own_axes, tested, condition)
+        result = self._name(f"{operand}.visible")
+        partial = self.scope.loop is not None and tested <= self.scope.predicate
+        self.scope.statements.append(Select(result, facts.type, condition, Read(operand), Constant(0.0), partial))
+        inside = self.scope.loop is not None
+        self.facts[result] = TileFacts(facts.type, facts.ranks, facts.domain, (0.0, tested), inside=inside)
+        return result
+
+    def _seen(self, operand: str, own_axes: frozenset[str], tested: Domain, condition: Expression) -> Expression:
+        """Whether some point of the tile sees a coordinate: the condition, over every axis the operand lacks."""
+        sizes = self.tiling.axis_sizes
+        axes = self.domain_axes(tested)
+        beyond = tuple(Axis(r, sizes[r]) for r in sorted(axes - own_axes))
+        type = TileType("bool", tuple(a for a in self.facts[operand].type.axes if a.rank in axes))
+        seen = self._name(f"{operand}.seen")
+        bounded = conjunction([*self.tiling.row_bounds(beyond), condition])
+        assert bounded is not None
+        self.scope.statements.append(Reduce(seen, type, "any", beyond, bounded))
+        self.facts[seen] = TileFacts(type, inside=self.scope.loop is not None)
+        return Read(seen)
+
+    def filled_with_zero(self, value: Expression, domain: Domain) -> Expression:
+        zero = Constant(0.0) if self.kind(value) == "real" else Constant(False if self.kind(value) == "bool" else 0)
+        return Conditional(self.translator.place(conjunction(sorted(domain, key=str))), value, zero)
+
+
+def _replace_read(node: Expression, name: str, new: str) -> Expression:
+    from einsum_compiler.ir.expression import transform
+
+    return transform(node, lambda n: Read(new) if isinstance(n, Read) and n.tensor == name else n)
