@@ -79,7 +79,7 @@ void pairs(int from_transpose, int a_f32, long m, long n, long k, const bf16* a,
 
 
 def start_compile(vector_bytes, folder):
-    source = folder / "runtime.cpp"
+    source = folder / f"runtime{vector_bytes}.cpp"  # of its own: a compiler may still read another one's
     source.write_text(SOURCE % "\n".join(f"EACH({name}_, float, {name}(a))" for name in UNARY))
     library = folder / f"runtime{vector_bytes}.so"
     command = [
