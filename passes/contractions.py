@@ -23,8 +23,8 @@ def without_invariants(reduction: Reduction, domains: Domains) -> tuple[Reductio
     """A sum without the factors that lack its ranks, and those factors.
 
     ``sum[e](x[e] * c)`` is ``sum[e](x[e]) * c``. The factor must exist everywhere, because a sum over empty points is 0 where a product
-    with an empty factor is empty; and where the fibre may be empty or the factor divides, it must be finite, or it would turn a 0 into
-    NaN (``defer`` has the guarded form of this law).
+    with an empty factor is empty; and where the fibre may be empty, the factor divides or is computed, it must be finite, or it would turn
+    a 0 into NaN: ``rsqrt(sum / K)`` is infinite where K is 0 (``defer`` has the guarded form of this law).
     """
     if reduction.operator != "sum":
         return reduction, ()
@@ -33,11 +33,15 @@ def without_invariants(reduction: Reduction, domains: Domains) -> tuple[Reductio
     if len(leaving) == len(parts) or not leaving:
         return reduction, ()
     total = reduction.where is None and domains.of(reduction.body) == ()
-    leaving = [p for p in leaving if _finite(p) or (total and not p.inverse)]
+    leaving = [p for p in leaving if _finite(p) or (total and not p.inverse and not _is_computed(p, domains))]
     if not leaving:
         return reduction, ()
     staying = [p for p in parts if p not in leaving]
     return replace(reduction, body=product(staying)), tuple(leaving)
+
+
+def _is_computed(factor: Factor, domains: Domains) -> bool:
+    return any(isinstance(n, Read) and domains.is_computed(n.tensor) for n in walk(factor.value))
 
 
 def _finite(factor: Factor) -> bool:

@@ -141,3 +141,14 @@ def test_passes_before_and_after(capsys: pytest.CaptureFixture[str]) -> None:
     assert "│ n    │          3 │        1 │" in report
     assert "reads S again after A.mx has read all of it" in report
     assert capsys.readouterr().out.rstrip("\n") == report.rstrip("\n")
+
+
+def test_a_norm_over_nothing_leaves_a_product_over_nothing_zero() -> None:
+    """The factor ``rsqrt(mean)`` is NaN where the extent is 0; it must not leave a sum that is then 0."""
+    kernel = ec.compile(
+        "cascade scaled(X[m,k], W[k,o]) -> Y[m,o] {\n"
+        "  SS[m] = mean[k](X[m,k]**2)\n"
+        "  Z[m,k] = X[m,k] * rsqrt(SS[m])\n"
+        "  Y[m,o] = Z[m,k] * W[k,o]\n}"
+    )
+    assert kernel(torch.zeros(3, 0), torch.zeros(0, 4)).tolist() == [[0.0] * 4] * 3
