@@ -69,9 +69,10 @@ def test_each_part_is_mapped_and_linked(part: str) -> None:
 def test_every_data_file_is_packaged() -> None:
     packaged = set()
     for package, patterns in SETUPTOOLS["package-data"].items():
-        top, *rest = package.split(".")[1:] or [FRONT]
+        below = package.split(".")[1:]
+        folder = ROOT.joinpath(*(below if below[:1] and below[0] in PARTS else (FRONT, *below)))
         for pattern in patterns:
-            packaged |= set(ROOT.joinpath(top, *rest).glob(pattern))
+            packaged |= set(folder.glob(pattern))
     data = set()
     for part in (FRONT, *PARTS):
         for folder, _, names in os.walk(ROOT / part):
