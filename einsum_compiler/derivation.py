@@ -152,7 +152,8 @@ def kernel_cascades(derivation: Derivation, extents: Mapping[str, int]) -> tuple
 
 
 def derive_kernel(part: KernelCascade, plan: KernelPlan, dtypes: Mapping[str, str]) -> KernelDerivation:
-    """Defer, online and precision for one kernel of a plan."""
+    """Defer, online, tile outputs and precision for one kernel of a plan, verified after each."""
+    from einsum_compiler.ir.verify import verify
     from einsum_compiler.passes.defer import defer
     from einsum_compiler.passes.online import Online, online
     from einsum_compiler.passes.precision import precision
@@ -172,4 +173,7 @@ def derive_kernel(part: KernelCascade, plan: KernelPlan, dtypes: Mapping[str, st
     with step("precision"):
         rounded = precision(cascade, {t.name: dtypes[t.name] for t in cascade.inputs})
     stages.append(("precision", rounded))
+    for name, after in stages:
+        with step(name):
+            verify(after)
     return KernelDerivation(replace(part), plan, tuple(stages), tuple(certificates))

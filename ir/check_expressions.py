@@ -117,7 +117,7 @@ def _check_node(facts: Facts, node: Expression) -> None:
                 raise SpecError("'...' stands for ranks of a caller: only cascades that are called have it", node.span)
         case Rank(name) if name not in facts.ranks:
             raise _unknown(facts, name, node)
-        case Extent(rank) if rank not in facts.ranks:
+        case Extent(rank) if rank not in facts.ranks and rank.upper() not in facts.parameters:
             raise _unknown(facts, rank.upper(), node)
         case Read():
             _check_read(facts, node)

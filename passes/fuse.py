@@ -13,13 +13,13 @@ A kernel has *program* ranks (spread over programs), at most one *streamed* rank
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, prod
 
 from einsum_compiler.ir.build import reads_of
-from einsum_compiler.ir.cascade import Cascade, Equation, Target, Tensor
+from einsum_compiler.ir.cascade import Cascade, Equation, Scalar, Target, Tensor
 from einsum_compiler.ir.errors import PlanError
-from einsum_compiler.ir.expression import Expression, Rank, Reduction
+from einsum_compiler.ir.expression import Expression, Extent, Parameter, Rank, Reduction, walk
 from einsum_compiler.passes.stored_domains import with_stored_domains
 
 SHORT = 128  # a rank that is both reduced and stored may be held whole up to this extent
@@ -278,8 +278,35 @@ def _kernel(cascade: Cascade, names: list[str], shapes: list[_Shape], stored: se
         n.name for d in defaults for n in [d] if isinstance(n, Rank)
     }
     resident = tuple(sorted(r for r in present if r != stream and r not in program))
-    part = Cascade(cascade.name, tuple(inputs), cascade.parameters, outputs, equations)
+    parameters = _parameters(cascade, inputs, equations)
+    part = Cascade(cascade.name, tuple(inputs), parameters, outputs, equations)
     return KernelCascade(part, program, stream, resident)
+
+
+def _parameters(cascade: Cascade, inputs: list[Tensor], equations: tuple[Equation, ...]) -> tuple[Scalar, ...]:
+    """The parameters that a part needs. One that an input of the part binds as an extent is that extent now; a default that names an
+    extent which only other parts bind is left out, and an extent of theirs is a parameter: the value comes with the call."""
+    bound = {r.upper() for t in inputs for r in t.ranks}
+    used = {name for e in equations for root in (e.value, e.where) if root is not None for name in _scalars(root)}
+    used |= {r.upper() for e in equations for r in ranks_carried(e)}
+    kept: list[Scalar] = []
+    for parameter in reversed(cascade.parameters):
+        if parameter.name in used and parameter.name not in bound:
+            kept.append(parameter)
+            used |= _scalars(parameter.default) if parameter.default is not None else set()
+    known = bound | {p.name for p in kept}
+    missing = sorted(used - known - {p.name for p in cascade.parameters})
+    return (
+        *(p if p.default is None or _scalars(p.default) <= known else replace(p, default=None) for p in reversed(kept)),
+        *(Scalar(name, "int") for name in missing),
+    )
+
+
+def _scalars(root: Expression) -> set[str]:
+    """The parameters and extents that an expression names."""
+    return {
+        n.name if isinstance(n, Parameter) else n.rank.upper() for n in walk(root) if isinstance(n, (Parameter, Extent))
+    }
 
 
 def _declared(name: str, declared: Mapping[str, Tensor], own: Mapping[str, Target]) -> Tensor:

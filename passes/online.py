@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from einsum_compiler.ir.build import conjunction
+from einsum_compiler.ir.build import conjunction, conjuncts
 from einsum_compiler.ir.cascade import Cascade, Equation
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import (
@@ -183,7 +183,9 @@ class Stream:
             self._running(context.tensor)  # before the states: they may share its count of points
         states = self._states_of(equation, reduction, running, opened)
         self._states[equation.target.tensor] = Decided(equation, opened, sweep)
-        self._writer.write(states, running, self._version(sweep), equation.where)
+        # Where the left side is defined may depend on finished values: that part waits for them.
+        known = conjunction(c for c in conjuncts(equation.where) if not self._late.is_late(c))
+        self._writer.write(states, running, self._version(sweep), known)
         finished = replace(equation, value=self._writer.finished(states, running))
         made = self._tiler.made[before:]
         del self._tiler.made[before:]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from einsum_compiler.ir.build import conjunction
 from einsum_compiler.ir.cascade import Equation
 from einsum_compiler.ir.expression import (
     Binary,
@@ -28,7 +29,7 @@ from einsum_compiler.ir.expression import (
 from einsum_compiler.ir.operators import REDUCTIONS
 from einsum_compiler.passes.algebra.decision import Running
 from einsum_compiler.passes.running_contexts import RunningContext, guard
-from einsum_compiler.passes.scope import both, free_ranks
+from einsum_compiler.passes.scope import free_ranks
 from einsum_compiler.passes.streaming import Tiler, Version
 
 
@@ -53,11 +54,14 @@ class States:
     def write(
         self, states: tuple[State, ...], form: Running | None, version: Version, where: Expression | None
     ) -> None:
-        """The local reduction, the corrections and the recurrence of each state; the first is the reduction itself."""
+        """The local reduction, the corrections and the recurrence of each state; the first is the reduction itself.
+
+        A state has a value everywhere: where ``where`` says that the left side is not defined, it reduces no points.
+        """
         local = {s.name: self._local(s, version, where) for s in states if s.reduction is not None}
         for i, state in enumerate(states):
             if state.reduction is not None:
-                self._run(state, local[state.name], self._before(states, i, form), where)
+                self._run(state, local[state.name], self._before(states, i, form))
 
     def _local(self, state: State, version: Version, where: Expression | None) -> Read:
         """``R.n[..., n.1] = op[n.0](...)``."""
@@ -67,18 +71,22 @@ class States:
             reduction,
             ranks=tuple(self._rank.inner if r == self._rank.rank else r for r in reduction.ranks),
             body=self._tiler.tiled(reduction.body, version),
-            where=both(
-                None if reduction.where is None else self._tiler.tiled(reduction.where, version), self._rank.inside
+            where=conjunction(
+                [
+                    None if reduction.where is None else self._tiler.tiled(reduction.where, version),
+                    where,
+                    self._rank.inside,
+                ]
             ),
         )
         name = self._tiler.fresh(f"{state.name}.{self._rank.rank}")
-        return self._tiler.add(name, self._placed(state.indices), value, where)
+        return self._tiler.add(name, self._placed(state.indices), value)
 
     def _placed(self, indices: tuple[Expression, ...]) -> tuple[Expression, ...]:
         """The indices of a state's value for one tile."""
         return (*indices, self._rank.now)
 
-    def _run(self, state: State, local: Read, before: Expression, where: Expression | None) -> None:
+    def _run(self, state: State, local: Read, before: Expression) -> None:
         """``R.run[..., 0] = identity`` and ``R.run[..., n.1+1] = combine(before, local)``."""
         assert state.reduction is not None
         monoid = REDUCTIONS[state.reduction.operator]
@@ -88,8 +96,8 @@ class States:
             joined = Call(monoid.combine, (before, local))
         else:
             joined = Binary(monoid.combine, before, local)
-        self._tiler.add(name, (*state.indices, Constant(0)), Constant(monoid.identity), where)
-        self._tiler.add(name, (*state.indices, self._rank.after), joined, where)
+        self._tiler.add(name, (*state.indices, Constant(0)), Constant(monoid.identity))
+        self._tiler.add(name, (*state.indices, self._rank.after), joined)
 
     def _before(self, states: tuple[State, ...], i: int, form: Running | None) -> Expression:
         """State i before this tile, moved to the contexts after it."""
