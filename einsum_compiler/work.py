@@ -66,7 +66,7 @@ def work_of(
     kernel: TileKernel, tensors: Mapping[str, Any], scalars: Mapping[str, Any], extents: Mapping[str, int]
 ) -> Work:
     """The work of a kernel; ``tensors`` are those whose values decide which tiles are visited, if they are known."""
-    counting = _Counting(kernel, tensors, scalars, extents)
+    counting = Counting(kernel, tensors, scalars, extents)
     products, others = (n * counting.programs for n in counting.statements(kernel.body, True))
     loops = [s for s in kernel.body if isinstance(s, Loop)]
     sweeps = [seen for loop in loops if (seen := counting.visits(loop)) is not None]
@@ -86,7 +86,9 @@ def work_of(
 
 
 @dataclass
-class _Counting:
+class Counting:
+    """The numbers of one kernel at the sizes of a call."""
+
     kernel: TileKernel
     tensors: Mapping[str, Any]
     scalars: Mapping[str, Any]
@@ -111,9 +113,9 @@ class _Counting:
         found = self._listed(lists) if lists else self._in_ranges([r for r in loop.ranges if isinstance(r, Range)])
         if found is None:
             return None
-        return Visits(loop.rank, *found, self.programs * self._tiles(loop))
+        return Visits(loop.rank, *found, self.programs * self.tiles(loop))
 
-    def _tiles(self, loop: Loop) -> int:
+    def tiles(self, loop: Loop) -> int:
         """How many tiles the rank of a loop has."""
         outer, size = (
             loop.rank,
@@ -127,20 +129,27 @@ class _Counting:
 
     def _in_ranges(self, ranges: list[Range]) -> tuple[int, int] | None:
         """Full and partial tiles: bounds are evaluated for the indices that they depend on, the others multiply."""
-        needed = self._needed(itertools.chain.from_iterable((r.lower, r.upper) for r in ranges))
-        if needed is None:
-            return None
-        points = [range(self.counts[rank]) for rank in needed]
-        if prod(map(len, points)) > MOST_POINTS:
+        needed = self.needed(ranges)
+        if needed is None or prod(self.counts[rank] for rank in needed) > MOST_POINTS:
             return None
         counts = [0, 0]
-        for point in itertools.product(*points):
-            indices = dict(zip(needed, point, strict=True))
-            for r in ranges:
-                lower, upper = (self.number(self._with_values(bound, indices), indices) for bound in (r.lower, r.upper))
-                counts[r.partial] += max(0, upper - lower)
+        for point in itertools.product(*(range(self.counts[rank]) for rank in needed)):
+            for lower, upper, partial in self.bounds(ranges, dict(zip(needed, point, strict=True))):
+                counts[partial] += max(0, upper - lower)
         others = prod(n for rank, n in self.counts.items() if rank not in needed)
         return counts[0] * others, counts[1] * others
+
+    def needed(self, ranges: Iterable[Range]) -> list[str] | None:
+        """The program ranks that the bounds of ranges depend on; None where they depend on a tensor without values."""
+        return self._needed(itertools.chain.from_iterable((r.lower, r.upper) for r in ranges))
+
+    def bounds(self, ranges: Iterable[Range], indices: Mapping[str, int]) -> list[tuple[int, int, bool]]:
+        """Lower bound, upper bound and whether partial, of each range in one program."""
+
+        def at(bound: Expression) -> int:
+            return self.number(self._with_values(bound, indices), indices)
+
+        return [(at(r.lower), at(r.upper), r.partial) for r in ranges]
 
     def _needed(self, bounds: Iterable[Expression]) -> list[str] | None:
         """The program ranks that bounds depend on, through tensors too; None where a tensor has no values."""
