@@ -45,6 +45,8 @@ class Facts:
     def ranks(self) -> frozenset[str]:
         """The ranks that something gives a meaning: a declaration, a left side, a reduction, or a bare index."""
         found = {*self.cascade.ranks}
+        # An upper-case parameter is the extent of a rank, also where passes left no axis of it.
+        found.update(p.name.lower() for p in self.cascade.parameters if p.name != p.name.lower())
         for tensor in (*self.cascade.inputs, *self.cascade.outputs):
             found.update(tensor.ranks)
         for equation in self.cascade.equations:

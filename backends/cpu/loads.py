@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from einsum_compiler.backends.cpu.affine import affine, depends, upper_bound
+from einsum_compiler.backends.cpu.affine import Known, affine, depends, upper_bound
 from einsum_compiler.backends.cpu.expressions import Expressions
 from einsum_compiler.backends.cpu.scope import Scope
 from einsum_compiler.backends.cpu.values import real_literal
@@ -27,27 +27,28 @@ class Access:
 def access_of(scope: Scope, tensor: str, indices: tuple[Expression, ...], axes: tuple[Axis, ...]) -> Access:
     """The address ``tensor[indices]`` as an affine function of the axes."""
     known = scope.known()
-    ranks = {a.rank for a in axes}
-    strides: dict[str, str | None] = {a.rank: "0" for a in axes}
+    # An axis that some index gathers along stands in the base of every index: its part of the address is no stride.
+    gathered: set[str] = set()
+    while more := {r for index in indices for r in _not_affine(index, {a.rank for a in axes} - gathered, known)}:
+        gathered |= more
+    found = [affine(index, {a.rank for a in axes} - gathered, known) for index in indices]
+    strides: dict[str, str | None] = {a.rank: None if a.rank in gathered else "0" for a in axes}
     base: list[tuple[Expression, str]] = []
-    for d, index in enumerate(indices):
+    for d, form in enumerate(found):
+        assert form is not None
         step = scope.names.of("stride", f"{tensor}.{d}")
-        found = affine(index, ranks, known)
-        if found is None:
-            # The axes that this index gathers along; in the others it may still be affine.
-            bad = {r for r in ranks if depends(index, {r}, known)}
-            for r in bad:
-                strides[r] = None
-            base.append((index, step))
-            continue
-        for rank, coefficient in found[0].items():
-            old = strides[rank]
-            if old is not None:
-                strides[rank] = sum_of(
-                    [old, product(str(coefficient) if coefficient >= 0 else f"({coefficient})", step)]
-                )
-        base.append((found[1], step))
+        for rank, coefficient in form[0].items():
+            factor = str(coefficient) if coefficient >= 0 else f"({coefficient})"
+            strides[rank] = sum_of([strides[rank] or "0", product(factor, step)])
+        base.append((form[1], step))
     return Access(base, strides)
+
+
+def _not_affine(index: Expression, ranks: set[str], known: Known) -> set[str]:
+    """The ranks to leave out so that the index is affine in the others; none if it is affine already."""
+    if affine(index, ranks, known) is not None:
+        return set()
+    return {r for r in ranks if affine(index, {r}, known) is None} or {r for r in ranks if depends(index, {r}, known)}
 
 
 def split_conditions(
