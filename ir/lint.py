@@ -23,6 +23,7 @@ from einsum_compiler.ir.expression import (
 )
 from einsum_compiler.ir.extents import expressions
 from einsum_compiler.ir.facts import Facts
+from einsum_compiler.ir.filters import free_ranks
 from einsum_compiler.ir.implicit_sums import explicit_sums
 from einsum_compiler.ir.printer import print_expression
 
@@ -38,7 +39,9 @@ def findings(cascade: Cascade, module: Module | None = None) -> tuple[EinsumErro
     """What is suspicious, in the order of the text."""
     module = module or Module((), (cascade,))
     plain = explicit_sums(expand_cascade(cascade, module))
-    found = [f for e in plain.equations for f in (*_extents(Facts(cascade, module), e), *_empty_sums(plain, e))]
+    found = [
+        f for e in plain.equations for f in (*_extents(Facts(cascade, module), e), *_twofold(e), *_empty_sums(plain, e))
+    ]
     return (*found, *(f for e in plain.equations for f in _quotients(plain, e)))
 
 
@@ -52,6 +55,22 @@ def _extents(facts: Facts, equation: Equation) -> Iterator[EinsumError]:
                 node.span,
                 (f"a read of the tensor has brackets: {name}[...]",),
             )
+
+
+def _twofold(equation: Equation) -> Iterator[EinsumError]:
+    """A conjunct over a rank that a reduction binds and the left side has too: it acts in the reduction alone."""
+    left = {r for t in equation.targets for r in t.ranks}
+    bound = {r for n in walk(equation.value) if isinstance(n, Reduction) for r in n.ranks}
+    for conjunct in conjuncts(equation.where):
+        for rank in sorted(left & bound & free_ranks(conjunct)):
+            yield EinsumError(
+                f"this condition acts inside the reduction over {rank} alone: {equation.target.tensor} is defined at every {rank}",
+                conjunct.span,
+                (
+                    "to restrict both, write the condition in an equation that the reduction reads, or use an equation for the reduction",
+                ),
+            )
+            break
 
 
 def _empty_sums(cascade: Cascade, equation: Equation) -> Iterator[EinsumError]:

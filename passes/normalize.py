@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from einsum_compiler.ir.build import conjunction, conjuncts
+from einsum_compiler.ir.build import conjunction
 from einsum_compiler.ir.cascade import Cascade, Equation, Target
-from einsum_compiler.ir.errors import SpecError
 from einsum_compiler.ir.expression import (
     Binary,
     Comparison,
@@ -27,8 +26,8 @@ from einsum_compiler.ir.expression import (
     Reduction,
     Selection,
     map_children,
-    walk,
 )
+from einsum_compiler.ir.filters import distribute_filter
 from einsum_compiler.ir.implicit_sums import explicit_sums
 from einsum_compiler.passes.cases import joined_cases
 from einsum_compiler.passes.contractions import paired, without_invariants
@@ -49,7 +48,7 @@ class Normalize:
 def normalize(cascade: Cascade, options: Normalize = Normalize()) -> Cascade:
     """The cascade with one map or one reduction in each equation."""
     cascade = explicit_sums(cascade)
-    cascade = replace(cascade, equations=tuple(_with_placed_filter(e) for e in cascade.equations))
+    cascade = replace(cascade, equations=tuple(distribute_filter(e) for e in cascade.equations))
     cascade = in_order(live(joined_cases(cascade)))
     cascade = replace(cascade, equations=tuple(_Splitter(cascade, options.distribute).equations()))
     if options.distribute:
@@ -66,32 +65,6 @@ def paired_contractions(cascade: Cascade) -> Cascade:
         return found
 
     return replace(cascade, equations=tuple(made for e in cascade.equations for made in paired(e, name, domains)))
-
-
-def _with_placed_filter(equation: Equation) -> Equation:
-    """Conjuncts that mention a reduced rank act inside every reduction over that rank."""
-    left = {r for t in equation.targets for r in t.ranks}
-    reduced = {r for n in walk(equation.value) if isinstance(n, (Reduction, Selection)) for r in n.ranks}
-    value, staying = equation.value, []
-    for part in conjuncts(equation.where):
-        ranks = set(free_ranks(part))
-        if ranks & reduced:
-            placed = _placed(value, part, frozenset(left))
-            if placed is value and not ranks <= left:
-                raise SpecError("no single place can evaluate this condition", part.span or equation.span)
-            value = placed
-        if ranks <= left:
-            staying.append(part)
-    return replace(equation, value=value, where=conjunction(staying))
-
-
-def _placed(node: Expression, part: Expression, scope: frozenset[str]) -> Expression:
-    if isinstance(node, (Reduction, Selection)):
-        scope = scope | frozenset(node.ranks)
-        ranks = set(free_ranks(part))
-        if ranks & set(node.ranks) and ranks <= scope:
-            return replace(node, where=conjunction((node.where, part)))
-    return map_children(node, lambda child: _placed(child, part, scope))
 
 
 class _Splitter:

@@ -293,3 +293,12 @@ def test_a_call_costs_little_beyond_its_kernel(attention: ec.Kernel) -> None:
         times.append(time.perf_counter() - before)
     attention._prepared[signature] = prepared
     assert statistics.median(times) < 60e-6
+
+
+@pytest.mark.filterwarnings("ignore::einsum_compiler.ir.errors.EinsumWarning")
+def test_a_condition_over_a_rank_that_is_reduced_and_stored_acts_in_the_reduction() -> None:
+    text = "cascade f(X[m,n]) -> P[m,n] {\n  P[m,n] = X[m,n] / sum[n](X[m,n]) where n <= m\n}"
+    x = torch.rand(5, 7) + 1
+    expected = x.double() / x.double().tril().sum(1, keepdim=True)
+    assert torch.equal(ec.reference(text)(x), expected)
+    assert_within_budget(ec.compile(text)(x), x / x.tril().sum(1, keepdim=True), expected)

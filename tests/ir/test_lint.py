@@ -55,6 +55,15 @@ def test_safe_neighbours(value: str) -> None:
     assert messages(NEIGHBOURS.format(value)) == []
 
 
+def test_a_condition_over_a_rank_that_is_reduced_and_stored() -> None:
+    """It acts in the reduction alone, in every back end; the kernels are compared in tests/front/test_driver.py."""
+    text = "cascade f(X[m,n]) -> P[m,n] {{\n  P[m,n] = X[m,n] / {} where n <= m\n}}"
+    assert messages(text.format("sum[n](X[m,n])")) == [
+        "this condition acts inside the reduction over n alone: P is defined at every n"
+    ]
+    assert messages(text.format("(M + 1)")) == []
+
+
 def test_a_quotient_of_two_sums() -> None:
     text = (
         "cascade f(P[m,n], V[n,f]) -> O[m,f] {{\n  D[m] = P[m,n]\n  N[m,f] = P[m,n] * V[n,f]\n"
