@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-WIDEST, NARROWEST = 110, 50
+WIDEST, NARROWEST = 100, 50
 
 
 def width() -> int:

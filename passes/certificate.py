@@ -11,8 +11,8 @@ from einsum_compiler.ir.cascade import Cascade
 class Certificate:
     """One decision about one reduction.
 
-    ``form`` is ``deferred``, ``running``, ``finite rank``, ``plain`` (nothing to correct) or ``refused``. ``identity`` is the equation that was
-    proved, ``conditions`` its side conditions and how each is met, ``reason`` (of a refusal) the term that does not separate.
+    ``form`` is ``deferred``, ``running``, ``finite rank``, ``plain`` (nothing to correct) or ``refused``. ``identity`` is what was proved, an
+    equation a line (``X'`` is what ``X`` moves to), ``conditions`` its side conditions and how each is met, ``reason`` (of a refusal) the term that does not separate.
     """
 
     step: str
@@ -25,7 +25,7 @@ class Certificate:
 
     def __str__(self) -> str:
         head = f"{self.step}: {self.tensor} over {', '.join(self.ranks)}: {self.form}"
-        lines = [head, *([f"  {self.identity}"] if self.identity else [])]
+        lines = [head, *(f"  {line}" for line in self.identity.splitlines())]
         lines += [f"  given {condition}" for condition in self.conditions]
         return "\n".join([*lines, *([f"  because {self.reason}"] if self.reason else [])])
 

@@ -11,6 +11,7 @@ import sympy as sp
 from einsum_compiler.ir.expression import Expression, Read
 from einsum_compiler.ir.printer import print_expression
 from einsum_compiler.passes.algebra.bridge import Bridge
+from einsum_compiler.passes.algebra.identities import identity
 from einsum_compiler.passes.algebra.recombine import has_split_exponential, recombined
 from einsum_compiler.passes.algebra.separability import Mixed, separate, summand
 from einsum_compiler.passes.algebra.transport import transport
@@ -94,8 +95,7 @@ def _sum(
         conditions = (f"the body and its derivatives along the context span {moved.rank} functions",)
     if any(has_split_exponential(e) for row in matrix for e in row):
         return Refused("a correction factor holds two exponentials that do not recombine")
-    identity = f"rank {len(basis)}: {value} moves by {[list(row) for row in matrix]}"
-    return Running("*", basis, matrix, new, bridge, identity, conditions)
+    return Running("*", basis, matrix, new, bridge, identity(basis, "*", matrix, new, bridge), conditions)
 
 
 def _renamed(first: dict[Symbolic, Symbolic], second: dict[Symbolic, Symbolic]) -> dict[Symbolic, Symbolic]:
@@ -108,16 +108,16 @@ def _extremum(
     found = summand(value, variables, bridge.invariants)
     if not isinstance(found, Mixed):
         shift = recombined(found[1].subs(new, simultaneous=True) - found[1])
-        return Running("+", (value,), ((shift,),), new, bridge, f"{value} shifts by {shift}", ())
+        proved = identity((value,), "+", ((shift,),), new, bridge)
+        return Running("+", (value,), ((shift,),), new, bridge, proved, ())
     product = separate(value, variables, bridge.invariants)
     if isinstance(product, Mixed):
         return _mixed(product, bridge)
     if product.rank == 1 and _positive(product.contexts[0]):
         context = product.contexts[0]
         factor = recombined(context.subs(new, simultaneous=True) / context)
-        return Running(
-            "*", (value,), ((factor,),), new, bridge, f"{value} scales by {factor}", ("the factor is positive",)
-        )
+        proved = identity((value,), "*", ((factor,),), new, bridge)
+        return Running("*", (value,), ((factor,),), new, bridge, proved, ("the factor is positive",))
     return Refused("max and min distribute over summands and positive factors only")
 
 

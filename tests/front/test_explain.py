@@ -27,6 +27,7 @@ def test_the_report_of_attention(golden: Callable[..., None], capsys: pytest.Cap
     plan = "plan attention { kernel O { program b, h, m:96  stream n:128  resident e, f } }"
     report = ec.compile(ATTENTION, plan=plan).explain(q, k, v)
     assert capsys.readouterr().out == report + "\n"
+    assert max(map(len, report.splitlines())) <= 100
     golden(report)
 
 
