@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from einsum_compiler.derivation import Derivation, kernel_cascades
+from einsum_compiler.derivation import Derivation, kernel_cascades, scalar_dtypes
 from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import (
@@ -30,10 +30,10 @@ from einsum_compiler.splitting import SplitKernels, chosen_split, processors, sp
 # Targets per backend; docs/decisions.md has the measurements.
 PARTITIONS = {
     "cpu": Partition(rows=96, columns=128, stream=128),
-    "triton": Partition(rows=128, columns=64, stream=64, elements=16384, powers_of_two=True),
+    "triton": Partition(rows=128, columns=64, stream=64, powers_of_two=True),
 }
 # Products of f32 and f64 have no matrix instruction at full precision: both operands live in registers, so tiles are smaller.
-WIDE_TRITON = Partition(rows=64, columns=64, stream=32, elements=8192, powers_of_two=True, warps=8)
+WIDE_TRITON = Partition(rows=64, columns=64, stream=32, powers_of_two=True, warps=8)
 
 
 def partition_options(backend: str, dtypes: Mapping[str, str], inputs: Iterable[str]) -> Partition:
@@ -181,6 +181,17 @@ def as_plan(derivation: Derivation, kernels: Iterable[PlannedKernel]) -> Plan:
     kernels = tuple(kernels)
     splits = dict.fromkeys(k.split for k in kernels if k.split is not None)
     return Plan(derivation.declared.name, tuple(k.plan for k in kernels), tuple(splits))
+
+
+def scalar_types(derivation: Derivation, numbers: Mapping[str, object]) -> dict[str, str]:
+    """The types of scalar parameters at a call: as declared, or those of the numbers given."""
+    found = scalar_dtypes(derivation)
+    for name, value in numbers.items():
+        if isinstance(value, bool):
+            found[name] = "bool"
+        elif isinstance(value, int) and found.get(name) != "f64":
+            found[name] = "i64"
+    return found
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from einsum_compiler.derivation import (
     KernelDerivation,
     derive_kernel,
     output_dtypes,
-    scalar_dtypes,
 )
 from einsum_compiler.executable import Executable
 from einsum_compiler.ir.binding import Binding
@@ -26,7 +25,7 @@ from einsum_compiler.ir.operators import REDUCTIONS
 from einsum_compiler.ir.plan import Plan
 from einsum_compiler.ir.tile import TileKernel
 from einsum_compiler.ir.torch_types import dtype_name
-from einsum_compiler.planning import PlannedKernel, constants_of, plan_kernels
+from einsum_compiler.planning import PlannedKernel, constants_of, plan_kernels, scalar_types
 from einsum_compiler.splitting import processors
 
 
@@ -45,12 +44,7 @@ def request(derivation: Derivation, binding: Binding, backend: str) -> Request:
     """The types of every tensor that is loaded or stored, and the numbers a kernel may hold constant."""
     inputs = {name: dtype_name(t.dtype) or "" for name, t in binding.tensors.items()}
     dtypes = {**inputs, **output_dtypes(derivation, inputs)}
-    scalars = scalar_dtypes(derivation)
-    for name, value in binding.scalars.items():
-        if isinstance(value, bool):
-            scalars[name] = "bool"
-        elif isinstance(value, int) and scalars.get(name) != "f64":
-            scalars[name] = "i64"
+    scalars = scalar_types(derivation, binding.scalars)
     integers = {n: int(v) for n, v in binding.scalars.items() if scalars.get(n) == "i64"}
     return Request(backend, dtypes, scalars, binding.extents, integers)
 

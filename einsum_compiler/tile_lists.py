@@ -80,8 +80,12 @@ def classify(
     tensors: Mapping[str, Any],
     scalars: Mapping[str, float],
     extents: Mapping[str, int],
+    sampled: Mapping[str, Array] | None = None,
 ) -> tuple[Array, Array]:
-    """Which tiles are full and which have a point at all: two arrays of shape (programs, tiles of the stream)."""
+    """Which tiles are full and which have a point at all: two arrays of shape (programs, tiles of the stream).
+
+    ``sampled``: the tiles to look at along an index, in place of the first ones; the count of the index is their number.
+    """
     names = {**{rank.upper(): size for rank, size in extents.items()}, **scalars}
     indices = (*schedule.program, schedule.stream)
     shape = tuple(max(int(evaluate_scalar(index.count, names)), 0) for index in indices)
@@ -89,7 +93,7 @@ def classify(
     if 0 in shape:
         nothing = np.zeros((programs, shape[-1]), dtype=bool)
         return nothing, nothing
-    boxes = _Boxes(schedule, shape, {n: _host(t) for n, t in tensors.items()}, names, extents)
+    boxes = _Boxes(schedule, shape, {n: _host(t) for n, t in tensors.items()}, names, extents, sampled or {})
     truth = boxes.truth(schedule.predicate)
     exists: Array = np.ones((), dtype=bool)
     whole: Array = np.ones((), dtype=bool)
@@ -137,6 +141,7 @@ class _Boxes:
     tensors: Mapping[str, Array]
     names: Mapping[str, Any]
     extents: Mapping[str, int]
+    sampled: Mapping[str, Array] = field(default_factory=dict)
     _numbers: dict[Expression, Interval] = field(default_factory=dict)
 
     @functools.cached_property
@@ -159,7 +164,8 @@ class _Boxes:
             if extent is None:
                 raise PlanError(f"rank '{rank}' of a schedule has neither an index nor an extent")
             return Interval(np.asarray(0), np.asarray(extent - 1))
-        low = np.arange(self.shape[axis], dtype=np.int64) * size
+        outer = (*self.schedule.program, self.schedule.stream)[axis].rank
+        low = self.sampled.get(outer, np.arange(self.shape[axis], dtype=np.int64)) * size
         high = low + size - 1
         if extent is not None:
             high = np.minimum(high, extent - 1)
@@ -359,6 +365,7 @@ def _plain(value: Any) -> float:
     return value.item() if hasattr(value, "item") else value  # type: ignore[no-any-return]
 
 
+@functools.lru_cache(maxsize=1024)
 def _core(node: Expression) -> Expression | None:
     """The smallest subexpression that holds all ranks and reads of the node, or None if there are none."""
     if isinstance(node, (Rank, Read)):

@@ -1,7 +1,7 @@
 """``partition``: the size of every tile of a kernel.
 
 Law: a rank that some streamed operand lacks gives reuse (each element loaded serves the whole tile), so such ranks get tiles; the others are
-spread over programs one coordinate at a time. The tile of the streamed rank is as long as its operands fit the fast memory beside the scores.
+spread over programs one coordinate at a time. How large the tiles are is given: ``cost.candidates`` asks for many sizes and predicts the time of each.
 """
 
 from __future__ import annotations
@@ -22,15 +22,29 @@ _POWERS = tuple(c for c in _CLASSES if c & (c - 1) == 0)
 
 @dataclass(frozen=True)
 class Partition:
-    """Targets for tiles: rows of a product, its columns, coordinates of the streamed rank, and the bytes a tile may take."""
+    """Targets for tiles: rows of a product, its columns, coordinates of the streamed rank; where nothing is reused, of the rank that is contiguous in memory."""
 
     rows: int = 96
     columns: int = 128
     stream: int = 128
-    elements: int = 65536  # of the operands of one step of the loop
+    vector: int = 256
     powers_of_two: bool = False
     warps: int = 0
     stages: int = 2
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """What decides which ranks of a kernel get tiles: the ranks of every streamed read, and program ranks that streamed reads divide."""
+
+    kernel: KernelCascade
+    streamed: tuple[tuple[str, ...], ...]
+    groups: Mapping[str, int]
+
+
+def reuse(kernel: KernelCascade, extents: Mapping[str, int]) -> Reuse:
+    """The reuse in a kernel; it depends on extents only through divisors such as ``H // G``."""
+    return Reuse(kernel, tuple(_streamed_reads(kernel)), _groups(kernel, extents))
 
 
 def tile_class(extent: int, target: int, powers_of_two: bool = False) -> int:
@@ -39,46 +53,45 @@ def tile_class(extent: int, target: int, powers_of_two: bool = False) -> int:
     return min((c for c in classes if c >= extent), default=target) if extent < target else target
 
 
-def partition(kernel: KernelCascade, extents: Mapping[str, int], options: Partition = Partition()) -> KernelPlan:
-    """The plan of one kernel for the given extents."""
-    streamed = _streamed_reads(kernel)
+def partition(
+    kernel: KernelCascade | Reuse, extents: Mapping[str, int], options: Partition = Partition()
+) -> KernelPlan:
+    """The plan of one kernel with tiles of at most the given sizes."""
+    found = kernel if isinstance(kernel, Reuse) else reuse(kernel, extents)
+    kernel, streamed = found.kernel, found.streamed
     tiles = dict.fromkeys(kernel.program, 1)
-    reuse = [r for r in kernel.program if any(r not in ranks for ranks in streamed)]
-    reuse.sort(key=lambda r: -extents[r])
-    resident = max((extents[r] for r in kernel.resident), default=1)
-    rows = options.rows if resident <= 256 else max(16, options.rows * 256 // resident // 16 * 16)
+    reused = [r for r in kernel.program if any(r not in ranks for ranks in streamed)]
+    reused.sort(key=lambda r: -extents[r])
+    rows = options.rows
     if options.powers_of_two:
         rows = 1 << (rows.bit_length() - 1)
-    if reuse:
-        first = reuse[0]
+    if reused:
+        first = reused[0]
         tiles[first] = tile_class(extents[first], rows, options.powers_of_two)
-        for other in reuse[1:]:
+        for other in reused[1:]:
             if any(other in ranks and first not in ranks for ranks in streamed):
                 # Columns of a product: some operand has these and lacks the rows, another the other way round.
                 crossed = any(first in ranks and other not in ranks for ranks in streamed)
-                if crossed and not any(tiles[r] > 1 for r in reuse[1:]):
+                if crossed and not any(tiles[r] > 1 for r in reused[1:]):
                     tiles[other] = tile_class(extents[other], options.columns, options.powers_of_two)
             elif tiles[first] * 2 <= rows and extents[other] > 1:
                 tiles[other] = tile_class(extents[other], rows // tiles[first], options.powers_of_two)
                 break
     # A rank read as r // c by what is streamed: tiles of c coordinates share it (grouped heads become rows).
     taken = prod(tiles.values())
-    for rank, group in _groups(kernel, extents).items():
+    for rank, group in found.groups.items():
         if tiles[rank] == 1 and taken * 2 <= rows:
             tiles[rank] = max(t for t in range(1, group + 1) if group % t == 0 and t * taken <= rows)
             break
-    if not reuse and taken == 1 and kernel.program:
+    if not reused and taken == 1 and kernel.program:
         # No reuse: vectors along the rank that is contiguous in memory.
         last = [ranks[-1] for ranks in streamed if ranks] + [kernel.program[-1]]
         chosen = next((r for r in last if r in tiles), None)
         if chosen is not None and (kernel.stream is None or any(ranks and ranks[-1] == chosen for ranks in streamed)):
-            tiles[chosen] = tile_class(extents[chosen], 256 if kernel.stream is None else 64, options.powers_of_two)
+            tiles[chosen] = tile_class(extents[chosen], options.vector, options.powers_of_two)
     stream = None
     if kernel.stream is not None:
-        target = options.stream if reuse else 4 * options.stream
-        while target > 16 and target * max(resident, 1) > options.elements:
-            target //= 2
-        size = max(16, tile_class(extents[kernel.stream], target, options.powers_of_two))
+        size = max(16, tile_class(extents[kernel.stream], options.stream, options.powers_of_two))
         stream = RankTile(kernel.stream, size)
     program = tuple(RankTile(r, tiles[r]) for r in kernel.program)
     return KernelPlan(kernel.outputs, program, stream, kernel.resident, options.warps, options.stages)

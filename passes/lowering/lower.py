@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from einsum_compiler.ir.build import conjunction, extents_of, parameters_of
+from einsum_compiler.ir.build import ceil_divide, conjunction, extents_of, parameters_of
 from einsum_compiler.ir.cascade import Cascade, Equation
 from einsum_compiler.ir.expression import Constant, Expression, Extent, Read, Reduction, walk
 from einsum_compiler.ir.fold import substitute
@@ -58,8 +58,20 @@ def lower(cascade: Cascade, plan: KernelPlan, context: LoweringContext) -> TileK
     return _Lowering(cascade, plan, context).kernel()
 
 
+def skeleton(
+    cascade: Cascade, plan: KernelPlan, context: LoweringContext
+) -> tuple[TileKernel, tuple[frozenset[Expression], ...]]:
+    """The tile program without closed forms of its loops, and for each loop the conjuncts that decide its tiles, in coordinates of the cascade.
+
+    Its loops have one full and one partial range over the whole rank: statements are what matters here, of which both bodies are wanted.
+    """
+    lowering = _Lowering(cascade, plan, context, False)
+    return lowering.kernel(), tuple(lowering.predicates)
+
+
 class _Lowering:
-    def __init__(self, cascade: Cascade, plan: KernelPlan, context: LoweringContext) -> None:
+    def __init__(self, cascade: Cascade, plan: KernelPlan, context: LoweringContext, closed_forms: bool = True) -> None:
+        self.closed_forms, self.predicates = closed_forms, list[Domain]()
         extents = dict(context.extents)
         if plan.stream:
             extents[f"{plan.stream.rank}.0"] = plan.stream.size
@@ -234,6 +246,11 @@ class _Lowering:
         scope = Scope(loop=self.loop, predicate=inner, outer=outer)
         self._body(sweep, scope)
         self.writer.scope = outer
+        self.predicates.append(inner)
+        if not self.closed_forms:
+            whole = ceil_divide(self.tiling.extent(self.plan.stream.rank), self.plan.stream.size)
+            everything = tuple(Range(Constant(0), whole, partial) for partial in (False, True))
+            return Loop(self.loop, everything, self._carries(sweep), tuple(scope.statements))
         ranges, schedule = loop_ranges(inner, self.plan, self.tiling, self.writer, len(self.schedules))
         if schedule:
             self.schedules.append(schedule)

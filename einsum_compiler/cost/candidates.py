@@ -1,0 +1,220 @@
+"""Plans that are worth comparing, with the time predicted for each: sorted, the first is the one to take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import ceil, prod
+
+from einsum_compiler.cost.cpu_model import predict_cpu
+from einsum_compiler.cost.device import Device
+from einsum_compiler.cost.prediction import Prediction, together
+from einsum_compiler.cost.shape import Operand, Shape, Visited
+from einsum_compiler.cost.skeletons import Skeleton, skeleton_of
+from einsum_compiler.cost.visits import Filter, filter_of, visited
+from einsum_compiler.derivation import Derivation, derive_kernel, kernel_cascades
+from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit
+from einsum_compiler.ir.types import bytes_of
+from einsum_compiler.passes.fuse import KernelCascade
+from einsum_compiler.passes.partition import Partition, Reuse, partition, reuse
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The tile sizes that are tried: of rows, columns, the streamed rank, and the contiguous rank where nothing is reused."""
+
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    stream: tuple[int, ...]
+    vector: tuple[int, ...]
+    powers_of_two: bool = False
+
+
+GRIDS = {
+    "cpu": Grid((24, 48, 96, 192), (64, 128, 256), (32, 64, 128, 256, 512), (64, 256)),
+    "triton": Grid((16, 32, 64, 128), (32, 64, 128), (16, 32, 64, 128), (256, 1024), True),
+}
+EXHAUSTIVE = {
+    "cpu": Grid((6, 12, 24, 48, 72, 96, 144, 192, 384), (16, 32, 64, 128, 256, 512), (16, 32, 64, 96, 128, 192, 256, 384, 512), (16, 64, 256, 512)),
+    "triton": Grid((16, 32, 64, 128, 256), (16, 32, 64, 128, 256), (16, 32, 64, 128, 256), (64, 256, 1024), True),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ScoredPlan:
+    """A plan and the time predicted for it."""
+
+    plan: Plan
+    prediction: Prediction
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What plans are chosen for: extents by rank, element types by tensor, types and values of scalar parameters, and the device."""
+
+    extents: Mapping[str, int]
+    dtypes: Mapping[str, str]
+    scalars: Mapping[str, str]
+    numbers: Mapping[str, float]
+    device: Device
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """Whole numbers that a kernel may hold constant."""
+        return {n: int(v) for n, v in self.numbers.items() if self.scalars.get(n) == "i64"}
+
+
+class Pricing:
+    """Predicts the time of plans of one kernel. Skeletons are made once for each set of tiled ranks."""
+
+    def __init__(self, part: KernelCascade, setting: Setting) -> None:
+        self.part, self.setting = part, setting
+        self.reuse: Reuse = reuse(part, setting.extents)
+        self._skeletons: dict[object, tuple[Skeleton, tuple[Filter, ...]]] = {}
+        self._visited: dict[object, tuple[Visited, ...]] = {}
+        tensors = (*part.cascade.inputs, *part.cascade.outputs)
+        self._tensors = {t.name: Operand(t.ranks, bytes_of(setting.dtypes[t.name])) for t in tensors}
+
+    def predict(self, plan: KernelPlan) -> Prediction:
+        """Seconds of one call of the kernel with a plan."""
+        skeleton, filters = self._skeleton(plan)
+        key = plan.program, plan.stream
+        if key not in self._visited:
+            s = self.setting
+            self._visited[key] = tuple(visited(f, plan, s.extents, s.numbers) for f in filters)
+        shape = Shape(skeleton, plan, self.setting.extents, self._tensors, self._visited[key])
+        return predict_cpu(shape, self.setting.device)
+
+    def _skeleton(self, plan: KernelPlan) -> tuple[Skeleton, tuple[Filter, ...]]:
+        from einsum_compiler.passes.lowering.lower import LoweringContext, skeleton
+        from einsum_compiler.planning import constants_of
+
+        key = frozenset(t.rank for t in plan.program if t.size > 1)
+        if key not in self._skeletons:
+            s = self.setting
+            constants = constants_of(self.part.cascade, plan, s.scalars)
+            extents = {r: s.extents[r] for r in sorted(constants.extents) if r in s.extents}
+            whole = s.parameters
+            parameters = {n: whole[n] for n in sorted(constants.parameters) if n in whole}
+            derived = derive_kernel(self.part, plan, s.dtypes)
+            context = LoweringContext(s.dtypes, s.scalars, extents, parameters)
+            kernel, predicates = skeleton(derived.final, plan, context)
+            self._skeletons[key] = skeleton_of(kernel, predicates), tuple(map(filter_of, predicates))
+        return self._skeletons[key]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to run one part of a program: its kernels, and the split that made them of one."""
+
+    plans: tuple[KernelPlan, ...]
+    split: RankSplit | None
+    prediction: Prediction
+
+
+def candidate_plans(
+    derivation: Derivation,
+    extents: Mapping[str, int],
+    backend: str,
+    dtypes: Mapping[str, str],
+    device: Device,
+    scalars: Mapping[str, float],
+    exhaustive: bool = False,
+) -> tuple[ScoredPlan, ...]:
+    """Plans of a program, the one with the least predicted time first.
+
+    ``extents`` by rank; ``dtypes`` of inputs and of every tensor that a kernel stores (``derivation.output_dtypes``); ``scalars``: values of the parameters.
+    Kernels run one after the other, so each is varied while the others keep their best plan. ``exhaustive``: a wide grid of sizes, for tuning.
+    """
+    from einsum_compiler.planning import merged_extents, scalar_types
+
+    extents = {**extents, **merged_extents(derivation.normalized, extents)}
+    setting = Setting(extents, dtypes, scalar_types(derivation, scalars), scalars, device)
+    parts = kernel_cascades(derivation, extents)
+    grid = (EXHAUSTIVE if exhaustive else GRIDS)[backend]
+    options = [_options(derivation, part, setting, grid, exhaustive) for part in parts]
+    best = [found[0] for found in options]
+    plans = {_plan(derivation, best): together(o.prediction for o in best)}
+    for i, found in enumerate(options):
+        for option in found[1:]:
+            chosen = [*best[:i], option, *best[i + 1 :]]
+            plans.setdefault(_plan(derivation, chosen), together(o.prediction for o in chosen))
+    return tuple(sorted((ScoredPlan(p, t) for p, t in plans.items()), key=lambda s: s.prediction.seconds))
+
+
+def _plan(derivation: Derivation, options: Iterable[Option]) -> Plan:
+    options = tuple(options)
+    kernels = tuple(k for o in options for k in o.plans)
+    return Plan(derivation.declared.name, kernels, tuple(o.split for o in options if o.split is not None))
+
+
+def _options(
+    derivation: Derivation, part: KernelCascade, setting: Setting, grid: Grid, exhaustive: bool
+) -> list[Option]:
+    """Ways to run one part, best first."""
+    found = [Option((plan,), None, prediction) for prediction, plan in _tiled(part, setting, grid)]
+    for chunks, base in _worth_splitting(part, setting, found, exhaustive):
+        found += _split(derivation, part, setting, grid, chunks, base)
+    return sorted(found, key=lambda o: o.prediction.seconds)
+
+
+def _tiled(part: KernelCascade, setting: Setting, grid: Grid) -> list[tuple[Prediction, KernelPlan]]:
+    """Every tiling of a kernel by its predicted time."""
+    pricing = Pricing(part, setting)
+    plans = tilings(pricing.reuse, setting.extents, grid)
+    return sorted(((pricing.predict(plan), plan) for plan in plans), key=lambda scored: scored[0].seconds)
+
+
+def tilings(found: Reuse, extents: Mapping[str, int], grid: Grid) -> Iterator[KernelPlan]:
+    """Every plan of a kernel whose tiles have the sizes of a grid, each once."""
+    seen: set[KernelPlan] = set()
+    streams = grid.stream if found.kernel.stream else grid.stream[:1]
+    for rows in grid.rows:
+        for columns in grid.columns:
+            for stream in streams:
+                for vector in grid.vector:
+                    plan = partition(found, extents, Partition(rows, columns, stream, vector, grid.powers_of_two))
+                    if plan not in seen:
+                        seen.add(plan)
+                        yield plan
+
+
+def _worth_splitting(
+    part: KernelCascade, setting: Setting, found: list[Option], exhaustive: bool
+) -> Iterator[tuple[int, KernelPlan]]:
+    """Numbers of chunks for the best tilings that leave processors idle.
+
+    An output that carries the streamed rank is computed from finished values, in one more pass: there a split has nothing to win.
+    """
+    if part.stream is None or any(part.stream in t.ranks for t in part.cascade.outputs):
+        return
+    processors = setting.device.processors
+    tried: set[tuple[int, int]] = set()
+    for option in found[: 8 if exhaustive else 2]:
+        plan = option.plans[0]
+        assert plan.stream is not None
+        programs = prod(ceil(setting.extents[t.rank] / t.size) for t in plan.program)
+        tiles = setting.extents[part.stream] // plan.stream.size
+        chunks = 2
+        while programs and chunks <= tiles and programs * (chunks // 2) < processors * (4 if exhaustive else 1):
+            if (chunks, plan.stream.size) not in tried:
+                tried.add((chunks, plan.stream.size))
+                yield chunks, plan
+            chunks *= 2
+
+
+def _split(
+    derivation: Derivation, part: KernelCascade, setting: Setting, grid: Grid, chunks: int, base: KernelPlan
+) -> list[Option]:
+    """The part with its stream in chunks of the tiles of ``base``; nothing where that is refused."""
+    from einsum_compiler.splitting import split_kernels
+
+    assert base.stream is not None
+    choice = RankSplit(part.outputs, base.stream, chunks)
+    made = split_kernels(derivation, part, choice, setting.extents, setting.dtypes)
+    if not made.parts:
+        return []
+    inner = replace(setting, extents={**setting.extents, **made.extents}, dtypes={**setting.dtypes, **made.dtypes})
+    same = replace(grid, stream=(base.stream.size,))
+    best = [_tiled(p, inner, same if p.stream else grid)[0] for p in made.parts]
+    return [Option(tuple(plan for _, plan in best), choice, together(p for p, _ in best))]

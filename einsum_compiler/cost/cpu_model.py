@@ -1,0 +1,283 @@
+"""Seconds of one kernel on a CPU: the units of a core take turns, cores share the programs.
+
+Products are priced by register blocks (backends/cpu/runtime/product.hpp): R rows by N vectors take, at every step of depth, the larger of R N / 2
+multiply-adds, (R + N) / 2 loads and the latency of one multiply-add; left-over rows and vectors run as smaller blocks. Sweeps are priced by
+the instructions of a vector of elements, or by the bytes of the tiles they touch at the level that the working set of the loop fits into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from einsum_compiler.cost.cpu import vector_bytes
+from einsum_compiler.cost.device import Device
+from einsum_compiler.cost.prediction import Prediction
+from einsum_compiler.cost.shape import Shape
+from einsum_compiler.cost.skeletons import Fetch, Product, Step, Sweep, Tile, Write
+
+# Cycles; docs/decisions.md says what they were taken from.
+LATENCY = 4.0  # of a multiply-add
+CALL = 12.0  # of a register block: entering it and its loop
+SCALAR = {"simple": 1.0, "integer": 20.0}  # one operation on one number
+SIMPLE = 0.5  # one operation on a vector: two units
+INTEGER = 20.0  # a floor division or remainder of a vector
+LOOP = 1.0  # one step of a loop over vectors
+ROW, FOLD = 6.0, 24.0  # the start of a row, and the fold of its lanes at the end
+GATHER = 2.0  # one element that lies apart from its neighbours
+STEP = 20.0  # a statement
+PROGRAM = 200.0  # taking the next program
+FEW_ROWS = 4  # products of no more rows read the right operand as it lies
+WIDEST = 16  # tiles whose rows are no multiple of it are copied
+USABLE = 0.75  # of a cache, for what is meant to stay there
+ALONE = 0.65  # of the bandwidth of the memory, for one core
+
+
+def product_share(lanes: int, rows: int, columns: int, depth: int) -> float:
+    """The share of the multiply-add peak that a product of these sizes reaches: two vector units of ``lanes`` numbers."""
+    cycles = register_blocks(lanes, rows, columns, depth, True)
+    return rows * columns * depth / (2 * lanes) / cycles
+
+
+def register_blocks(lanes: int, rows: int, columns: int, depth: int, accumulates: bool) -> float:
+    """Cycles of a product of packed operands in f32, by register blocks."""
+    height, width = (6, 4) if lanes == 16 else (6, 2)
+    wide, single = divmod(-(-columns // lanes), width)
+    cycles = 0.0
+    for count, vectors in ((wide, width), (single, 1)):
+        rest, size = rows, height
+        while count and rest:
+            number, rest = divmod(rest, size)
+            each = max(size * vectors / 2, (size + vectors) / 2, LATENCY)
+            block = depth * each + CALL + size * vectors * (2.0 if accumulates else 1.0)
+            cycles += count * number * block
+            size = 1 if vectors == 1 else 4 if size > 4 else max(1, size // 2)
+    return cycles
+
+
+@dataclass
+class _Core:
+    """Seconds of one core by resource, added up."""
+
+    spent: dict[str, float] = field(default_factory=dict)
+
+    def add(self, resource: str, seconds: float) -> None:
+        self.spent[resource] = self.spent.get(resource, 0.0) + seconds
+
+
+def predict_cpu(shape: Shape, device: Device) -> Prediction:
+    """The time of one kernel, the call included."""
+    return _Cpu(shape, device).prediction()
+
+
+class _Cpu:
+    def __init__(self, shape: Shape, device: Device) -> None:
+        self.shape, self.device = shape, device
+        self.lanes = vector_bytes(device.target) // 4
+        self.width = 4 if self.lanes == 16 else 2  # vectors of a register block
+        self.cycle = 1.0 / device.clock
+
+    def prediction(self) -> Prediction:
+        shape, device = self.shape, self.device
+        programs, cores = shape.programs, device.processors
+        core = _Core({"launch": 0.0})
+        for times, body in shape.bodies:
+            if times > 0:
+                for resource, seconds in self.body(body).spent.items():
+                    core.add(resource, times * seconds)
+        core.add("launch", PROGRAM * self.cycle)
+        busy = sum(core.spent.values())
+        # The last wave may leave cores idle, and the longest program may be the last.
+        share = programs / cores if programs >= cores else 1.0
+        idle = (-programs % cores) / cores if programs > cores else 0.0
+        rounds = share + idle * self._longest() * (0.5 if idle and self._longest() > 1.01 else 1.0)
+        resources = {name: seconds * rounds for name, seconds in core.spent.items()}
+        moved = self._moved(min(programs, cores))
+        waiting = max(moved.values(), default=0.0)
+        if waiting > busy * rounds:
+            level = max(moved, key=lambda name: moved[name])
+            resources[level] = resources.get(level, 0.0) + waiting - busy * rounds
+        resources["launch"] += device.launch
+        return Prediction(sum(resources.values()), resources)
+
+    def _longest(self) -> float:
+        """The longest program over the average one, by visited tiles."""
+        average = sum(v.full + v.partial for v in self.shape.visited)
+        return sum(v.most for v in self.shape.visited) / average if average > 0 else 1.0
+
+    # -- memory -----------------------------------------------------------------------------------------------------------------
+
+    def _moved(self, active: int) -> dict[str, float]:
+        """Seconds that the levels behind the core's own need for what loads and stores ask of them."""
+        device, shape = self.device, self.shape
+        own = device.level("L2").bytes * USABLE
+        shared = next((level for level in device.levels if level.name == "L3"), None)
+        held = shared.bytes * USABLE if shared else 0.0
+        whole = sum(shape.tensor_bytes(name) for name in {s.tensor for s in shape.traffic})
+        one_program = sum(s.per_program for s in shape.traffic)
+        bytes_at: dict[str, float] = {}
+        for s in shape.traffic:
+            first = min(s.total, shape.tensor_bytes(s.tensor)) * (2.0 if s.written else 1.0)
+            first_level = "L3" if whole <= held else "memory"
+            bytes_at[first_level] = bytes_at.get(first_level, 0.0) + first
+            again = s.total - min(s.total, shape.tensor_bytes(s.tensor))
+            if again > 0:
+                footprint = one_program * (s.distance or 1)
+                name = "L2" if footprint <= own else "L3" if footprint <= held else "memory"
+                bytes_at[name] = bytes_at.get(name, 0.0) + again
+        seconds = {}
+        for level in device.levels:
+            if level.name in bytes_at:
+                most = level.bandwidth * (
+                    active / device.processors if level.per == "processor" or level.name == "L3" else 1.0
+                )
+                if level.name == "memory" and active < device.processors:
+                    most = level.bandwidth * max(ALONE, active / device.processors)
+                seconds[level.name] = bytes_at[level.name] / most
+        return seconds
+
+    # -- one stretch of code ------------------------------------------------------------------------------------------------------
+
+    def body(self, steps: Sequence[Step]) -> _Core:
+        core = _Core()
+        level, bandwidth = self._scratch(steps)
+        for step in steps:
+            core.add("vector", STEP * self.cycle)
+            match step:
+                case Product():
+                    self.product(step, core, bandwidth, level)
+                case Sweep():
+                    self.sweep(step, core, bandwidth, level)
+                case Fetch():
+                    self.fetch(step, core)
+                case Write():
+                    rows, columns = self._rows(step.tile)
+                    core.add("copies", rows * (ROW + columns / self.lanes * 1.5) * self.cycle)
+        return core
+
+    def _scratch(self, steps: Sequence[Step]) -> tuple[str, float]:
+        """The level that tiles of a body stay in, and the bandwidth of one core to it."""
+        shape = self.shape
+        size = 0.0
+        for step in steps:
+            match step:
+                case Product():
+                    size += shape.points(step.result.axes) * 4 + shape.points((*step.columns, *step.depth)) * 4
+                case Sweep():
+                    size += sum(shape.points(t.axes) * t.bytes for t in step.writes)
+                case Fetch() if not step.operand:
+                    size += shape.bytes(step.tile)
+        for level in self.device.levels:
+            if size <= level.bytes * USABLE:
+                return level.name, level.bandwidth / self.device.processors
+        memory = self.device.memory
+        return memory.name, memory.bandwidth / self.device.processors
+
+    def _rows(self, tile: Tile) -> tuple[float, float]:
+        columns = self.shape.sizes.get(tile.axes[-1], 1) if tile.axes else 1
+        return self.shape.points(tile.axes[:-1]), columns
+
+    def _padded(self, count: int) -> int:
+        return -(-count // self.lanes) * self.lanes
+
+    # -- products -----------------------------------------------------------------------------------------------------------------
+
+    def product(self, p: Product, core: _Core, bandwidth: float, level: str) -> None:
+        sizes = self.shape.sizes
+        rows = max((sizes.get(a, 1) for a in p.rows), default=1)
+        columns = sizes.get(p.columns[-1], 1) if p.columns else 1
+        depth = self.shape.points(p.depth)
+        loops = self.shape.points((*p.batch, *p.rows, *p.columns)) / (rows * columns)
+        wide = self.device.matrix["f32"] / self.device.matrix["f64"] if "f64" in p.dtypes else 1.0
+        if p.strided:
+            # Numbers one by one: every addition waits for the one before.
+            core.add("matrix", loops * rows * columns * depth * LATENCY * self.cycle)
+            return
+        if rows <= FEW_ROWS:
+            vectors = (columns * depth / self.lanes) * wide
+            instructions = vectors * (rows + 1) / 2
+            if p.adjacent:
+                instructions += columns * rows * FOLD / 2
+            else:
+                instructions += vectors * rows / 2  # sums are loaded and stored again
+            if p.dtypes[1] in ("bf16", "f16"):
+                instructions += vectors
+            core.add("matrix", loops * instructions * self.cycle)
+            return
+        if p.adjacent or p.dtypes[1] in ("bf16", "f16"):
+            kind = "transpose" if p.adjacent else "convert"
+            core.add("packing", loops * columns * depth / self._rate(kind))
+        compute = loops * wide * register_blocks(self.lanes, rows, columns, depth, p.accumulates) * self.cycle
+        read = loops * rows * depth * 4 * wide * max(1.0, columns / (self.width * self.lanes))
+        core.add("matrix", compute)
+        excess = read / bandwidth - compute
+        if excess > 0:
+            core.add(level, excess)
+
+    # -- sweeps -------------------------------------------------------------------------------------------------------------------
+
+    def sweep(self, s: Sweep, core: _Core, bandwidth: float, level: str) -> None:
+        shape, sizes = self.shape, self.shape.sizes
+        lane = self._lane(s)
+        points = shape.points(s.axes)
+        size = sizes.get(lane, 1) if lane else 1
+        rows = points / max(size, 1)
+        vectors = rows * self._padded(size) / self.lanes
+        simple = functions = 0.0
+        for o in s.operations:
+            if lane in o.axes:
+                if o.kind == "simple":
+                    simple += o.count * vectors * SIMPLE
+                elif o.kind == "integer":
+                    simple += o.count * vectors * INTEGER
+                else:
+                    functions += o.count * vectors * self.lanes / self._rate(o.kind)
+            else:
+                elements = shape.points(o.axes)
+                if o.kind in SCALAR:
+                    simple += o.count * elements * SCALAR[o.kind]
+                else:
+                    functions += o.count * elements * self.lanes / self._rate(o.kind)
+        gathers = sum(lane in t.axes and t.axes[-1] != lane for t in s.reads) if lane else 0
+        accesses = sum(lane in t.axes for t in (*s.reads, *s.writes)) if lane else 0
+        folds = bool(s.over) and lane in s.over
+        cycles = simple + vectors * (LOOP * (0.5 if folds else 1.0) + 0.5 * accesses) + gathers * points * GATHER
+        cycles += rows * (FOLD if folds else ROW)
+        compute = cycles * self.cycle + functions
+        core.add("vector", cycles * self.cycle)
+        core.add("functions", functions)
+        touched = sum(shape.points(t.axes) * t.bytes for t in (*s.reads, *s.writes))
+        excess = touched / bandwidth - compute
+        if excess > 0:
+            core.add(level, excess)
+
+    def _lane(self, s: Sweep) -> str:
+        """Where lanes run: as ``backends.cpu.sweeps`` chooses."""
+        if not s.over:
+            return s.kept[-1] if s.kept else ""
+        candidates = [*reversed(s.over), *s.kept[-1:]]
+        return min(candidates, key=lambda a: sum(a in t.axes and t.axes[-1] != a for t in s.reads))
+
+    # -- loads --------------------------------------------------------------------------------------------------------------------
+
+    def fetch(self, f: Fetch, core: _Core) -> None:
+        if not f.tile.axes:
+            return
+        rows, columns = self._rows(f.tile)
+        if f.scattered:
+            core.add("copies", rows * columns * GATHER * 2 * self.cycle)
+        elif columns % WIDEST:
+            core.add("copies", rows * (ROW + self._padded(int(columns)) / self.lanes * 1.5) * self.cycle)
+
+    def _rate(self, kind: str) -> float:
+        """Results per second of one core."""
+        return self._rates[kind]
+
+    @cached_property
+    def _rates(self) -> dict[str, float]:
+        rates = {name: rate / self.device.processors for name, rate in self.device.functions.items()}
+        per_cycle = self.device.clock
+        rates.setdefault("transpose", per_cycle * 2.2)
+        rates.setdefault("convert", per_cycle * 4.0)
+        return rates

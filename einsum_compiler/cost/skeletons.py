@@ -1,0 +1,301 @@
+"""What a kernel does in one program, apart from the sizes of its tiles: made once by lowering one plan, then priced for many.
+
+Statements of a tile program do not change with the sizes of its tiles (only whether a rank is tiled at all changes them), so one skeleton serves all
+plans that tile the same ranks. Axes are named as in tile programs: ``m.0`` inside a tile, other ranks held whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from einsum_compiler.backends.cpu.simplify import simplify
+from einsum_compiler.ir.expression import (
+    Binary,
+    Call,
+    Cast,
+    Comparison,
+    Conditional,
+    Expression,
+    Membership,
+    Rank,
+    Read,
+    Unary,
+    children,
+    walk,
+)
+from einsum_compiler.ir.tile import Dot, Load, Loop, Map, Reduce, Select, Statement, Store, TileKernel
+from einsum_compiler.ir.tile_ranges import expressions_of, loop_body, reads_in
+from einsum_compiler.ir.types import bytes_of
+
+# What a function is made of; all others are one simple operation.
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "exp": ("exp",), "exp2": ("exp",), "exp.nonpositive": ("exp",), "exp2.nonpositive": ("exp",), "log": ("log",), "sqrt": ("sqrt",),
+    "rsqrt": ("sqrt", "divide"), "tanh": ("tanh",), "sin": ("sin",), "cos": ("sin",), "sigmoid": ("exp", "divide", "simple", "simple"),
+    "softplus": ("exp", "log", "simple", "simple"), "silu": ("exp", "divide", "simple", "simple"), "erf": ("exp", "divide", *("simple",) * 12),
+    "gelu": ("exp", "divide", *("simple",) * 14), "uniform": ("simple",) * 60,
+}  # fmt: skip
+BINARY: Mapping[str, tuple[str, ...]] = {
+    "/": ("divide",),
+    "//": ("integer",),
+    "%": ("integer",),
+    "**": ("exp", "log", "simple"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A tile in scratch or registers: its axes and the bytes of an element."""
+
+    axes: tuple[str, ...]
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """``count`` operations of a kind at every point of the axes."""
+
+    kind: str
+    axes: frozenset[str]
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Maps, selects and at most one reduction in one loop nest. ``kept``: axes of its results; ``over``: axes that are reduced."""
+
+    kept: tuple[str, ...]
+    over: tuple[str, ...]
+    operations: tuple[Operation, ...]
+    reads: tuple[Tile, ...]
+    writes: tuple[Tile, ...]
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        return (*self.kept, *self.over)
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A product of tiles. ``dtypes`` of the operands, the left one with the rows; ``adjacent``: whether the right operand lies with its depth innermost."""
+
+    batch: tuple[str, ...]
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    depth: tuple[str, ...]
+    dtypes: tuple[str, str]
+    adjacent: bool
+    result: Tile
+    accumulates: bool
+    strided: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """A tile of an input. ``indices``: the program and loop ranks that its place depends on; ``scattered``: gathered element by element."""
+
+    tensor: str
+    tile: Tile
+    dtype: str
+    indices: frozenset[str]
+    scattered: bool
+    operand: bool  # of a product
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A tile of an output."""
+
+    tensor: str
+    tile: Tile
+
+
+Step = Sweep | Product | Fetch | Write
+
+
+@dataclass(frozen=True)
+class LoopSkeleton:
+    """A loop over tiles: the conjuncts that decide which are visited, and what is done in full and in partial ones."""
+
+    predicate: frozenset[Expression]
+    full: tuple[Step, ...]
+    partial: tuple[Step, ...]
+    carried: tuple[Tile, ...]
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """One kernel: what stands outside its loops, and the loops in order."""
+
+    outside: tuple[Step, ...]
+    loops: tuple[LoopSkeleton, ...]
+
+
+def skeleton_of(kernel: TileKernel, predicates: Sequence[frozenset[Expression]]) -> Skeleton:
+    """The skeleton of a tile program; ``predicates``: of each of its loops."""
+    loops = [s for s in kernel.body if isinstance(s, Loop)]
+    kept = {n for s in kernel.body if isinstance(s, Loop) for n in reads_in(s)}
+    kinds = _types(kernel.body)
+    found = []
+    for loop, predicate in zip(loops, predicates, strict=True):
+        nexts = {c.next for c in loop.carries}
+        full, partial = (_steps(simplify(loop_body(loop, p), nexts), nexts, kinds) for p in (False, True))
+        carried = tuple(Tile(c.type.ranks, bytes_of(c.type.dtype)) for c in loop.carries)
+        found.append(LoopSkeleton(predicate, full, partial, carried))
+    outside = [s for s in kernel.body if not isinstance(s, Loop)]
+    return Skeleton(_steps(simplify(outside, kept), kept, kinds), tuple(found))
+
+
+def _types(body: Sequence[Statement]) -> dict[str, tuple[Tile, str]]:
+    found: dict[str, tuple[Tile, str]] = {}
+    for s in body:
+        if isinstance(s, Loop):
+            found |= {c.name: (Tile(c.type.ranks, bytes_of(c.type.dtype)), c.type.dtype) for c in s.carries}
+            found |= _types(s.body)
+        elif isinstance(s, (Load, Map, Select, Dot, Reduce)):
+            found[s.target] = Tile(s.type.ranks, bytes_of(s.type.dtype)), s.type.dtype
+    return found
+
+
+def _steps(body: Sequence[Statement], kept: set[str], kinds: dict[str, tuple[Tile, str]]) -> tuple[Step, ...]:
+    """The statements in order, those that share a loop nest as one sweep."""
+    found: list[Step] = []
+    group: list[Map | Select | Reduce] = []
+    operands = {n for s in body if isinstance(s, Dot) for n in (s.left, s.right)}
+    for i, s in enumerate(body):
+        if isinstance(s, Map | Select | Reduce):
+            if group and not _joins(group, s):
+                found.append(_sweep(group, body[i:], kept, kinds))
+                group = []
+            group.append(s)
+            continue
+        if group:
+            found.append(_sweep(group, body[i:], kept, kinds))
+            group = []
+        match s:
+            case Load():
+                found.append(_fetch(s, s.target in operands))
+            case Dot():
+                found.append(_product(s, kinds))
+                if s.accumulator is not None and not _is_scaled(s.accumulator):
+                    found.append(_accumulator(s, kinds))
+            case Store():
+                ranks = tuple(a.rank for a in s.axes)
+                found.append(Write(s.tensor, Tile(ranks, 4)))
+    if group:
+        found.append(_sweep(group, (), kept, kinds))
+    return tuple(found)
+
+
+def _space(s: Map | Select | Reduce) -> tuple[str, ...]:
+    over = tuple(a.rank for a in s.over) if isinstance(s, Reduce) else ()
+    return (*s.type.ranks, *over)
+
+
+def _joins(group: list[Map | Select | Reduce], s: Map | Select | Reduce) -> bool:
+    return not isinstance(group[-1], Reduce) and _space(group[0]) == _space(s)
+
+
+def _sweep(
+    group: list[Map | Select | Reduce],
+    later: Sequence[Statement],
+    kept: set[str],
+    kinds: dict[str, tuple[Tile, str]],
+) -> Sweep:
+    made = {s.target for s in group}
+    used = kept | {n for s in later for n in reads_in(s)}
+    reads = {n for s in group for n in reads_in(s)} - made
+    operations: dict[tuple[str, frozenset[str]], int] = {}
+    for s in group:
+        for node in expressions_of(s):
+            _count(node, kinds, operations)
+        if isinstance(s, Reduce):
+            key = ("simple", frozenset(_space(s)))
+            operations[key] = operations.get(key, 0) + 1
+        elif isinstance(s, Select):
+            key = ("simple", frozenset(s.type.ranks))
+            operations[key] = operations.get(key, 0) + 1
+    last = group[-1]
+    over = tuple(a.rank for a in last.over) if isinstance(last, Reduce) else ()
+    return Sweep(
+        last.type.ranks,
+        over,
+        tuple(Operation(kind, axes, n) for (kind, axes), n in operations.items()),
+        tuple(kinds[n][0] for n in sorted(reads) if n in kinds),
+        tuple(kinds[s.target][0] for s in group if s.target in used),
+    )
+
+
+def _count(
+    node: Expression, kinds: Mapping[str, tuple[Tile, str]], found: dict[tuple[str, frozenset[str]], int]
+) -> frozenset[str]:
+    """Adds the operations of an expression and gives its axes."""
+    if isinstance(node, Rank):
+        return frozenset({node.name}) if node.name.endswith(".0") or "." not in node.name else frozenset()
+    if isinstance(node, Read):
+        return frozenset(kinds[node.tensor][0].axes) if node.tensor in kinds else frozenset()
+    axes = frozenset[str]().union(*(_count(child, kinds, found) for child in children(node)))
+    parts: tuple[str, ...] = ()
+    match node:
+        case Call(function=function):
+            parts = PARTS.get(function, ("simple",))
+        case Binary(operator=operator):
+            parts = BINARY.get(operator, ("simple",))
+        case Comparison(operators=operators):
+            parts = ("simple",) * len(operators)
+        case Conditional() | Unary() | Cast():
+            parts = ("simple",)
+        case Membership():
+            parts = ("integer",)
+    for part in parts:
+        found[part, axes] = found.get((part, axes), 0) + 1
+    return axes
+
+
+def _is_scaled(node: Expression) -> bool:
+    """``acc`` or ``acc * s``: applied while the product is added."""
+    return isinstance(node, Read) or (
+        isinstance(node, Binary) and node.operator == "*" and isinstance(node.right, Read)
+    )
+
+
+def _accumulator(s: Dot, kinds: Mapping[str, tuple[Tile, str]]) -> Sweep:
+    assert s.accumulator is not None
+    operations: dict[tuple[str, frozenset[str]], int] = {}
+    _count(s.accumulator, kinds, operations)
+    tile = kinds[s.target][0]
+    counted = tuple(Operation(kind, axes, n) for (kind, axes), n in operations.items())
+    return Sweep(tile.axes, (), counted, (tile,), (tile,))
+
+
+def _product(s: Dot, kinds: Mapping[str, tuple[Tile, str]]) -> Product:
+    """As ``backends.cpu.products`` reads it: columns come from the operand that has the result's last axis."""
+    (left, left_type), (right, right_type) = kinds[s.left], kinds[s.right]
+    last = s.type.ranks[-1] if s.type.axes else ""
+    if last in left.axes and last not in right.axes:
+        left, right, left_type, right_type = right, left, right_type, left_type
+    columns = tuple(r for r in s.type.ranks if r in right.axes and r not in left.axes)
+    rows = tuple(r for r in s.type.ranks if r in left.axes and r not in right.axes)
+    batch = tuple(r for r in s.type.ranks if r in left.axes and r in right.axes)
+    adjacent = bool(right.axes) and right.axes[-1] in s.over
+    return Product(
+        batch, rows, columns, s.over, (left_type, right_type), adjacent, kinds[s.target][0], s.accumulator is not None, last not in columns
+    )  # fmt: skip
+
+
+def _fetch(s: Load, operand: bool) -> Fetch:
+    names = {n.name for index in s.indices for n in walk(index) if isinstance(n, Rank)}
+    axes = s.type.ranks
+    scattered = any(
+        isinstance(n, (Read, Call)) or (isinstance(n, Binary) and n.operator in ("//", "%") and _varies(n, axes))
+        for index in s.indices
+        for n in walk(index)
+    )
+    indices = frozenset(n.removesuffix(".1") for n in names - set(axes) if not n.endswith(".0"))
+    return Fetch(
+        s.tensor, Tile(axes, bytes_of(s.type.dtype)), s.type.dtype, indices, scattered and bool(axes), operand
+    )  # fmt: skip
+
+
+def _varies(node: Expression, axes: tuple[str, ...]) -> bool:
+    return any(isinstance(n, Rank) and n.name in axes for n in walk(node))
