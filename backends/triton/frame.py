@@ -12,7 +12,7 @@ from einsum_compiler.backends.triton.names import Names
 from einsum_compiler.backends.triton.value import TRITON_TYPES, Dimensions, Value, literal
 from einsum_compiler.ir.errors import BackendError
 from einsum_compiler.ir.expression import Constant, Expression, Read, walk
-from einsum_compiler.ir.tile import Axis, Load, Map, TensorOperand, TileKernel, TileType
+from einsum_compiler.ir.tile import Axis, Load, Map, Select, TensorOperand, TileKernel, TileType
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Frame:
     types: dict[str, TileType] = field(default_factory=dict)
     tiles: dict[str, Tile] = field(default_factory=dict)
     # The statement that made a tile, while everything it reads is unchanged.
-    sources: dict[str, Load | Map] = field(default_factory=dict)
+    sources: dict[str, Load | Map | Select] = field(default_factory=dict)
     indices: set[str] = field(default_factory=set)
     helpers: set[str] = field(default_factory=set)
     # Arguments the code turned out to need, in order of first use.

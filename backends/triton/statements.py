@@ -43,7 +43,7 @@ LARGEST_INTEGER = {"i64": 2**63 - 1, "i32": 2**31 - 1, "i16": 2**15 - 1, "i8": 2
 
 def print_statement(statement: Statement, frame: Frame) -> None:
     """Append the lines of a statement to the frame."""
-    if isinstance(statement, Load | Map):
+    if isinstance(statement, Load | Map | Select):
         frame.sources[statement.target] = statement
     match statement:
         case Load():
@@ -137,7 +137,7 @@ def identity_of(operator: str, dtype: str) -> Value:
 
 
 def _reduce(s: Reduce, frame: Frame) -> None:
-    pieces = streamed(s, frame.sources, frame.indices, frame.layout)
+    pieces = streamed(s, frame.sources, frame.types, frame.indices, frame.layout)
     if pieces is not None:
         for piece in pieces:
             print_statement(piece, frame)

@@ -15,22 +15,25 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from einsum_compiler.backends.triton.layout import Layout
-from einsum_compiler.ir.expression import Cast, Constant, Expression, Rank, Read, transform, walk
+from einsum_compiler.ir.expression import Cast, Conditional, Constant, Expression, Rank, Read, transform, walk
 from einsum_compiler.ir.operators import REDUCTIONS
-from einsum_compiler.ir.tile import Axis, Carry, Load, Loop, Map, Range, Reduce, Statement, TileType
+from einsum_compiler.ir.tile import Axis, Carry, Load, Loop, Map, Range, Reduce, Select, Statement, TileType
 from einsum_compiler.ir.tile_ranges import expressions_of
 
 # What 128 threads hold in all their registers, in values of 32 bits.
 LARGEST_BLOCK = 2**15
 COMPUTED = ("f32", "f64", "i64", "bool")  # types a map computes in: they round nothing
 
-Sources = Mapping[str, Load | Map]
+Sources = Mapping[str, Load | Map | Select]
 
 
-def streamed(s: Reduce, sources: Sources, scalars: set[str], layout: Layout) -> tuple[Statement, ...] | None:
+def streamed(
+    s: Reduce, sources: Sources, types: Mapping[str, TileType], scalars: set[str], layout: Layout
+) -> tuple[Statement, ...] | None:
     """Statements that compute the reduction coordinate by coordinate; None if its body fits or cannot be loaded so.
 
-    ``sources`` gives the statement that made a tile, ``scalars`` the ranks that are indices here.
+    ``sources`` gives the statement that made a tile (none for what a loop carries or a product made), ``types`` that of every tile,
+    ``scalars`` the ranks that are indices here.
     """
     block = math.prod(d.padded for d in layout.of((*s.type.axes, *s.over)))
     if block <= LARGEST_BLOCK or s.type.dtype not in COMPUTED:
@@ -40,7 +43,7 @@ def streamed(s: Reduce, sources: Sources, scalars: set[str], layout: Layout) -> 
     loads: list[Load] = []
     for name in sorted({n.tensor for n in walk(body) if isinstance(n, Read)}):
         source = sources.get(name)
-        if source is None or axis not in source.type.axes:
+        if name in types and axis not in types[name].axes:
             continue
         if not isinstance(source, Load) or not _repeatable(source, axis, scalars):
             return None
@@ -56,10 +59,12 @@ def streamed(s: Reduce, sources: Sources, scalars: set[str], layout: Layout) -> 
 
 
 def _opened(body: Expression, axis: Axis, sources: Sources) -> Expression:
-    """The body with what maps computed along the axis in place of their tiles."""
+    """The body with what maps and selects computed along the axis in place of their tiles."""
 
     def change(node: Expression) -> Expression:
         source = sources.get(node.tensor) if isinstance(node, Read) else None
+        if isinstance(source, Select) and axis in source.type.axes:
+            return Conditional(source.condition, _opened(source.value, axis, sources), source.fill)
         if isinstance(source, Map) and axis in source.type.axes:
             value = _opened(source.value, axis, sources)
             return value if source.type.dtype in COMPUTED else Cast(value, source.type.dtype)

@@ -5,68 +5,17 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
 import einsum_compiler as ec
-from tests.budget import assert_within_budget
 from tests.zoo import programs
-from tests.zoo.inputs import CASES, NARROW, ODD_WIDTHS, OPERATORS, OPTIONS, SMALL, Case, Operator, Tensors, poisoned
-
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-Callee = Callable[..., tuple[Tensor, Tensor]]
-
-
-@functools.cache
-def compiled(file: str, name: str | None, backend: str) -> Callee:
-    path = EXAMPLES / f"{file}.ein"
-    return ec.reference(path, name) if backend == "reference" else ec.compile(path, name, backend=backend)
-
-
-def program(operator: Operator, tensors: Tensors, scalars: Mapping[str, Any], dtype: torch.dtype) -> tuple[Tensor, ...]:
-    cast = {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
-    result: tuple[Tensor, ...] = getattr(programs, operator.program)(**cast, **scalars)
-    return result
-
-
-def unseen_keys(operator: Operator, tensors: Tensors, scalars: Mapping[str, Any]) -> Tensor:
-    """Which keys [b,g,n] no query of the group sees: those whose values the result does not depend on."""
-    V = tensors["V"].detach().clone().requires_grad_()
-    O, _ = program(operator, {**tensors, "V": V}, scalars, torch.float64)
-    (gradient,) = torch.autograd.grad(O.sum(), V)
-    return gradient.abs().sum(-1) == 0
-
-
-def check(operator: Operator, case: Case, scalars: Mapping[str, Any], backend: str) -> None:
-    """Both results of one call are within the budget of the plain program."""
-    tensors = operator.inputs(case)
-    if case.poison:
-        tensors = poisoned(tensors, unseen_keys(operator, tensors, scalars))
-    actual = compiled(operator.file, operator.name, backend)(**tensors, **scalars)
-    plain = program(operator, tensors, scalars, case.dtype)
-    gold = program(operator, tensors, scalars, torch.float64)
-    for result, found, near, exact in zip("OL", actual, plain, gold, strict=True):
-        assert_within_budget(found, near, exact, result)
-
-
-def calls(operator: Operator) -> list[Mapping[str, Any]]:
-    """The scalars of every call worth a test."""
-    return [operator.scalars, *({**operator.scalars, **option} for option in operator.options)]
-
-
-# The C++ of a case takes about a second to compile, so `make test` runs those below and `make test-all` the others too.
-ALWAYS = {"more_queries", "nan_behind_the_mask", "more_keys_odd_widths", "bf16", "ragged"}
-
-
-def cases(*chosen: Case) -> list[Any]:
-    """The cases as parameters of a test, slow where they are not needed every time."""
-    return [case if case.name in ALWAYS else pytest.param(case, marks=pytest.mark.slow) for case in chosen]
-
+from tests.zoo.cases import CASES, NARROW, ODD_WIDTHS, OPTIONS, SMALL, Case, Operator, Tensors
+from tests.zoo.checking import EXAMPLES, calls, cases, check, compiled
+from tests.zoo.inputs import OPERATORS
 
 ALL = pytest.mark.parametrize("operator", OPERATORS, ids=str)
 
@@ -75,38 +24,38 @@ ALL = pytest.mark.parametrize("operator", OPERATORS, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_evaluator(operator: Operator, case: Case) -> None:
     for scalars in calls(operator):
-        check(operator, case, scalars, "reference")
+        check(programs, operator, case, scalars, "reference")
 
 
 @ALL
 @pytest.mark.parametrize("case", cases(*CASES), ids=str)
 def test_cpu(operator: Operator, case: Case) -> None:
-    check(operator, case, operator.scalars, "cpu")
+    check(programs, operator, case, operator.scalars, "cpu")
 
 
 @ALL
 @pytest.mark.parametrize("case", cases(*OPTIONS), ids=str)
 def test_cpu_with_every_option(operator: Operator, case: Case) -> None:
     for scalars in calls(operator):
-        check(operator, case, scalars, "cpu")
+        check(programs, operator, case, scalars, "cpu")
 
 
 @ALL
 @pytest.mark.parametrize("case", cases(*ODD_WIDTHS), ids=str)
 def test_widths_that_are_no_powers_of_two(operator: Operator, case: Case) -> None:
-    check(operator, case, operator.scalars, "cpu")
+    check(programs, operator, case, operator.scalars, "cpu")
 
 
 @ALL
 @pytest.mark.parametrize("case", cases(*NARROW), ids=str)
 def test_bf16(operator: Operator, case: Case) -> None:
-    check(operator, case, operator.scalars, "cpu")
+    check(programs, operator, case, operator.scalars, "cpu")
 
 
 @ALL
 @pytest.mark.parametrize("case", cases(*SMALL), ids=str)
 def test_triton_interpreter(operator: Operator, case: Case) -> None:
-    check(operator, case, operator.scalars, "triton")
+    check(programs, operator, case, operator.scalars, "triton")
 
 
 @ALL
