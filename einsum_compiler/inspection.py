@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from einsum_compiler.building import build, emitted
 from einsum_compiler.crash import reproducible, step
@@ -16,6 +16,9 @@ from einsum_compiler.ir.tile import TileKernel
 from einsum_compiler.planning import as_plan
 from einsum_compiler.specialise import case_of, derive_planned, lower_planned, plan_of, request
 from einsum_compiler.work import Work, work_of
+
+if TYPE_CHECKING:
+    from einsum_compiler.passes.traffic import KernelTraffic
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,6 +61,35 @@ def works(derivation: Derivation, binding: Binding, backend: str, plan: Plan | N
         work_of(lower_planned(p, wanted), binding.tensors, binding.scalars, {**binding.extents, **p.extents})
         for p in planned
     ]
+
+
+@reproducible_view
+def traffics(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None) -> list[KernelTraffic]:
+    """Elements that every kernel loads and stores at the sizes of a call; None where they depend on values of buffers or of ``meta`` tensors."""
+    from einsum_compiler.passes.traffic import traffic_of
+
+    wanted = request(derivation, binding, backend)
+    found: list[KernelTraffic] = []
+    for planned in plan_of(derivation, wanted, plan):
+        kernel, extents = lower_planned(planned, wanted), {**binding.extents, **planned.extents}
+        tensors = with_tile_lists(kernel, binding.tensors, binding.scalars, extents)
+        found.append(traffic_of(kernel, extents, binding.scalars, tensors))
+    return found
+
+
+def with_tile_lists(
+    kernel: TileKernel, tensors: Mapping[str, Any], scalars: Mapping[str, Any], extents: Mapping[str, int]
+) -> dict[str, Any]:
+    """``tensors`` with the lists of tiles that their values give; without those that depend on tensors that are not there."""
+    from einsum_compiler.ir.build import reads_of
+    from einsum_compiler.tile_lists import build_tile_list
+
+    found = {name: t for name, t in tensors.items() if t.device.type != "meta"}
+    for schedule in kernel.schedules:
+        if all(r.tensor in found for r in reads_of(schedule.predicate)):
+            offsets, tiles = build_tile_list(schedule, found, scalars, extents)
+            found |= {f"{schedule.name}.offsets": offsets, f"{schedule.name}.tiles": tiles}
+    return found
 
 
 @reproducible_view

@@ -36,15 +36,17 @@ from einsum_compiler.ir.tile import (
     TileProgram,
     TileType,
 )
+from einsum_compiler.ir.tile_ranges import loop_body
 from einsum_compiler.ir.types import is_float
 
 
 @dataclass
 class Counts:
-    """What a run did. Elements masked off or out of range are not counted (laws.md, D14).
+    """What a run did. Elements masked off or out of range are not counted.
 
-    ``loads`` and ``stores`` count elements by tensor. ``operations``: a dot is 2 per point, a map, select or body of a
-    reduction one per element and operator, a reduction one more per point. ``iterations`` counts tiles by loop rank.
+    ``loads`` and ``stores`` count elements by tensor; of a list of tiles, two ends per class of tiles and each tile. A full range
+    does not load what only its partial ranges need (``ir.tile_ranges.loop_body``), as in generated code. ``operations``: a dot is 2 per
+    point, a map, select or body of a reduction one per element and operator, a reduction one more per point. ``iterations``: tiles by loop rank.
     """
 
     loads: Counter[str] = field(default_factory=Counter)
@@ -122,7 +124,9 @@ class _Run:
     scope: TileScope
     counts: Counts = field(default_factory=Counts)
     ranges: list[range] = field(default_factory=list)
-    partial: bool = True  # outside of loops nothing is known to be full
+    bodies: dict[int, dict[bool, tuple[Statement, ...]]] = field(
+        default_factory=dict
+    )  # of each loop, by class of range
 
     def statements(self, body: tuple[Statement, ...]) -> None:
         for statement in body:
@@ -187,8 +191,8 @@ class _Run:
         return tuple(places), mask
 
     def _load(self, load: Load) -> Named:
-        partial = load.partial_where if self.partial else None
-        places, mask = self._places(load.tensor, load.indices, load.type.axes, (load.where, partial))
+        where = (load.where, load.partial_where)  # in a full range the second is gone
+        places, mask = self._places(load.tensor, load.indices, load.type.axes, where)
         source = self.tensors[load.tensor].detach()
         data = torch.full(mask.shape, load.fill.value, dtype=source.dtype)
         data[mask] = source[tuple(p[mask] for p in places)]
@@ -210,8 +214,6 @@ class _Run:
     def _select(self, select: Select) -> Named:
         value = self._value(select.value, select.type.axes, select.type.dtype)
         self._work(select.value, select.type.axes)
-        if select.partial and not self.partial:
-            return self._tile(value, select.type)
         condition = self._value(select.condition, select.type.axes)
         fill = Named((), torch.tensor(select.fill.value).to(value.data.dtype))
         self._work(select.condition, select.type.axes, extra=1)
@@ -274,22 +276,24 @@ class _Run:
         slot = 2 * self.scope.integer(part.position) + int(part.partial)
         offsets = self.tensors[f"{part.schedule}.offsets"]
         first, last = int(offsets[slot]), int(offsets[slot + 1])
+        self.counts.loads[f"{part.schedule}.offsets"] += 2
+        self.counts.loads[f"{part.schedule}.tiles"] += last - first
         return [int(t) for t in self.tensors[f"{part.schedule}.tiles"][first:last]]
 
     def _loop(self, loop: Loop) -> None:
-        outer = self.partial
+        if id(loop) not in self.bodies:
+            self.bodies[id(loop)] = {partial: loop_body(loop, partial) for partial in (False, True)}
+        bodies = self.bodies[id(loop)]
         for carry in loop.carries:
             initial = self._value(carry.initial, carry.type.axes, carry.type.dtype)
             self.scope.tiles[carry.name] = self._tile(initial, carry.type)
         for index, partial in self._tiles(loop):
-            self.partial = partial
             self.scope.indices[loop.rank] = index
             self.counts.iterations[loop.rank] += 1
-            self.statements(loop.body)
+            self.statements(bodies[partial])
             following = {c.name: self.scope.tiles[c.next] for c in loop.carries}
             self.scope.tiles.update(following)
         self.scope.indices.pop(loop.rank, None)
-        self.partial = outer
 
 
 def _points(axes: tuple[Axis, ...]) -> int:

@@ -144,7 +144,8 @@ def test_tile_lists_run_full_tiles_then_partial_ones() -> None:
     results, counts = run_program(TileProgram("listed", (parse_kernel(LISTED),)), tensors, {}, {"n": 10})
     assert results["P"].tolist() == [12, 2]
     assert results["O"].tolist() == [4 + 5 + 6 + 7 + 100 + 9, 109]
-    assert counts.loads == {"X": 4 + 2 + 2} and counts.iterations == {"n.1": 3}
+    assert counts.loads == {"X": 4 + 2 + 2, "s.offsets": 2 * 2 * 2, "s.tiles": 3}
+    assert counts.iterations == {"n.1": 3}
 
 
 def test_batch_axes_and_integer_dots() -> None:
