@@ -158,6 +158,16 @@ def _parser() -> argparse.ArgumentParser:
         help="each: also compare values after every pass",
     )
     sub.add_argument("--time", action="store_true", help="print the time of each pass")
+    sub = command(
+        "report",
+        _report,
+        "Write one HTML page that shows what was derived, the plan and the generated code.",
+        "attention.ein -o attention.html",
+    )
+    target(sub, *INSTRUCTION_SETS, *GPU_TARGETS)
+    sub.add_argument(
+        "-o", "--output", type=Path, metavar="PAGE", help="where to write it (default: FILE with the ending .html)"
+    )
     command(
         "repro",
         _repro,
@@ -309,6 +319,19 @@ def _compile(options: argparse.Namespace) -> None:
             options.target or "native",
         )
     )
+
+
+def _report(options: argparse.Namespace) -> None:
+    from einsum_compiler.report.page import report_page
+
+    kernel = _kernel(options)
+    page = report_page(kernel._derivation, _binding(kernel, options, False), kernel.backend, kernel.plan)
+    path = options.output or options.file.with_suffix(".html")
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write '{path}': {error.strerror or error}") from error
+    print(path)
 
 
 def _opt(options: argparse.Namespace) -> None:

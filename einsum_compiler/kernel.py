@@ -250,6 +250,20 @@ class Kernel:
         print(text)
         return text
 
+    def report(self, path: str | Path, *arguments: Any, **keywords: Any) -> Path:
+        """Write what ``explain`` tells, and more, as one HTML page that loads nothing; the path it was written to.
+
+        The page shows the cascade as a graph coloured by pass, the text after every pass with its changes, what was proved and refused, the plan, the tiles
+        that masks leave, and the generated source. Raises ``BackendError`` and ``PlanError`` as a call would, and ``OSError`` for a path that cannot be written.
+        """
+        from einsum_compiler.report.page import report_page
+
+        binding = self.binding(*arguments, **keywords)
+        page = report_page(self._derivation, binding, self._compiling_backend(binding), self.plan)
+        written = Path(path)
+        written.write_text(page, encoding="utf-8")
+        return written
+
     def validate(self, *arguments: Any, **keywords: Any) -> Validation:
         """Compare with the float64 reference; raises ``AccuracyError`` naming the worst element."""
         from einsum_compiler.validate import validate
