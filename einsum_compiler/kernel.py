@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 # Signatures and sizes kept ready per kernel; a service with ever new lengths starts over now and then.
 REMEMBERED = 2048
+BUDGET = 60.0  # seconds of a search for plans
 
 
 def compile(
@@ -39,7 +40,7 @@ def compile(
     backend: str = "auto",
     plan: Plan | str | None = None,
     target: str | None = None,
-    tune: bool = False,
+    tune: bool | float = False,
 ) -> Kernel:
     """A kernel for the last cascade of a program, or the one named.
 
@@ -47,7 +48,7 @@ def compile(
     ``reference`` (the evaluator in the types of the inputs), or ``auto``: by the device of the tensors. ``plan``: tiles to use in place of the
     chosen ones, as a ``Plan`` or its text. ``target``: the instruction set of the C++ (``native``, ``avx512``, ``avx2``, ``portable``), or the
     GPU (``sm_90``) that ``source`` shows code for; a call on a GPU always runs code for that GPU. ``tune``: the first call with sizes far from all that were
-    tuned before searches for the fastest plan, for about a minute (``Kernel.tune``).
+    tuned before searches for the fastest plan, for about a minute or so many seconds (``Kernel.tune``).
 
     Raises ``SpecError`` for a wrong text and ``PlanError`` for a text that is no plan, or a plan beside ``tune``; what is probably not meant is an ``EinsumWarning``. Kernels are
     generated at the first call with new element types or a new class of sizes.
@@ -58,7 +59,10 @@ def compile(
         raise PlanError("a plan is given: there is nothing to tune")
     if tune and backend == "reference":
         raise BackendError("the backend 'reference' has no plan to tune")
-    kernel = Kernel(text, source, name, backend, parse_plan(plan) if isinstance(plan, str) else plan, target, tune)
+    budget = BUDGET if tune is True else float(tune)
+    if budget < 0:
+        raise BackendError(f"tune: expected true, false or a number of seconds, found {tune}")
+    kernel = Kernel(text, source, name, backend, parse_plan(plan) if isinstance(plan, str) else plan, target, budget)
     for warning in kernel.program.warnings:
         warnings.warn(warning, EinsumWarning, stacklevel=2)
     return kernel
@@ -93,10 +97,10 @@ class Kernel:
         backend: str,
         plan: Plan | None,
         target: str | None,
-        tunes: bool = False,
+        budget: float = 0.0,
     ) -> None:
         self.text, self.source_name, self.requested = text, source, name
-        self.backend, self.plan, self.target, self.tunes = backend, plan, target, tunes
+        self.backend, self.plan, self.target, self.budget = backend, plan, target, budget
         self._executables: dict[object, dict[object, Executable]] = {}
         self._prepared: dict[object, PreparedCall] = {}
         self._last: Binding | None = None
@@ -177,10 +181,10 @@ class Kernel:
             break
         from einsum_compiler.specialise import specialise
 
-        if self.tunes and backend != "meta" and self.tuned_plan(binding, backend) is None:
+        if self.budget and backend != "meta" and self.tuned_plan(binding, backend) is None:
             from einsum_compiler.tuning.tune import tune_missing
 
-            tune_missing(self, binding)
+            tune_missing(self, binding, self.budget)
         first = sum(map(len, self._executables.values())) == 0
         found = self._planned(
             binding,
@@ -198,7 +202,7 @@ class Kernel:
     def tune(
         self,
         *arguments: Any,
-        budget: float = 60.0,
+        budget: float = BUDGET,
         exhaustive: bool = False,
         hook: str | None = None,
         **keywords: Any,
@@ -211,16 +215,17 @@ class Kernel:
         The plan is never slower than the one chosen without timing: both are timed in turns at the end, and the default stays unless it loses.
         Raises ``BackendError`` where nothing can be timed and ``PlanError`` for a kernel with a given plan.
         """
-        from einsum_compiler.tuning.tune import tune
+        from einsum_compiler.tuning.search import Limits
+        from einsum_compiler.tuning.tune import Options, tune
 
         binding = bind(self.cascade, arguments, keywords)
-        return tune(self, binding, budget=budget, exhaustive=exhaustive, hook=hook)
+        return tune(self, binding, Options(Limits(budget), exhaustive, hook))
 
     def tuned_plan(self, binding: Binding, backend: str) -> Found | None:
         """What tuning found for the sizes of a call or sizes near them; None where nothing was tuned."""
         if self.plan is not None or backend in ("meta", "reference"):
             return None
-        from einsum_compiler.tuning.tune import tuned_plan
+        from einsum_compiler.tuning.lookup import tuned_plan
 
         return tuned_plan(self, binding, backend)
 

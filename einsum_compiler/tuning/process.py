@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -17,12 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from einsum_compiler import knobs
 from einsum_compiler.tuning.messages import Done, Failed, Request
+from einsum_compiler.tuning.nursery import Nursery
 from einsum_compiler.tuning.task import Task
-
-START = 120.0  # seconds for a process to import PyTorch
-ENTRY = "import sys; from einsum_compiler.tuning.worker import main; main(int(sys.argv[1]))"
 
 
 @dataclass
@@ -30,24 +25,25 @@ class Process:
     """One worker process and its successors."""
 
     task: Task
-    _popen: subprocess.Popen[bytes] | None = None
-    _connection: Connection | None = None
-    _messages: Path | None = None
+    nursery: Nursery
+    connection: Connection | None = None
+    _worker: int = 0
+    _log: Path = Path()
 
     def send(self, request: Request) -> None:
         """Ask; a process is started if there is none."""
-        if self._popen is None:
+        if self.connection is None:
             self._start()
-        assert self._connection is not None
+        assert self.connection is not None
         with suppress(BrokenPipeError):  # it died: ``receive`` says how
-            self._connection.send(request)
+            self.connection.send(request)
 
     def receive(self, seconds: float, limit: float) -> Done | Failed:
         """The answer within ``seconds``, or what happened instead of one; then the process is gone. ``limit``: what it was given in all."""
-        assert self._connection is not None
+        assert self.connection is not None
         try:
-            if self._connection.poll(seconds):
-                found = self._connection.recv()
+            if self.connection.poll(seconds):
+                found = self.connection.recv()
                 assert isinstance(found, Done | Failed)
                 return found
         except (EOFError, ConnectionResetError):
@@ -56,58 +52,40 @@ class Process:
         return Failed("Timeout", f"no answer in {limit:.3g} s")
 
     def ask(self, request: Request, seconds: float) -> Done | Failed:
-        """The answer of a process, which is started if there is none: that takes time of its own."""
-        extra = 0.0 if self._popen else START
+        """The answer of a process, which is started if there is none."""
         self.send(request)
-        return self.receive(seconds + extra, seconds)
-
-    @property
-    def connection(self) -> Connection | None:
-        return self._connection
+        return self.receive(seconds, seconds)
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
-        self._messages = self.task.folder / f"worker-{theirs.fileno()}.log"
-        with self._messages.open("wb") as messages:
-            self._popen = subprocess.Popen(
-                [sys.executable, "-c", ENTRY, str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                env=knobs.worker_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=messages,
-                stderr=messages,
-                # An interruption from the keyboard is for the search; and compilers end with their worker.
-                start_new_session=True,
-            )
+        self._log = self.task.folder / f"worker-{theirs.fileno()}.log"
+        self._worker = self.nursery.start(theirs.fileno(), self._log)
         theirs.close()
-        self._connection = Connection(ours.detach())
-        self._connection.send(self.task)
+        self.connection = Connection(ours.detach())
+        self.connection.send(self.task)
 
     def _died(self) -> Failed:
-        assert self._popen is not None
-        with suppress(subprocess.TimeoutExpired):
-            self._popen.wait(5)
-        code, said = self._popen.returncode, self._last_words()
-        self.stop()
-        if code is not None and code < 0:
+        code = self._end()
+        if code < 0:
             with suppress(ValueError):
                 return Failed("Crash", f"the process died of {signal.Signals(-code).name}")
-        return Failed("Crash", f"the process ended with code {code}" + (f": {said}" if said else ""))
-
-    def _last_words(self) -> str:
-        assert self._messages is not None
-        lines = self._messages.read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else ""
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return Failed("Crash", f"the process ended with code {code}" + (f": {lines[-1]}" if lines else ""))
 
     def stop(self) -> None:
         """End the process and what it started. The next request starts another."""
-        if self._popen is None or self._connection is None:
-            return
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._popen.pid, signal.SIGKILL)
-        self._popen.wait()
-        self._connection.close()
-        self._popen = self._connection = None
+        if self.connection is not None:
+            self._end()
+
+    def _end(self) -> int:
+        """Make sure that the process and its children are gone; the exit code."""
+        assert self.connection is not None
+        self.connection.close()
+        self.connection = None
+        for end in (os.killpg, os.kill):  # it may not have a group of its own yet
+            with suppress(ProcessLookupError, PermissionError):
+                end(self._worker, signal.SIGKILL)
+        return self.nursery.status(self._worker)
 
 
 @dataclass
@@ -116,10 +94,12 @@ class Pool:
 
     task: Task
     size: int
+    nursery: Nursery = field(init=False)
     processes: list[Process] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.processes = [Process(self.task) for _ in range(self.size)]
+        self.nursery = Nursery(self.task.folder)
+        self.processes = [Process(self.task, self.nursery) for _ in range(self.size)]
 
     @property
     def first(self) -> Process:
@@ -133,9 +113,8 @@ class Pool:
             for place, process in enumerate(self.processes):
                 if place not in busy and waiting:
                     name, request = waiting.pop(0)
-                    started = process.connection is not None
                     process.send(request)
-                    busy[place] = name, time.monotonic() + seconds + (0 if started else START)
+                    busy[place] = name, time.monotonic() + seconds
             left = min(end for _, end in busy.values()) - time.monotonic()
             wait([c for p in busy if (c := self.processes[p].connection) is not None], max(0.0, left))
             for place, (name, end) in list(busy.items()):
@@ -145,6 +124,7 @@ class Pool:
                     yield name, self.processes[place].receive(0, seconds)
 
     def stop(self) -> None:
+        """End all workers; the next request starts others."""
         for process in self.processes:
             process.stop()
 
@@ -154,7 +134,7 @@ class Pool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        self.nursery.stop()
 
 
 @contextmanager

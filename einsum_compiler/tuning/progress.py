@@ -22,8 +22,8 @@ class Shown:
 
 
 @contextmanager
-def progress(title: str, total: int, enabled: bool = True) -> Iterator[Shown]:
-    if not enabled or not sys.stderr.isatty():
+def progress(title: str, total: int) -> Iterator[Shown]:
+    if not sys.stderr.isatty():
         yield Shown()
         return
     from rich.console import Console

@@ -20,7 +20,6 @@ from einsum_compiler import store
 from einsum_compiler.ir.binding import Binding
 from einsum_compiler.ir.errors import EinsumWarning, PlanError
 from einsum_compiler.ir.plan import Plan, parse_plan
-from einsum_compiler.ir.torch_types import dtype_name
 from einsum_compiler.tuning.machine import machine_of
 from einsum_compiler.tuning.result import FIELDS, FORMAT, TuningResult, result_of
 
@@ -44,9 +43,8 @@ class Found:
     exact: bool
 
 
-def place_of(text: str, name: str, binding: Binding, backend: str, isa: str, compiler: str) -> Place:
-    """Where records of a call are. The version of this installation is part of the name: measured times do not outlive the code."""
-    dtypes = {n: dtype_name(t.dtype) or "" for n, t in binding.tensors.items()}
+def place_of(text: str, name: str, dtypes: Mapping[str, str], backend: str, isa: str, compiler: str) -> Place:
+    """Where records of calls with these element types are. The version of this installation is part of the name: measured times do not outlive the code."""
     machine = machine_of(backend, isa, compiler)
     key = store.key_of("tuned", text, name, backend, sorted(dtypes.items()), sorted(machine.items()))
     return Place(store.directory() / "tuned" / f"{key}.json", dtypes, machine)

@@ -58,6 +58,7 @@ class TuningResult:
     reason: str = ""
     seconds: float = 0.0
     finished: bool = False
+    interrupted: bool = False
 
     @property
     def plan(self) -> Plan:
@@ -128,7 +129,7 @@ def report(result: TuningResult, most: int = 20) -> str:
     ]
     lines.append(
         f"{len(result.trials)} candidates in {result.seconds:.0f} s: {', '.join(counts)}"
-        + ("" if result.finished else " (unfinished)")
+        + (" (interrupted)" if result.interrupted else "")
     )
     lines.append(conclusion(result))
     return "\n".join(lines)

@@ -32,13 +32,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of a search: the best candidate against the default, in turns."""
+    """The end of a search: the best candidate against the default, in turns. Not ``finished``: there was nothing to compare, and candidates are left."""
 
     chosen: str | None
     ratio: float | None
     default_seconds: float | None
     chosen_seconds: float | None
     reason: str
+    finished: bool = True
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Search:
     limits: Limits
     trials: dict[str, Trial]
     shown: Shown = field(default_factory=Shown)
+    interrupted: bool = False
     _started: float = field(default_factory=time.monotonic)
 
     @property
@@ -74,6 +76,7 @@ class Search:
                     if self._left() > 0 or plan == self.default.plan:
                         self._measure(plan)
         except KeyboardInterrupt:
+            self.interrupted = True
             self.pool.stop()
             self.shown.to(self._done(), "interrupted: comparing what was measured")
 
@@ -134,7 +137,8 @@ class Search:
             key=lambda t: t.measured or 0.0,
         )
         if not ranked:
-            return Outcome(None, None, default.measured, None, "no other candidate was measured")
+            tried = all(t.outcome != OPEN for t in self.trials.values())
+            return Outcome(None, None, default.measured, None, "no other candidate was measured", tried)
         if default.measured is None:
             winner = ranked[0]
             reason = f"the default: {default.reason or default.outcome}"
@@ -164,14 +168,15 @@ class Search:
 
 
 def _judged(compared: Mapping[str, tuple[list[float], list[float]]]) -> Outcome:
-    """Medians of ratios of neighbouring runs, so that a machine whose speed drifts gives a fair answer."""
-    ratios = {
-        p: statistics.median(b / t for b, t in zip(base, times, strict=True)) for p, (base, times) in compared.items()
-    }
-    winner = max(ratios, key=ratios.__getitem__)
-    ratio, (base, times) = ratios[winner], compared[winner]
-    if ratio < SIGNIFICANT:
+    """Ratios of neighbouring runs, so that a machine whose speed drifts gives a fair answer: a winner is faster in the median and in three runs of four."""
+    ratios = {p: sorted(b / t for b, t in zip(base, times, strict=True)) for p, (base, times) in compared.items()}
+    winner = max(ratios, key=lambda p: statistics.median(ratios[p]))
+    ratio, steady = statistics.median(ratios[winner]), ratios[winner][len(ratios[winner]) // 4]
+    base, times = compared[winner]
+    if ratio < SIGNIFICANT or steady < 1:
         reason = f"in turns with it, the best candidate reached {ratio:.2f} x"
+        if ratio >= SIGNIFICANT:
+            reason += f", but only {steady:.2f} x in a quarter of the runs"
         return Outcome(None, ratio, statistics.median(base), None, reason)
     return Outcome(winner, ratio, statistics.median(base), statistics.median(times), "")
 

@@ -1,12 +1,14 @@
-"""Tuning of one kernel for the sizes of a call, and the plan that later calls find."""
+"""Tuning of one kernel for the sizes of a call."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import time
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from einsum_compiler import knobs, store
@@ -14,93 +16,82 @@ from einsum_compiler.ir.binding import Binding
 from einsum_compiler.ir.errors import BackendError, PlanError
 from einsum_compiler.ir.plan import parse_plan
 from einsum_compiler.tuning import records
-from einsum_compiler.tuning.result import FAILED, MEASURED, PRUNED, SLOW, Trial, TuningResult
+from einsum_compiler.tuning.lookup import dtypes_of, place_of
+from einsum_compiler.tuning.result import OPEN, Trial, TuningResult
+from einsum_compiler.tuning.search import Limits, Search
 
 if TYPE_CHECKING:
     from einsum_compiler.kernel import Kernel
 
-BUDGET = 60.0  # seconds
 MOST_COMPILERS = 8  # processes that compile side by side
-KEPT = (MEASURED, SLOW, PRUNED, FAILED)
 
 
-def tuned_plan(kernel: Kernel, binding: Binding, backend: str) -> records.Found | None:
-    """What tuning found for a call of these sizes, in any process; None where it was not tuned for sizes near these."""
-    return records.find(_place(kernel, binding, backend), binding)
+@dataclass(frozen=True)
+class Options:
+    """How to search.
+
+    ``exhaustive``: the whole grid of plans in place of the most promising ones. ``hook``: see ``worker``. ``given``: plans (as text) to compare with the default, in
+    place of all others.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    exhaustive: bool = False
+    hook: str | None = None
+    given: tuple[str, ...] = ()
 
 
-def tune(
-    kernel: Kernel,
-    binding: Binding,
-    *,
-    budget: float = BUDGET,
-    exhaustive: bool = False,
-    hook: str | None = None,
-    first: Iterable[str] = (),
-    quiet: bool = False,
-) -> TuningResult:
+def tune(kernel: Kernel, binding: Binding, options: Options = Options()) -> TuningResult:
     """Time candidates for the sizes of a call, keep the outcome for later calls, and return it.
 
-    ``budget``: seconds for the search, without the comparison at the end. ``exhaustive``: the whole grid of plans in place of the most promising ones. ``hook``: see
-    ``worker``. ``first``: plans (as text) to try before others.
+    One search runs on a machine at a time; others wait. What was measured is kept when a search is interrupted, and taken up by the next one for these sizes.
 
-    One search runs on a machine at a time; others wait. Measured candidates are kept when it is interrupted, and taken up by the next search of these sizes.
-
-    Raises ``BackendError`` where nothing can be timed, ``PlanError`` for a kernel whose plan is given, and for a plan of ``first`` that does not fit.
+    Raises ``BackendError`` where nothing can be timed, ``PlanError`` for a kernel whose plan is given, and for a given candidate that does not fit.
     """
+    backend = _check(kernel, binding, options)
+    place = place_of(kernel, dtypes_of(binding), backend)
+    with _alone(place):
+        return _searched(kernel, binding, backend, place, options)
+
+
+def tune_missing(kernel: Kernel, binding: Binding, budget: float) -> None:
+    """Tune for the sizes of a call, unless another process has done so meanwhile. Raises ``KeyboardInterrupt`` after an interruption."""
+    options = Options(Limits(budget))
+    backend = _check(kernel, binding, options)
+    place = place_of(kernel, dtypes_of(binding), backend)
+    with _alone(place):
+        if records.find(place, binding) is None and _searched(kernel, binding, backend, place, options).interrupted:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _alone(place: records.Place) -> Iterator[None]:
+    """Two searches at once would time each other."""
     from filelock import FileLock
 
-    backend = _check(kernel, binding, budget)
-    place = _place(kernel, binding, backend)
     place.path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(str(place.path.parent / "search.lock")):
-        return _searched(kernel, binding, backend, place, budget, exhaustive, hook, tuple(first), quiet)
+        yield
 
 
-def tune_missing(kernel: Kernel, binding: Binding) -> None:
-    """Tune for the sizes of a call, unless another process has done so meanwhile."""
-    from filelock import FileLock
-
-    backend = _check(kernel, binding, BUDGET)
-    place = _place(kernel, binding, backend)
-    place.path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(str(place.path.parent / "search.lock")):
-        if records.find(place, binding) is None:
-            _searched(kernel, binding, backend, place, BUDGET, False, None, (), False)
-
-
-def _searched(
-    kernel: Kernel,
-    binding: Binding,
-    backend: str,
-    place: records.Place,
-    budget: float,
-    exhaustive: bool,
-    hook: str | None,
-    first: tuple[str, ...],
-    quiet: bool,
-) -> TuningResult:
+def _searched(kernel: Kernel, binding: Binding, backend: str, place: records.Place, options: Options) -> TuningResult:
     from einsum_compiler.tuning.process import Pool, folder
     from einsum_compiler.tuning.progress import progress
-    from einsum_compiler.tuning.search import Limits, Search
     from einsum_compiler.tuning.task import task_of
 
     started = time.monotonic()
+    trials, fixed = _candidates(kernel, binding, backend, options)
     known = records.exact(place, binding)
-    trials, fixed = _candidates(kernel, binding, backend, exhaustive, first)
     for trial in known.trials if known else ():
-        if trial.plan in trials and trial.outcome in KEPT:
-            trials[trial.plan] = trial
-    if hook is not None:
-        from einsum_compiler.tuning.worker import hook as load
-
-        load(hook)
+        if trial.plan in trials and trial.outcome != OPEN:
+            trials[trial.plan] = replace(trial, predicted=trials[trial.plan].predicted)
     name = kernel.cascade.name
-    with folder() as files, progress(f"tuning {name}", len(trials), not quiet) as shown:
-        task = task_of(kernel, binding, backend, files, hook)
+    if knobs.debug():
+        print(f"einsum_compiler: tuning {name}, {len(trials)} candidates", file=sys.stderr)
+    outcome = None
+    with folder() as files, progress(f"tuning {name}", len(trials)) as shown:
+        task = task_of(kernel, binding, backend, files, options.hook)
         with Pool(task, min(os.cpu_count() or 1, MOST_COMPILERS, len(trials))) as pool:
-            search = Search(pool, Limits(budget), trials, shown)
-            outcome = None
+            search = Search(pool, options.limits, trials, shown)
             try:
                 search.run()
                 outcome = search.conclude()
@@ -116,11 +107,11 @@ def _searched(
                     dict(binding.scalars),
                     fixed,
                     dict(place.machine),
-                    _versions(),
+                    versions_now(),
                     (default, *others),
                     **(asdict(outcome) if outcome else {}),
                     seconds=time.monotonic() - started,
-                    finished=outcome is not None,
+                    interrupted=search.interrupted,
                 )
                 records.keep(place, asdict(result))
                 kernel.forget()
@@ -128,7 +119,7 @@ def _searched(
 
 
 def _candidates(
-    kernel: Kernel, binding: Binding, backend: str, exhaustive: bool, first: Iterable[str]
+    kernel: Kernel, binding: Binding, backend: str, options: Options
 ) -> tuple[dict[str, Trial], tuple[str, ...]]:
     """The trials to make by plan, the default first; and what the kernels of the default hold constant."""
     from einsum_compiler.planning import constants_of
@@ -142,17 +133,17 @@ def _candidates(
     for planned in plan_of(derivation, wanted, None):
         constants = constants_of(planned.part.cascade, planned.plan, wanted.scalars)
         fixed |= constants.extents | constants.parameters
-    default, *others = candidates(derivation, wanted.extents, backend, wanted.dtypes, exhaustive)
+    default, *others = candidates(derivation, wanted.extents, backend, wanted.dtypes, options.exhaustive)
     trials = {str(default.plan): Trial(str(default.plan), default.predicted)}
-    for text in first:
-        plan_of(derivation, wanted, parse_plan(text))
-        trials.setdefault(str(parse_plan(text)), Trial(str(parse_plan(text))))
-    for other in others:
+    for plan in map(parse_plan, options.given):
+        plan_of(derivation, wanted, plan)  # raises where it does not fit
+        trials.setdefault(str(plan), Trial(str(plan)))
+    for other in others if not options.given else ():
         trials.setdefault(str(other.plan), Trial(str(other.plan), other.predicted))
     return trials, tuple(sorted(fixed & {*binding.extents, *binding.scalars}))
 
 
-def _check(kernel: Kernel, binding: Binding, budget: float) -> str:
+def _check(kernel: Kernel, binding: Binding, options: Options) -> str:
     """The backend to tune. Raises for what cannot be tuned."""
     if kernel.plan is not None:
         raise PlanError("this kernel has a given plan: compile it without one to tune it")
@@ -169,14 +160,13 @@ def _check(kernel: Kernel, binding: Binding, budget: float) -> str:
         )
     if not binding.tensors:
         raise BackendError("a program without inputs has nothing to tune for")
-    if not budget > 0:
-        raise BackendError(f"a budget is a positive number of seconds, found {budget}")
+    if not options.limits.budget > 0:
+        raise BackendError(f"a budget is a positive number of seconds, found {options.limits.budget}")
+    if options.hook is not None:
+        from einsum_compiler.tuning.worker import hook
+
+        hook(options.hook)
     return backend
-
-
-def _place(kernel: Kernel, binding: Binding, backend: str) -> records.Place:
-    isa = kernel.target or (knobs.instruction_set() if backend == "cpu" else "")
-    return records.place_of(kernel.text, kernel.cascade.name, binding, backend, isa, knobs.compiler())
 
 
 def digest_of(text: str) -> str:
@@ -184,7 +174,7 @@ def digest_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _versions() -> dict[str, str]:
+def versions_now() -> dict[str, str]:
     from einsum_compiler.tuning.machine import versions
 
     return {**versions(), "code": store.version()[:16]}

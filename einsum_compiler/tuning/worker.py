@@ -15,11 +15,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch.overrides import TorchFunctionMode
 
 from einsum_compiler.executable import Executable
 from einsum_compiler.ir.binding import Binding
@@ -28,8 +30,6 @@ from einsum_compiler.tuning.messages import Check, Compile, Done, Failed, Race, 
 from einsum_compiler.tuning.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from einsum_compiler.kernel import Kernel
     from einsum_compiler.tuning.sampled import Sample
     from einsum_compiler.tuning.static import Static
@@ -117,8 +117,6 @@ class _Worker:
     @cached_property
     def reference(self) -> Reference:
         """The reference at the sampled coordinates, kept in a file for the process that replaces this one."""
-        import torch
-
         from einsum_compiler.validate import Reference, reference_of
 
         path = self.task.folder / "reference.pt"
@@ -134,7 +132,7 @@ class _Worker:
     def check(self, executable: Runs) -> str:
         from einsum_compiler.validate import compared
 
-        with poisoned():
+        with Poisoned():
             found = self.call(executable)
         for name, value in found.items():
             if value.is_floating_point() and value.isnan().any() and not self.reference.gold[name].isnan().any():
@@ -151,8 +149,6 @@ class _Worker:
     def wait(self) -> Callable[[], Any]:
         """Until the device has done what it was given."""
         if any(t.is_cuda for t in self.binding.tensors.values()):
-            import torch
-
             return torch.cuda.synchronize
         return lambda: None
 
@@ -196,28 +192,30 @@ def hook(place: str) -> Callable[[str, str, Runs], Runs]:
     return found  # type: ignore[no-any-return]
 
 
-@contextmanager
-def poisoned() -> Iterator[None]:
+class Poisoned(TorchFunctionMode):
     """New tensors hold NaN (whole numbers: the largest), so that what a kernel does not write shows."""
-    import torch
 
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    # PyTorch fills empty tensors in deterministic mode, torch.utils.deterministic.fill_uninitialized_memory.
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: tuple[Any, ...] = (), keywords: dict[str, Any] | None = None
+    ) -> Any:
+        found = function(*arguments, **(keywords or {}))
+        if function is torch.empty:
+            found.fill_(
+                torch.nan
+                if found.is_floating_point()
+                else torch.iinfo(found.dtype).max
+                if found.dtype != torch.bool
+                else 1
+            )
+        return found
 
 
 def main(descriptor: int) -> None:
     """Serve one connection until the other side closes it."""
-    _die_with_the_parent()
+    die_with_the_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the search decides what an interruption means
     connection = Connection(descriptor)
     task = connection.recv()
-    import torch
-
     torch.set_num_threads(task.threads)
     torch.set_grad_enabled(False)
     worker = _Worker(task)
@@ -238,7 +236,7 @@ def _answer(worker: _Worker, request: Request) -> Done | Failed:
         return Failed(type(error).__name__, str(error).splitlines()[0] if str(error) else "")
 
 
-def _die_with_the_parent() -> None:
+def die_with_the_parent() -> None:
     """A worker in an endless kernel must not outlive a search that was killed."""
     if sys.platform == "linux":
         import ctypes
