@@ -31,7 +31,6 @@ from benchmarks.plans_cases import CASES, Case
 from einsum_compiler.ir.binding import Binding
 from einsum_compiler.ir.plan import parse_plan
 from einsum_compiler.kernel import Kernel
-from einsum_compiler.specialise import request
 from einsum_compiler.tuning.candidates import Candidate, candidates
 from einsum_compiler.tuning.messages import Check, Compile, Failed, Race, Reckon, Time
 from einsum_compiler.tuning.process import Pool, folder
@@ -98,19 +97,23 @@ def _filled(shape: Sequence[int], kind: str, number: int) -> torch.Tensor:
     return (torch.arange(shape[-1]) * number // shape[-1]).expand(tuple(shape)).contiguous()
 
 
-def candidates_of(kernel: Kernel, binding: Binding) -> list[Candidate]:
-    """The exhaustive grid with predictions; the default first."""
-    wanted = request(kernel._derivation, binding, "cpu")
-    return candidates(kernel._derivation, wanted.extents, "cpu", wanted.dtypes, exhaustive=True)
+def candidates_of(kernel: Kernel, binding: Binding, most: int) -> list[Candidate]:
+    """The exhaustive grid with predictions; the default first. Of a grid of more than ``most``, half are those with the least predicted times and half lie evenly among the others."""
+    default, *others = candidates(kernel._derivation, binding, "cpu", exhaustive=True)
+    if len(others) <= most:
+        return [default, *others]
+    best, rest = others[: most // 2], others[most // 2 :]
+    step = len(rest) / (most - len(best))
+    return [default, *best, *(rest[int(i * step)] for i in range(most - len(best)))]
 
 
 # -- phases -------------------------------------------------------------------------------------------------------------------
 
 
-def compile_case(case: Case, state: State) -> None:
+def compile_case(case: Case, state: State, most: int) -> None:
     """Build and check the candidates that are not known yet. The machine may be busy: nothing is timed."""
     kernel, binding = call_of(case)
-    plans = [str(c.plan) for c in candidates_of(kernel, binding)]
+    plans = [str(c.plan) for c in candidates_of(kernel, binding, most)]
     todo = [p for p in plans if p not in state.right and p not in state.wrong]
     print(f"{case.name}: {len(plans)} plans, {len(todo)} to compile", flush=True)
     if not todo:
@@ -139,7 +142,7 @@ def compile_case(case: Case, state: State) -> None:
 def measure_case(case: Case, state: State, until: float) -> bool:
     """Time what was compiled; False if the time is over before the case is done."""
     kernel, binding = call_of(case)
-    default = str(candidates_of(kernel, binding)[0].plan)
+    default = str(candidates_of(kernel, binding, 0)[0].plan)
     todo = [p for p in state.right if p not in state.times]
     again = default in state.right and default not in state.final
     if not todo and not again:
@@ -195,7 +198,7 @@ def race(process: Any, plans: Sequence[str], seconds: float) -> dict[str, float]
 def report_case(case: Case, state: State) -> dict[str, Any] | None:
     """The row of a case, with the default and the predictions of the current code; None for one that is not measured."""
     kernel, binding = call_of(case)
-    grid = candidates_of(kernel, binding)
+    grid = candidates(kernel._derivation, binding, "cpu", exhaustive=True)
     default = str(grid[0].plan)
     if not state.times:
         return None
@@ -257,11 +260,11 @@ def report(rows: Iterable[dict[str, Any]], missing: Sequence[str]) -> tuple[dict
         rho = "" if row["spearman"] is None else f"{row['spearman']:.2f}"
         if "ratio" not in row:
             lines.append(
-                f"| {row['case']} | {row['dtype']} | {timed} | {summary(parse_plan(row['default']))} | | not timed | | | {rho} |"
+                f"| {row['case']} | {row['dtype']} | {timed} of {len(row['plans'])} | {summary(parse_plan(row['default']))} | | not timed | | | {rho} |"
             )
             continue
         lines.append(
-            f"| {row['case']} | {row['dtype']} | {timed} | {summary(parse_plan(row['default']))} | {summary(parse_plan(row['best']))} | "
+            f"| {row['case']} | {row['dtype']} | {timed} of {len(row['plans'])} | {summary(parse_plan(row['default']))} | {summary(parse_plan(row['best']))} | "
             f"{row['default_seconds'] * 1e3:.2f} | {row['best_seconds'] * 1e3:.2f} | {row['ratio']:.2f} | {rho} |"
         )
     if judged:
@@ -289,6 +292,12 @@ def main() -> None:
         help="names of cases, comma-separated where no comma is part of one; any part of a name will do",
     )
     parser.add_argument("--seconds", type=float, default=200.0, help="after which no new case is timed")
+    parser.add_argument(
+        "--most",
+        type=int,
+        default=40,
+        help="plans of a case; of larger grids the best predicted and an even choice of the others",
+    )
     parser.add_argument("--fresh", action="store_true", help="forget what was measured (not what was compiled)")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "einsum-plans")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
@@ -303,7 +312,7 @@ def main() -> None:
             state.save()
     if options.compile:
         for case in wanted:
-            compile_case(case, states[case.name])
+            compile_case(case, states[case.name], options.most)
     if options.measure:
         for case in wanted:
             if time.monotonic() > until or not measure_case(case, states[case.name], until):

@@ -114,7 +114,7 @@ CASES = (
     Case("alibi", "alibi.ein", attention(8, 1024, 1024, 64, g=8, causal=True)),
     Case("soft cap", "soft_cap.ein", attention(8, 512, 1024, 64, g=8)),
     Case("bias", "bias.ein", attention(8, 1024, 1024, 64, g=8)),
-    Case("cross, 16 queries", "cross.ein", attention(8, 16, 4096, 64, g=8), whole={"NK": ("value", 4000)}),
+    Case("cross, 16 queries", "cross.ein", {**attention(8, 16, 4096, 64, g=8), "b": 16}, whole={"NK": ("value", 4000)}),
     Case("width 24", DENSE, attention(8, 1024, 1024, 24)),
     Case("width 72 bf16", DENSE, attention(8, 1024, 1024, 72), "bf16"),
     Case("width 96", DENSE, attention(8, 768, 1024, 96)),

@@ -1,64 +1,35 @@
-"""Plans to try: the chosen one first, then tiles around it, nearest first."""
+"""Plans to try: the chosen one first, then those of the cost model by predicted time."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from math import isfinite
 
 from einsum_compiler.derivation import Derivation
-from einsum_compiler.ir.errors import EinsumError
-from einsum_compiler.ir.plan import KernelPlan, Plan, RankTile
-from einsum_compiler.planning import as_plan, plan_kernels
-
-FACTORS = (1.0, 0.5, 2.0, 0.25, 4.0)
-MOST = 64
+from einsum_compiler.ir.binding import Binding
+from einsum_compiler.ir.plan import Plan
+from einsum_compiler.planning import as_plan
+from einsum_compiler.specialise import plan_of, request
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A plan, and the seconds of a call that the cost model predicts."""
+    """A plan, and the seconds of a call that the cost model predicts; None for one that is outside its grid."""
 
     plan: Plan
     predicted: float | None = None
 
 
-def candidates(
-    derivation: Derivation,
-    extents: Mapping[str, int],
-    backend: str,
-    dtypes: Mapping[str, str],
-    exhaustive: bool = False,
-) -> list[Candidate]:
-    """Legal plans for these sizes; the first is the one that is chosen without timing."""
-    default = as_plan(derivation, plan_kernels(derivation, extents, backend, dtypes))
-    found: dict[str, Candidate] = {str(default): Candidate(default)}
-    for place, kernel in enumerate(default.kernels):
-        for changed in _around(kernel, extents, backend):
-            plan = replace(default, kernels=(*default.kernels[:place], changed, *default.kernels[place + 1 :]))
-            try:
-                plan_kernels(derivation, extents, backend, dtypes, plan)
-            except EinsumError:
-                continue
-            found.setdefault(str(plan), Candidate(plan))
-    return list(found.values())[: None if exhaustive else MOST]
+def candidates(derivation: Derivation, binding: Binding, backend: str, exhaustive: bool = False) -> list[Candidate]:
+    """Plans for the sizes of a call; the first is the one that is chosen without timing."""
+    from einsum_compiler.cost.candidates import candidate_plans
+    from einsum_compiler.cost.device import device_for
 
-
-def _around(kernel: KernelPlan, extents: Mapping[str, int], backend: str) -> list[KernelPlan]:
-    tiled = [r for r in kernel.program if r.size > 1]
-    axes = [*tiled, *((kernel.stream,) if kernel.stream else ())]
-    choices = [
-        [size for f in FACTORS if 1 <= (size := int(r.size * f)) < 2 * max(extents.get(r.rank, size), 16)] for r in axes
-    ]
-    found = []
-    for sizes in sorted(
-        itertools.product(*choices),
-        key=lambda s: sum(abs(a.size.bit_length() - b.bit_length()) for a, b in zip(axes, s, strict=True)),
-    ):
-        tiles = {r.rank: n for r, n in zip(axes, sizes, strict=True)}
-        program = tuple(RankTile(r.rank, tiles.get(r.rank, r.size)) for r in kernel.program)
-        stream = RankTile(kernel.stream.rank, tiles[kernel.stream.rank]) if kernel.stream else None
-        found.append(replace(kernel, program=program, stream=stream))
-    if backend == "triton":
-        found = [replace(k, warps=w) for k in found for w in (kernel.warps, 4, 8)]
-    return found
+    wanted = request(derivation, binding, backend)
+    scored = candidate_plans(
+        derivation, wanted.extents, backend, wanted.dtypes, device_for(backend), binding.scalars, exhaustive
+    )
+    predicted = {s.plan: s.prediction.seconds for s in scored if isfinite(s.prediction.seconds)}
+    default = as_plan(derivation, plan_of(derivation, wanted, None))
+    plans = dict.fromkeys((default, *(s.plan for s in scored)))
+    return [Candidate(p, predicted.get(p)) for p in plans]

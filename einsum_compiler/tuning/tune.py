@@ -133,7 +133,7 @@ def _candidates(
     for planned in plan_of(derivation, wanted, None):
         constants = constants_of(planned.part.cascade, planned.plan, wanted.scalars)
         fixed |= constants.extents | constants.parameters
-    default, *others = candidates(derivation, wanted.extents, backend, wanted.dtypes, options.exhaustive)
+    default, *others = candidates(derivation, binding, backend, options.exhaustive)
     trials = {str(default.plan): Trial(str(default.plan), default.predicted)}
     for plan in map(parse_plan, options.given):
         plan_of(derivation, wanted, plan)  # raises where it does not fit
