@@ -8,6 +8,7 @@ from pathlib import Path
 from einsum_compiler.ir.errors import BackendError
 
 INSTRUCTION_SETS = ("native", "avx512", "avx2", "portable")
+STAND_INS = ("wide", "widepairs")  # the code of AVX-512 without and with pair products, on AVX2: for tests
 
 
 def cache_directory() -> Path:
@@ -26,9 +27,9 @@ def compiler() -> str:
 
 
 def instruction_set() -> str:
-    """``EINSUM_ISA``: native (default), avx512, avx2 or portable."""
+    """``EINSUM_ISA``: native (default), avx512, avx2 or portable; for tests also wide or widepairs."""
     value = os.environ.get("EINSUM_ISA", "native")
-    if value not in INSTRUCTION_SETS:
+    if value not in (*INSTRUCTION_SETS, *STAND_INS):
         raise BackendError(f"EINSUM_ISA must be one of {', '.join(INSTRUCTION_SETS)}, got '{value}'")
     return value
 
@@ -39,10 +40,3 @@ def debug() -> int:
     if not value.isdigit():
         raise BackendError(f"EINSUM_DEBUG must be a number from 0 to 4, got '{value}'")
     return int(value)
-
-
-def worker_environment() -> dict[str, str]:
-    """The environment of a process that imports the same modules as this one."""
-    import sys
-
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}

@@ -23,11 +23,15 @@ COMMON = (
     "-fvisibility=hidden", "-w",
 )  # fmt: skip
 AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mf16c", "-DVECTOR_BYTES=64")
+AVX2 = ("-mavx2", "-mfma", "-mf16c")
 FLAGS = {
     "avx512bf16": (*AVX512, "-mavx512bf16"),
     "avx512": AVX512,
-    "avx2": ("-mavx2", "-mfma", "-mf16c", "-DVECTOR_BYTES=32"),
+    "avx2": (*AVX2, "-DVECTOR_BYTES=32"),
     "portable": ("-DVECTOR_BYTES=16",),
+    # For tests: what AVX-512 runs, on machines without it. The compiler splits the vectors, plain code stands in for the builtins.
+    "wide": (*AVX2, "-DVECTOR_BYTES=64"),
+    "widepairs": (*AVX2, "-DVECTOR_BYTES=64", "-DPAIR_PRODUCT"),
 }
 
 
@@ -60,9 +64,9 @@ def instruction_set(wanted: str) -> str:
 
 def runs_here(isa: str) -> bool:
     """Whether this processor executes code for an instruction set."""
+    avx2, avx512 = {"avx2", "fma", "f16c"}, {"avx512f", "avx512bw", "avx512dq", "avx512vl"}
     needed = {
-        "portable": set(), "avx2": {"avx2", "fma", "f16c"}, "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
-        "avx512bf16": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16"},
+        "portable": set(), "avx2": avx2, "avx512": avx512, "avx512bf16": {*avx512, "avx512_bf16"}, "wide": avx2, "widepairs": avx2,
     }  # fmt: skip
     return needed[isa] <= _processor_flags()
 

@@ -69,8 +69,17 @@ def test_plain_vectors_agree_too(name: str) -> None:
     run_and_check(SAMPLES[name](), "portable")
 
 
+@pytest.mark.parametrize("isa", ["wide", "widepairs"])
+@pytest.mark.parametrize("name", ["attention_f32", "attention_bf16", "window"])
+def test_vectors_of_64_bytes_agree_too(name: str, isa: str) -> None:
+    """What a machine with AVX-512 runs, without the builtins."""
+    if not runs_here(isa):
+        pytest.skip(f"this processor has no {isa}")
+    run_and_check(SAMPLES[name](), isa)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"])
+@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512", "wide", "widepairs"])
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_instruction_set_that_runs_here(name: str, isa: str) -> None:
     if not runs_here(instruction_set(isa)):

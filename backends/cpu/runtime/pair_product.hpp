@@ -7,7 +7,7 @@ namespace tile {
 // Where the machine has the pair product both operands are bf16. Elsewhere keep A in f32 and pack B in pairs: two
 // integer operations widen a vector of each half, which the multiply-adds hide (AVX2: 95 of 103 GFLOP/s, as f32; with
 // A in bf16 as well 54).
-#if defined(__AVX512BF16__) && VECTOR_BYTES == 64
+#if (defined(__AVX512BF16__) && VECTOR_BYTES == 64) || defined(PAIR_PRODUCT)
 constexpr bool has_pair_product = true;
 #else
 constexpr bool has_pair_product = false;
@@ -28,7 +28,8 @@ template <class A> struct pair_step {
     }
 };
 #if defined(__AVX512BF16__) && VECTOR_BYTES == 64
-template <> struct pair_step<bf16> {
+// `Adjacent`: the pairs of A lie side by side. A test inside of the loop costs as many instructions as the products.
+template <bool Adjacent> struct dot_step {
     static constexpr int lanes = LANES, depth = 2;
     using sum = vec<float>;
     using a_type = bf16;
@@ -37,7 +38,7 @@ template <> struct pair_step<bf16> {
     static TILE_INLINE sum multiply_add(sum acc, const bf16* a, long a_depth, words b, int half) {
         if (half) return acc;  // both halves are done by one instruction
         uint32_t pair;
-        if (a_depth == 1) __builtin_memcpy(&pair, a, 4);
+        if constexpr (Adjacent) __builtin_memcpy(&pair, a, 4);
         else pair = a[0].bits | uint32_t(a[a_depth].bits) << 16;
         return (sum)__builtin_ia32_dpbf16ps_v16sf(acc, bits_as<operand>(words{} + pair), bits_as<operand>(b));
     }
@@ -53,8 +54,16 @@ template <> struct pair_step<bf16> {
 // more). A is bf16 (or f32, widened path) with any strides, best with unit column stride; an odd depth is completed by a zero in A and B.
 template <class How, class A, class C>
 TILE_INLINE void product_pairs(How how, long rows, long columns, long pairs, strided<A> a, matrix<const bf16> b, matrix<C> c) {
-    using Step = pair_step<typename plain<A>::type>;
-    product_tiles<Step, C>(update_of<C>(how), rows, columns, pairs, a.data, a.row_stride, a.column_stride, b.data, b.stride, c.data, c.stride);
+    auto with = [&](auto step) __attribute__((always_inline)) {
+        product_tiles<decltype(step), C>(update_of<C>(how), rows, columns, pairs, a.data, a.row_stride, a.column_stride, b.data, b.stride, c.data, c.stride);
+    };
+#if defined(__AVX512BF16__) && VECTOR_BYTES == 64
+    if constexpr (same<typename plain<A>::type, bf16>) {
+        if (a.column_stride == 1) return with(dot_step<true>());
+        else return with(dot_step<false>());
+    }
+#endif
+    with(pair_step<typename plain<A>::type>());
 }
 template <class How, class A, class C>
 TILE_INLINE void product_pairs(How how, long rows, long columns, long pairs, matrix<A> a, matrix<const bf16> b, matrix<C> c) {

@@ -1,1 +1,0 @@
-"""The autotuner: plans timed in a worker process, checked against the reference, and kept for later calls."""
