@@ -1,6 +1,6 @@
 """``einsumc``: check, look at, run and time programs from the command line.
 
-Exit codes: 0, 1 for a wrong program (or a kernel outside its error budget), 2 for wrong arguments.
+Exit codes: 0, 1 for a wrong program (or a kernel outside its error budget), 2 for wrong arguments, 130 after an interruption.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"einsumc {options.verb}: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe left: not our error
         return 0
@@ -127,6 +129,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     target(sub, *INSTRUCTION_SETS)
     sub.add_argument("--seed", type=int, default=0, help="of the inputs (default: 0)")
+    sub = command(
+        "tune",
+        _tune,
+        "Search for the fastest plan on random inputs; later calls with these and nearby sizes use it.",
+        "attention.ein --size m=4096,n=4096 --dtype bf16 --budget 120",
+    )
+    target(sub, *INSTRUCTION_SETS)
+    sub.add_argument("--seed", type=int, default=0, help="of the inputs (default: 0)")
+    sub.add_argument(
+        "--budget", type=float, default=60.0, metavar="SECONDS", help="for the search, but its end (default: 60)"
+    )
+    sub.add_argument("--exhaustive", action="store_true", help="try the whole grid of plans")
+    sub.add_argument("-o", "--output", type=Path, metavar="tuned.json", help="write the outcome to a file")
+    sub.add_argument(
+        "--import",
+        dest="imported",
+        type=Path,
+        metavar="tuned.json",
+        help="take over the plans of such a file; those of another machine or version are timed first",
+    )
+    sub.add_argument(
+        "--hook", metavar="MODULE:FUNCTION", help="called with every candidate in the process that runs it"
+    )
     sub = command("source", _source, "Print the generated C++ or Triton code.", "attention.ein --target sm_90")
     target(sub, *INSTRUCTION_SETS, *GPU_TARGETS)
     sub = command(
@@ -158,6 +183,16 @@ def _parser() -> argparse.ArgumentParser:
         help="each: also compare values after every pass",
     )
     sub.add_argument("--time", action="store_true", help="print the time of each pass")
+    sub = command(
+        "report",
+        _report,
+        "Write one HTML page that shows what was derived, the plan and the generated code.",
+        "attention.ein -o attention.html",
+    )
+    target(sub, *INSTRUCTION_SETS, *GPU_TARGETS)
+    sub.add_argument(
+        "-o", "--output", type=Path, metavar="PAGE", help="where to write it (default: FILE with the ending .html)"
+    )
     command(
         "repro",
         _repro,
@@ -287,6 +322,38 @@ def _bench(options: argparse.Namespace) -> None:
     print(benchmark(kernel, _binding(kernel, options, True)))
 
 
+def _tune(options: argparse.Namespace) -> None:
+    from einsum_compiler.tuning.search import Limits
+    from einsum_compiler.tuning.transfer import UnusableFile, read_results, take_over
+    from einsum_compiler.tuning.tune import Options, tune
+
+    if not options.budget > 0:
+        raise UsageError(f"--budget: expected a positive number of seconds, found {options.budget:g}")
+    if options.output is not None and not options.output.parent.is_dir():
+        raise UsageError(f"--output: there is no folder '{options.output.parent}'")
+    kernel = _kernel(options)
+    given: list[str] = []
+    if options.imported is not None:
+        try:
+            results = read_results(options.imported, kernel)
+        except UnusableFile as error:
+            raise UsageError(f"--import: {error}") from None
+        lines, given, sizes = take_over(kernel, results)
+        print("\n".join(lines))
+        if not given:
+            return
+        options.size = options.size or sizes
+        options.dtype = (options.dtype[0], {**results[0].dtypes, **options.dtype[1]})
+    binding = _binding(kernel, options, True)
+    limits = Limits(options.budget)
+    result = tune(kernel, binding, Options(limits, options.exhaustive, options.hook, tuple(given)))
+    print(result)
+    if options.output is not None:
+        result.save(options.output)
+    if result.interrupted:
+        raise KeyboardInterrupt
+
+
 def _source(options: argparse.Namespace) -> None:
     from einsum_compiler.inspection import generated_source
 
@@ -309,6 +376,19 @@ def _compile(options: argparse.Namespace) -> None:
             options.target or "native",
         )
     )
+
+
+def _report(options: argparse.Namespace) -> None:
+    from einsum_compiler.report.page import report_page
+
+    kernel = _kernel(options)
+    page = report_page(kernel._derivation, _binding(kernel, options, False), kernel.backend, kernel.plan)
+    path = options.output or options.file.with_suffix(".html")
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write '{path}': {error.strerror or error}") from error
+    print(path)
 
 
 def _opt(options: argparse.Namespace) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from einsum_compiler import devices
 from einsum_compiler.ir.binding import Binding, bind, binder
 from einsum_compiler.ir.cascade import Cascade
-from einsum_compiler.ir.errors import EinsumWarning
+from einsum_compiler.ir.errors import BackendError, EinsumWarning, PlanError
 from einsum_compiler.ir.plan import Plan, parse_plan
 from einsum_compiler.ir.torch_types import dtype_name
 from einsum_compiler.text import read_text
@@ -21,10 +22,15 @@ if TYPE_CHECKING:
     from einsum_compiler.benchmark import Measurement
     from einsum_compiler.derivation import Derivation
     from einsum_compiler.executable import Executable
+    from einsum_compiler.tuning.records import Found
+    from einsum_compiler.tuning.result import TuningResult
     from einsum_compiler.validate import Validation
+
+T = TypeVar("T")
 
 # Signatures and sizes kept ready per kernel; a service with ever new lengths starts over now and then.
 REMEMBERED = 2048
+BUDGET = 60.0  # seconds of a search for plans
 
 
 def compile(
@@ -34,20 +40,29 @@ def compile(
     backend: str = "auto",
     plan: Plan | str | None = None,
     target: str | None = None,
+    tune: bool | float = False,
 ) -> Kernel:
     """A kernel for the last cascade of a program, or the one named.
 
     ``text_or_path``: an ``.ein`` text or the path of one. ``backend``: ``cpu`` (C++), ``triton`` (on CPU tensors under Triton's interpreter),
     ``reference`` (the evaluator in the types of the inputs), or ``auto``: by the device of the tensors. ``plan``: tiles to use in place of the
     chosen ones, as a ``Plan`` or its text. ``target``: the instruction set of the C++ (``native``, ``avx512``, ``avx2``, ``portable``), or the
-    GPU (``sm_90``) that ``source`` shows code for; a call on a GPU always runs code for that GPU.
+    GPU (``sm_90``) that ``source`` shows code for; a call on a GPU always runs code for that GPU. ``tune``: the first call with sizes far from all that were
+    tuned before searches for the fastest plan, for about a minute or so many seconds (``Kernel.tune``).
 
-    Raises ``SpecError`` for a wrong text and ``PlanError`` for a text that is no plan; what is probably not meant is an ``EinsumWarning``. Kernels are
+    Raises ``SpecError`` for a wrong text and ``PlanError`` for a text that is no plan, or a plan beside ``tune``; what is probably not meant is an ``EinsumWarning``. Kernels are
     generated at the first call with new element types or a new class of sizes.
     """
     devices.check_choice(backend, target)
     text, source = read_text(text_or_path)
-    kernel = Kernel(text, source, name, backend, parse_plan(plan) if isinstance(plan, str) else plan, target)
+    if tune and plan is not None:
+        raise PlanError("a plan is given: there is nothing to tune")
+    if tune and backend == "reference":
+        raise BackendError("the backend 'reference' has no plan to tune")
+    budget = BUDGET if tune is True else float(tune)
+    if budget < 0:
+        raise BackendError(f"tune: expected true, false or a number of seconds, found {tune}")
+    kernel = Kernel(text, source, name, backend, parse_plan(plan) if isinstance(plan, str) else plan, target, budget)
     for warning in kernel.program.warnings:
         warnings.warn(warning, EinsumWarning, stacklevel=2)
     return kernel
@@ -75,10 +90,17 @@ class Kernel:
     """A compiled cascade. Call it with the tensors in the order declared, then the parameters, each also by keyword."""
 
     def __init__(
-        self, text: str, source: str, name: str | None, backend: str, plan: Plan | None, target: str | None
+        self,
+        text: str,
+        source: str,
+        name: str | None,
+        backend: str,
+        plan: Plan | None,
+        target: str | None,
+        budget: float = 0.0,
     ) -> None:
         self.text, self.source_name, self.requested = text, source, name
-        self.backend, self.plan, self.target = backend, plan, target
+        self.backend, self.plan, self.target, self.budget = backend, plan, target, budget
         self._executables: dict[object, dict[object, Executable]] = {}
         self._prepared: dict[object, PreparedCall] = {}
         self._last: Binding | None = None
@@ -159,13 +181,65 @@ class Kernel:
             break
         from einsum_compiler.specialise import specialise
 
+        if self.budget and backend != "meta" and self.tuned_plan(binding, backend) is None:
+            from einsum_compiler.tuning.tune import tune_missing
+
+            tune_missing(self, binding, self.budget)
         first = sum(map(len, self._executables.values())) == 0
-        found = specialise(lambda: self._derivation, self._key, binding, backend, self.plan, self.target, first)
+        found = self._planned(
+            binding,
+            backend,
+            lambda plan: specialise(lambda: self._derivation, self._key, binding, backend, plan, self.target, first),
+        )
         if len(self._executables) > REMEMBERED:
             self._executables = {}
         same = self._executables.setdefault((backend, dtypes, kinds, tuple(binding.extents.items())), {})
         same[tuple(binding.scalars[n] for n in found.fixed)] = found
         return found
+
+    # -- tuning -------------------------------------------------------------------------------------------------------------
+
+    def tune(
+        self,
+        *arguments: Any,
+        budget: float = BUDGET,
+        exhaustive: bool = False,
+        hook: str | None = None,
+        **keywords: Any,
+    ) -> TuningResult:
+        """Search for the fastest plan for the sizes of these arguments and keep it for later calls, of any process, with these and nearby sizes.
+
+        ``budget`` in seconds. ``exhaustive``: try the whole grid of plans, as far as the budget goes. ``hook``: ``module:function``, called with every candidate in
+        the process that runs it (``tuning.worker``). The result prints as a table; ``save`` writes it to a file.
+
+        The plan is never slower than the one chosen without timing: both are timed in turns at the end, and the default stays unless it loses.
+        Raises ``BackendError`` where nothing can be timed and ``PlanError`` for a kernel with a given plan.
+        """
+        from einsum_compiler.tuning.search import Limits
+        from einsum_compiler.tuning.tune import Options, tune
+
+        binding = bind(self.cascade, arguments, keywords)
+        return tune(self, binding, Options(Limits(budget), exhaustive, hook))
+
+    def tuned_plan(self, binding: Binding, backend: str) -> Found | None:
+        """What tuning found for the sizes of a call or sizes near them; None where nothing was tuned."""
+        if self.plan is not None or backend in ("meta", "reference"):
+            return None
+        from einsum_compiler.tuning.lookup import tuned_plan
+
+        return tuned_plan(self, binding, backend)
+
+    def forget(self) -> None:
+        """Let go of the kernels of earlier calls: the next calls look for tuned plans anew."""
+        self._executables, self._prepared = {}, {}
+
+    def _planned(self, binding: Binding, backend: str, use: Callable[[Plan | None], T]) -> T:
+        """``use`` of the plan that is given, else of a tuned one, else of none: the chosen one."""
+        found = self.tuned_plan(binding, backend)
+        if found is not None and found.plan is not None:
+            with suppress(PlanError):  # tuned for sizes near these, at which the cascade makes other kernels
+                return use(found.plan)
+        return use(self.plan)
 
     # -- the program --------------------------------------------------------------------------------------------------------
 
@@ -229,8 +303,8 @@ class Kernel:
         binding = self.binding(*arguments, **keywords)
         backend = self._compiling_backend(binding)
         if stage is None:
-            return stage_names(self._derivation, binding, backend, self.plan)
-        return stage_text(self._derivation, binding, backend, self.plan, stage)
+            return self._planned(binding, backend, lambda p: stage_names(self._derivation, binding, backend, p))
+        return self._planned(binding, backend, lambda p: stage_text(self._derivation, binding, backend, p, stage))
 
     def source(self, backend: str | None = None, *arguments: Any, target: str | None = None, **keywords: Any) -> str:
         """The generated code of every kernel: C++ (``cpu``) or Triton (``triton``), for a ``target`` as in ``compile``."""
@@ -239,16 +313,31 @@ class Kernel:
         binding = self.binding(*arguments, **keywords)
         chosen = backend or devices.backend_of(target) or self._compiling_backend(binding)
         devices.check_choice(chosen, target or (self.target if devices.backend_of(self.target) == chosen else None))
-        return generated_source(self._derivation, binding, chosen, self.plan)
+        return self._planned(binding, chosen, lambda p: generated_source(self._derivation, binding, chosen, p))
 
     def explain(self, *arguments: Any, **keywords: Any) -> str:
         """What the mathematics forces and what was done about it, printed and returned as text."""
         from einsum_compiler.explain import explain
 
         binding = self.binding(*arguments, **keywords)
-        text = explain(self._derivation, binding, self._compiling_backend(binding), self.plan)
+        backend = self._compiling_backend(binding)
+        text = self._planned(binding, backend, lambda p: explain(self._derivation, binding, backend, p))
         print(text)
         return text
+
+    def report(self, path: str | Path, *arguments: Any, **keywords: Any) -> Path:
+        """Write what ``explain`` tells, and more, as one HTML page that loads nothing; the path it was written to.
+
+        The page shows the cascade as a graph coloured by pass, the text after every pass with its changes, what was proved and refused, the plan, the tiles
+        that masks leave, and the generated source. Raises ``BackendError`` and ``PlanError`` as a call would, and ``OSError`` for a path that cannot be written.
+        """
+        from einsum_compiler.report.page import report_page
+
+        binding = self.binding(*arguments, **keywords)
+        page = report_page(self._derivation, binding, self._compiling_backend(binding), self.plan)
+        written = Path(path)
+        written.write_text(page, encoding="utf-8")
+        return written
 
     def validate(self, *arguments: Any, **keywords: Any) -> Validation:
         """Compare with the float64 reference; raises ``AccuracyError`` naming the worst element."""

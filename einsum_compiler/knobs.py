@@ -40,3 +40,10 @@ def debug() -> int:
     if not value.isdigit():
         raise BackendError(f"EINSUM_DEBUG must be a number from 0 to 4, got '{value}'")
     return int(value)
+
+
+def worker_environment() -> dict[str, str]:
+    """The environment of a process that imports the same modules as this one."""
+    import sys
+
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}

@@ -6,7 +6,7 @@ of the output type. The plain program is the evaluator run in the precision of t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from einsum_compiler.ir.binding import Binding
 from einsum_compiler.ir.errors import AccuracyError
 
 if TYPE_CHECKING:
+    from einsum_compiler.ir.cascade import Cascade, Module
     from einsum_compiler.kernel import Kernel
 
 FACTOR = 2.0
@@ -42,36 +43,50 @@ class Validation:
         return "\n".join(map(str, self.outputs))
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What outputs should be, by name: in float64, and as the plain program of the inputs' precision gives them."""
+
+    gold: Mapping[str, Any]
+    plain: Mapping[str, Any]
+
+
 def validate(kernel: Kernel, binding: Binding) -> Validation:
     """Run kernel, plain program and float64 reference on the same arguments and compare every element.
 
     Raises ``AccuracyError`` naming the worst element of the first output over budget. Where the reference is NaN anything is accepted; infinities must be equal.
     """
+    found = kernel.run(binding)
+    return compared(found, reference_of(kernel.cascade, kernel._derivation.module, binding))
+
+
+def reference_of(cascade: Cascade, module: Module, binding: Binding) -> Reference:
+    """Both evaluations of a cascade on the arguments of a call."""
     import torch
 
     from einsum_compiler.backends.reference.evaluate import evaluate
 
-    found = kernel.run(binding)
-    module = kernel._derivation.module
-
     def reference(dtype: torch.dtype, tensors: dict[str, Any]) -> dict[str, Any]:
-        return evaluate(kernel.cascade, tensors, binding.scalars, binding.extents, module=module, dtype=dtype)
+        return evaluate(cascade, tensors, binding.scalars, binding.extents, module=module, dtype=dtype)
 
     gold = reference(torch.float64, binding.tensors)
     floats = [t.dtype for t in binding.tensors.values() if t.is_floating_point()]
     lowest = min(floats, key=lambda d: torch.finfo(d).bits) if floats else torch.float32
     if lowest == torch.float64:
-        plain = _plain_f64(gold, binding.tensors, reference)
-    else:
-        plain = reference(torch.float32, binding.tensors)
+        return Reference(gold, _plain_f64(gold, binding.tensors, reference))
+    plain = reference(torch.float32, binding.tensors)
+    return Reference(gold, {n: v.to(lowest) if v.is_floating_point() else v for n, v in plain.items()})
+
+
+def compared(found: Mapping[str, Any], reference: Reference) -> Validation:
+    """The accuracy of every output found. Raises ``AccuracyError`` for the first one over budget."""
     results = []
     for name, value in found.items():
         if not value.is_floating_point():
-            _exact(name, value, gold[name])
+            _exact(name, value, reference.gold[name])
             results.append(Accuracy(name, 0.0, 0.0, 0.0))
             continue
-        rounded = plain[name].to(lowest).to(value.dtype)
-        results.append(_compared(name, value, rounded, gold[name]))
+        results.append(_compared(name, value, reference.plain[name].to(value.dtype), reference.gold[name]))
     return Validation(tuple(results))
 
 

@@ -181,10 +181,11 @@ class Counting:
         from einsum_compiler.tile_lists import build_tile_list, count_tiles
 
         schedule = next(s for s in self.kernel.schedules if s.name == lists[0].schedule)
-        for read in reads_of(schedule.predicate):
-            if read.tensor not in self.tensors or self.tensors[read.tensor].device.type == "meta":
-                return None
-        offsets, _ = build_tile_list(schedule, self.tensors, self.scalars, self.extents)
+        reads = {r.tensor for r in reads_of(schedule.predicate)}
+        if any(r not in self.tensors or self.tensors[r].device.type == "meta" for r in reads):
+            return None
+        given = {name: self.tensors[name] for name in reads}
+        offsets, _ = build_tile_list(schedule, given, self.scalars, self.extents)
         full, partial = count_tiles(offsets)
         listed = prod(self.number(p.count) for p in schedule.program)
         share = self.programs // max(1, listed)

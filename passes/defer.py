@@ -109,7 +109,7 @@ class _Step:
             equation.target.tensor,
             reduction.ranks,
             "deferred",
-            f"{print_expression(reduction)} == {print_expression(inner)} with {print_expression(product(moving))} outside",
+            f"{print_expression(reduction)} == {print_expression(product((Factor(inner), *moving)))}",
             (guard,),
         )
         return (kept, replace(equation, value=value)), certificate
@@ -205,7 +205,7 @@ class _Step:
         return self._outside(equation, inner, lambda read: product((Factor(read), *moving)))
 
     def _outside(
-        self, equation: Equation, inner: Reduction, join: Callable[[Read], Expression]
+        self, equation: Equation, inner: Reduction, join: Callable[[Expression], Expression]
     ) -> tuple[tuple[Equation, ...], Certificate]:
         """A maximum or minimum from which ``join`` adds back what left; the identity of an empty fibre stays."""
         kept, target = self._accumulator(equation, inner)
@@ -218,7 +218,7 @@ class _Step:
             equation.target.tensor,
             inner.ranks,
             "deferred",
-            f"{print_expression(equation.value)} == {print_expression(value)}",
+            f"{print_expression(equation.value)} == {print_expression(join(inner))}",
             ("the identity of an empty fibre stays as it is",),
         )
         return (kept, replace(equation, value=Conditional(test, identity, value))), certificate

@@ -102,32 +102,44 @@ def at_points(space: Space, access: Access, group: Group, points: Mapping[str, A
     if length == 0:
         return np.zeros(0, dtype=np.int64)
     used = [r for r in points if r in group.depends]
-    distinct, back = _distinct([points[r] for r in used], length)
+    distinct, back = distinct_rows([points[r] for r in used], length)
     many = len(distinct[0]) if used else 1
     if many * whole > MOST_POINTS:
         raise UnknownValues(f"its conditions have {many * whole} points, more than are looked at one by one")
     counts = np.empty(many, dtype=np.int64)
     step = max(1, CHUNK // max(1, whole))
-    dimensions = len(group.axes)
-    axes = {
-        a.rank: np.arange(a.size).reshape([-1 if i == k else 1 for k in range(-1, dimensions)])
-        for i, a in enumerate(group.axes)
-    }
     for start in range(0, many, step):
-        here = {
-            r: d[start : start + step].reshape((-1,) + (1,) * dimensions) for r, d in zip(used, distinct, strict=True)
-        }
+        here = {r: d[start : start + step] for r, d in zip(used, distinct, strict=True)}
         rows = min(step, many - start)
-        mask = Points(space.values, {**here, **axes}, access.partial).mask(group.conditions)
-        shape = (rows, *(a.size for a in group.axes))
-        counts[start : start + step] = np.broadcast_to(mask, shape).reshape(rows, -1).sum(axis=1)
+        mask = masks_at(space, access, group.axes, group.conditions, here, rows)
+        counts[start : start + rows] = mask.sum(axis=1)
     return counts[back]
 
 
-def _distinct(columns: list[Array], length: int) -> tuple[list[Array], Array]:
+def masks_at(
+    space: Space,
+    access: Access,
+    axes: tuple[Axis, ...],
+    conditions: tuple[Expression, ...],
+    points: Mapping[str, Array],
+    length: int,
+) -> Array:
+    """Which coordinates of some axes conditions leave at each point: truth values of shape (length, product of the axes)."""
+    dimensions = len(axes)
+    shape = (length, *(a.size for a in axes))
+    if length * prod(a.size for a in axes) > MOST_POINTS:
+        raise UnknownValues(f"its conditions have {prod(shape)} points, more than are looked at one by one")
+    ranks = {r: p.reshape((-1,) + (1,) * dimensions) for r, p in points.items()}
+    for position, axis in enumerate(axes):
+        ranks[axis.rank] = np.arange(axis.size).reshape([-1 if k == position else 1 for k in range(-1, dimensions)])
+    mask = Points(space.values, ranks, access.partial).mask(conditions)
+    return np.broadcast_to(mask, shape).reshape(length, prod(shape[1:]))
+
+
+def distinct_rows(columns: list[Array], length: int) -> tuple[list[Array], Array]:
     """The different rows of some columns, and for every row which of them it is."""
-    if not columns:
-        return [], np.zeros(length, dtype=np.int64)
+    if not columns or not length:
+        return columns, np.zeros(length, dtype=np.int64)
     key = np.zeros(length, dtype=np.int64)
     for column in columns:
         low = int(column.min())

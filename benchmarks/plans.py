@@ -1,0 +1,331 @@
+"""The choice of plans against exhaustive tuning: how much slower than the best plan of the grid is the one chosen without timing?
+
+    python benchmarks/plans.py --compile [--cases NAME,...] [--folder DIR]     compile and check every candidate (resumable)
+    python benchmarks/plans.py --measure [--seconds 200] [--folder DIR]        time what was compiled (resumable, in short runs)
+    python benchmarks/plans.py --report  [--folder DIR]                        write results/plans.json and plans.md
+
+Each case is timed in one process, all candidates in turns; then the default and the best few once more, for the ratio. Candidates that are three times as slow as the best
+are timed twice only. Measured times stay in the folder while the cost model changes: the default and all predictions are those of the current code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+import einsum_compiler as ec
+from benchmarks.cpu import machine
+from benchmarks.plans_cases import CASES, Case
+from einsum_compiler.ir.binding import Binding
+from einsum_compiler.ir.plan import parse_plan
+from einsum_compiler.kernel import Kernel
+from einsum_compiler.tuning.candidates import Candidate, candidates
+from einsum_compiler.tuning.messages import Check, Compile, Failed, Race, Reckon, Time
+from einsum_compiler.tuning.process import Pool, folder
+from einsum_compiler.tuning.result import summary
+from einsum_compiler.tuning.task import task_of
+from einsum_compiler.tuning.worker import HOPELESS
+
+FINALISTS = 4
+ROUNDS = 7
+
+
+@dataclass
+class State:
+    """What is known of one case: plans that compile and are right, plans that are not (with the reason), and times in seconds by plan.
+
+    ``times``: medians of runs in turns, of slow plans the least of two. ``final``: the default and the best once more.
+    """
+
+    path: Path
+    right: list[str] = field(default_factory=list)
+    wrong: dict[str, str] = field(default_factory=dict)
+    times: dict[str, float] = field(default_factory=dict)
+    final: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folder: Path, case: Case) -> State:
+        path = folder / f"{''.join(c if c.isalnum() else '-' for c in case.name)}.json"
+        return cls(path, **(json.loads(path.read_text()) if path.exists() else {}))
+
+    def save(self) -> None:
+        found = {"right": self.right, "wrong": self.wrong, "times": self.times, "final": self.final}
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(json.dumps(found, indent=1))
+        partial.replace(self.path)
+
+
+def call_of(case: Case) -> tuple[Kernel, Binding]:
+    """The kernel of a case and its arguments; floating inputs without storage."""
+    kernel = ec.compile(case.text, case.cascade, backend="cpu")
+    return kernel, binding_of(kernel, case)
+
+
+def binding_of(kernel: Kernel, case: Case) -> Binding:
+    from einsum_compiler.ir.binding import bind
+    from einsum_compiler.ir.torch_types import torch_dtype
+
+    arguments: dict[str, Any] = {
+        n: v for n, v in case.sizes.items() if any(p.name == n for p in kernel.cascade.parameters)
+    }
+    for declared in kernel.cascade.inputs:
+        shape = [case.sizes[r] for r in declared.ranks]
+        if declared.name in case.whole:
+            arguments[declared.name] = _filled(shape, *case.whole[declared.name]).to(
+                torch_dtype(declared.dtype or "i64")
+            )
+        else:
+            arguments[declared.name] = torch.empty(shape, dtype=torch_dtype(declared.dtype or case.dtype))
+    return bind(kernel.cascade, (), arguments)
+
+
+def _filled(shape: Sequence[int], kind: str, number: int) -> torch.Tensor:
+    if kind == "value":
+        return torch.full(tuple(shape), number)
+    return (torch.arange(shape[-1]) * number // shape[-1]).expand(tuple(shape)).contiguous()
+
+
+def candidates_of(kernel: Kernel, binding: Binding, most: int) -> list[Candidate]:
+    """The exhaustive grid with predictions; the default first. Of a grid of more than ``most``, half are those with the least predicted times and half lie evenly among the others."""
+    default, *others = candidates(kernel._derivation, binding, "cpu", exhaustive=True)
+    if len(others) <= most:
+        return [default, *others]
+    best, rest = others[: most // 2], others[most // 2 :]
+    step = len(rest) / (most - len(best))
+    return [default, *best, *(rest[int(i * step)] for i in range(most - len(best)))]
+
+
+# -- phases -------------------------------------------------------------------------------------------------------------------
+
+
+def compile_case(case: Case, state: State, most: int) -> None:
+    """Build and check the candidates that are not known yet. The machine may be busy: nothing is timed."""
+    kernel, binding = call_of(case)
+    plans = [str(c.plan) for c in candidates_of(kernel, binding, most)]
+    todo = [p for p in plans if p not in state.right and p not in state.wrong]
+    print(f"{case.name}: {len(plans)} plans, {len(todo)} to compile", flush=True)
+    if not todo:
+        return
+    with folder() as files, Pool(task_of(kernel, binding, "cpu", files), 2) as pool:
+        pool.first.ask(Reckon(), 600)
+        for start in range(0, len(todo), 8):
+            batch = todo[start : start + 8]
+            for plan, answer in pool.each({p: Compile(p) for p in batch}, 120):
+                if isinstance(answer, Failed):
+                    state.wrong[plan] = f"{answer.kind}: {answer.message}"
+                elif answer.value.refusal:
+                    state.wrong[plan] = answer.value.refusal
+            for plan in batch:
+                if plan in state.wrong:
+                    continue
+                answer = pool.first.ask(Check(plan), 60)
+                if isinstance(answer, Failed):
+                    state.wrong[plan] = f"{answer.kind}: {answer.message}"
+                    print(f"  {summary(parse_plan(plan))}: {state.wrong[plan]}", flush=True)
+                else:
+                    state.right.append(plan)
+            state.save()
+
+
+def measure_case(case: Case, state: State, until: float) -> bool:
+    """Time what was compiled; False if the time is over before the case is done."""
+    kernel, binding = call_of(case)
+    default = str(candidates_of(kernel, binding, 0)[0].plan)
+    todo = [p for p in state.right if p not in state.times]
+    again = default in state.right and default not in state.final
+    if not todo and not again:
+        return True
+    with folder() as files, Pool(task_of(kernel, binding, "cpu", files), 1) as pool:
+        first = pool.first
+        if todo:
+            # Also what was timed before, for one process to compare all; but for what is known to be slow.
+            best = min(state.times.values(), default=float("inf"))
+            found: dict[str, float] = {}
+            for plan in state.right:
+                if state.times.get(plan, 0.0) > HOPELESS * best:
+                    continue
+                if time.monotonic() > until:
+                    return False
+                answer = first.ask(Time(plan, 0.0, min(found.values(), default=float("inf"))), 60)
+                if isinstance(answer, Failed):
+                    state.right.remove(plan)
+                    state.wrong[plan] = f"{answer.kind}: {answer.message}"
+                    continue
+                found[plan] = min(answer.value)
+            best = min(found.values())
+            near = [p for p in found if found[p] <= HOPELESS * best]
+            seconds = ROUNDS * sum(found[p] for p in near)
+            if time.monotonic() + seconds > until:
+                return False
+            state.times |= {p: t for p, t in found.items() if p not in near}
+            state.times |= race(first, near, seconds)
+        ranked = sorted((p for p in state.times if p != default), key=state.times.__getitem__)
+        finalists = [default, *ranked[:FINALISTS]]
+        state.final = race(first, finalists, min(8.0, max(1.0, 30 * sum(state.times[p] for p in finalists))))
+    state.save()
+    best_plan = min(state.final, key=state.final.__getitem__)
+    print(
+        f"{case.name}: {len(state.times)} plans; {state.final[default] * 1e3:.2f} ms, best {state.final[best_plan] * 1e3:.2f} ms: "
+        f"{state.final[default] / state.final[best_plan]:.2f}",
+        flush=True,
+    )
+    return True
+
+
+def race(process: Any, plans: Sequence[str], seconds: float) -> dict[str, float]:
+    """Medians of runs in turns."""
+    answer = process.ask(Race(tuple(plans), seconds), 20 * seconds + 60)
+    if isinstance(answer, Failed):
+        raise SystemExit(f"a race failed: {answer.kind}: {answer.message}")
+    return {p: statistics.median(times) for p, times in zip(plans, answer.value, strict=True)}
+
+
+# -- the report ---------------------------------------------------------------------------------------------------------------
+
+
+def report_case(case: Case, state: State) -> dict[str, Any] | None:
+    """The row of a case, with the default and the predictions of the current code; None for one that is not measured."""
+    kernel, binding = call_of(case)
+    grid = candidates(kernel._derivation, binding, "cpu", exhaustive=True)
+    default = str(grid[0].plan)
+    if not state.times:
+        return None
+    row: dict[str, Any] = {
+        "case": case.name, "sizes": dict(case.sizes), "dtype": case.dtype, "default": default,
+        "plans": [
+            {"plan": str(c.plan), "predicted": c.predicted, "measured": state.times.get(str(c.plan)), "failed": state.wrong.get(str(c.plan))}
+            for c in grid
+        ],
+    }  # fmt: skip
+    pairs = [(p["predicted"], p["measured"]) for p in row["plans"] if p["predicted"] and p["measured"]]
+    row["spearman"] = spearman(pairs)
+    if default in state.final:
+        best = min(state.final, key=state.final.__getitem__)
+        row |= {
+            "best": best, "default_seconds": state.final[default], "best_seconds": state.final[best], "ratio": state.final[default] / state.final[best],
+        }  # fmt: skip
+    return row
+
+
+def spearman(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """The rank correlation of pairs, ties at their mean rank; None for fewer than three or where one side does not vary."""
+    if len(pairs) < 3:
+        return None
+    ranks = [_ranks([p[side] for p in pairs]) for side in (0, 1)]
+    if any(len(set(r)) == 1 for r in ranks):
+        return None
+    return statistics.correlation(*ranks)
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    order = sorted(values)
+    return [order.index(v) + (order.count(v) - 1) / 2 for v in values]
+
+
+def report(rows: Iterable[dict[str, Any]], missing: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """All figures, and a table of them."""
+    rows = list(rows)
+    judged = [r for r in rows if "ratio" in r]
+    pairs = [(p["predicted"], p["measured"]) for r in rows for p in r["plans"] if p["predicted"] and p["measured"]]
+    correlations = [r["spearman"] for r in rows if r["spearman"] is not None]
+    totals = {
+        "median_ratio": statistics.median(r["ratio"] for r in judged) if judged else None,
+        "worst_ratio": max((r["ratio"] for r in judged), default=None),
+        "spearman_overall": spearman(pairs),
+        "spearman_median": statistics.median(correlations) if correlations else None,
+        "missing": list(missing),
+    }
+    lines = [
+        "# The plan chosen without timing against the best of exhaustive tuning",
+        "",
+        "`python benchmarks/plans.py` wrote this. Times are medians of runs in turns in one process; ρ is the rank correlation of predicted and measured time over all plans of a case.",
+        "",
+        "| case | type | plans | default | best | default ms | best ms | ratio | ρ |",
+        "|---|---|---:|---|---|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        timed = sum(p["measured"] is not None for p in row["plans"])
+        rho = "" if row["spearman"] is None else f"{row['spearman']:.2f}"
+        if "ratio" not in row:
+            lines.append(
+                f"| {row['case']} | {row['dtype']} | {timed} of {len(row['plans'])} | {summary(parse_plan(row['default']))} | | not timed | | | {rho} |"
+            )
+            continue
+        lines.append(
+            f"| {row['case']} | {row['dtype']} | {timed} of {len(row['plans'])} | {summary(parse_plan(row['default']))} | {summary(parse_plan(row['best']))} | "
+            f"{row['default_seconds'] * 1e3:.2f} | {row['best_seconds'] * 1e3:.2f} | {row['ratio']:.2f} | {rho} |"
+        )
+    if judged:
+        lines += [
+            "",
+            f"Ratio: median {totals['median_ratio']:.2f}, worst {totals['worst_ratio']:.2f}, over {len(judged)} cases.",
+        ]
+    if totals["spearman_overall"] is not None:
+        lines.append(
+            f"Rank correlation of predicted and measured time: {totals['spearman_overall']:.2f} over all {len(pairs)} plans, {totals['spearman_median']:.2f} in the median case."
+        )
+    if missing:
+        lines.append(f"Not measured: {', '.join(missing)}.")
+    return {"machine": machine(), **totals, "cases": rows}, "\n".join([*lines, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--compile", action="store_true", help="compile and check")
+    parser.add_argument("--measure", action="store_true", help="time")
+    parser.add_argument("--report", action="store_true", help="write the results")
+    parser.add_argument(
+        "--cases",
+        default="",
+        help="names of cases, comma-separated where no comma is part of one; any part of a name will do",
+    )
+    parser.add_argument("--seconds", type=float, default=200.0, help="after which no new case is timed")
+    parser.add_argument(
+        "--most",
+        type=int,
+        default=40,
+        help="plans of a case; of larger grids the best predicted and an even choice of the others",
+    )
+    parser.add_argument("--fresh", action="store_true", help="forget what was measured (not what was compiled)")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "einsum-plans")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + options.seconds
+    wanted = [c for c in CASES if not options.cases or any(part in c.name for part in options.cases.split(","))]
+    states = {case.name: State.of(options.folder, case) for case in wanted}
+    if options.fresh:
+        for state in states.values():
+            state.times, state.final = {}, {}
+            state.save()
+    if options.compile:
+        for case in wanted:
+            compile_case(case, states[case.name], options.most)
+    if options.measure:
+        for case in wanted:
+            if time.monotonic() > until or not measure_case(case, states[case.name], until):
+                print(f"time is over before {case.name}; run this again", flush=True)
+                break
+    if options.report:
+        rows = {case.name: report_case(case, states[case.name]) for case in wanted}
+        record, text = report([r for r in rows.values() if r], [n for n, r in rows.items() if not r])
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "plans.json").write_text(json.dumps(record, indent=1) + "\n")
+        (options.out / "plans.md").write_text(text)
+        print(text)
+
+
+if __name__ == "__main__":
+    main()

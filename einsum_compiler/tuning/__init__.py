@@ -1,0 +1,1 @@
+"""The autotuner: plans timed in a worker process, checked against the reference, and kept for later calls."""

@@ -1,0 +1,36 @@
+"""A progress bar on standard error with the best time so far and the time left; nothing where that is no terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class Shown:
+    """The bar, or nothing. ``to(done, what)``: candidates that are done, and what happens now."""
+
+    bar: Any = None
+    task: Any = None
+
+    def to(self, done: int, what: str) -> None:
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, what=what)
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Shown]:
+    if not sys.stderr.isatty():
+        yield Shown()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[what]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield Shown(bar, bar.add_task(title, total=total, what=""))
