@@ -63,7 +63,7 @@ def check_distinct(one: Compared, touches: Touches) -> None:
 
 
 @given(attentions(), st.sampled_from([2, 4]), LENGTHS, TILES)
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_different_elements_of_random_attentions(
     touches: Touches, text: str, heads: int, lengths: tuple[int, int], tiles: list[int]
 ) -> None:
