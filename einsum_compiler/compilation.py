@@ -73,9 +73,10 @@ class Compilation:
         """Of the loops of every kernel that streams the rank, or of its cascade where it does not."""
         total = 0
         for derived in (p.derived for p in self.parts):
-            stream = derived.plan.stream
-            if stream and stream.rank.split(".")[0] == rank:  # the rank, or what is inside its chunks
-                total += pass_levels(derived.final, f"{stream.rank}.1").passes
+            # The rank itself, or what is inside its chunks.
+            streams = [s for s in derived.plan.streams if s.rank.split(".")[0] == rank]
+            if streams:
+                total += sum(pass_levels(derived.final, f"{s.rank}.1").passes for s in streams)
             elif any(
                 isinstance(n, Reduction) and rank in n.ranks for e in derived.final.equations for n in walk(e.value)
             ):

@@ -166,8 +166,11 @@ def derive_kernel(part: KernelCascade, plan: KernelPlan, dtypes: Mapping[str, st
         with step("defer"):
             deferred = defer(cascade)
         with step("online"):
-            running = online(deferred.cascade, Online(ranks=(plan.stream.rank,), tile=plan.stream.size))
-            cascade = tile_outputs(running.cascade, TileOutputs(plan.stream.rank))
+            streams = tuple(s.rank for s in plan.streams)
+            running = online(deferred.cascade, Online(ranks=streams, tile=plan.stream.size))
+            cascade = running.cascade
+            for rank in streams:
+                cascade = tile_outputs(cascade, TileOutputs(rank))
         stages += [("defer", deferred.cascade), ("online", cascade)]
         certificates += [*deferred.certificates, *running.certificates]
     with step("precision"):

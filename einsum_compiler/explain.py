@@ -137,7 +137,7 @@ def _kernel(part: CompiledPart) -> Table:
     if part.planned.split:
         rows.append(("split", str(part.planned.split)))
     if plan.stream:
-        rows.append(("streamed", f"{plan.stream.rank}, {plan.stream.size} at a time"))
+        rows.append(("streamed", "; then ".join(f"{s.rank}, {s.size} at a time" for s in plan.streams)))
     if plan.resident:
         rows.append(("held whole", ", ".join(plan.resident)))
     for number, loop in enumerate(s for s in part.tile.body if isinstance(s, Loop)):

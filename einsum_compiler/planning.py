@@ -168,13 +168,13 @@ def _given(
 
 
 def _checked(part: KernelCascade, plan: KernelPlan) -> KernelPlan:
-    stream = plan.stream.rank if plan.stream else None
-    if {r.rank for r in plan.program} != set(part.program) or stream != part.stream:
+    streams = tuple(s.rank for s in plan.streams)
+    if {r.rank for r in plan.program} != set(part.program) or streams != part.streams:
         raise PlanError(
-            f"kernel {', '.join(part.outputs)} spreads {', '.join(part.program) or 'nothing'} over programs and streams {part.stream or 'nothing'}; "
-            f"the plan spreads {', '.join(r.rank for r in plan.program) or 'nothing'} and streams {stream or 'nothing'}"
+            f"kernel {', '.join(part.outputs)} spreads {', '.join(part.program) or 'nothing'} over programs and streams {', '.join(part.streams) or 'nothing'}; "
+            f"the plan spreads {', '.join(r.rank for r in plan.program) or 'nothing'} and streams {', '.join(streams) or 'nothing'}"
         )
-    return KernelPlan(part.outputs, plan.program, plan.stream, part.resident, plan.warps, plan.stages)
+    return KernelPlan(part.outputs, plan.program, plan.stream, part.resident, plan.warps, plan.stages, plan.later)
 
 
 def as_plan(derivation: Derivation, kernels: Iterable[PlannedKernel]) -> Plan:
@@ -236,7 +236,7 @@ def constants_of(cascade: Cascade, plan: KernelPlan, scalars: Mapping[str, str])
                     if side not in single and any(isinstance(n, (Rank, Parameter)) for n in walk(side)):
                         fix(other)
                         break
-    tiles = {f"{plan.stream.rank}.0", f"{plan.stream.rank}.1"} if plan.stream else set()
+    tiles = {index for s in plan.streams for index in (f"{s.rank}.0", f"{s.rank}.1")}
     return Constants(frozenset(extents - tiles), frozenset(parameters))
 
 

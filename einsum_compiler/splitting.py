@@ -48,7 +48,7 @@ def chosen_split(part: KernelCascade, plan: KernelPlan, extents: Mapping[str, in
 
     An output that carries the streamed rank is computed from finished values, in one more pass: there a split has nothing to win.
     """
-    if plan.stream is None or any(plan.stream.rank in t.ranks for t in part.cascade.outputs):
+    if plan.stream is None or plan.later or any(plan.stream.rank in t.ranks for t in part.cascade.outputs):
         return None
     programs = prod(ceil(extents[r.rank] / r.size) for r in plan.program)
     if programs == 0:

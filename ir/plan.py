@@ -6,7 +6,7 @@ plan attention {
 }
 ```
 ``program`` ranks are spread over programs, tile by tile (``m:96``; no number: one coordinate at a time); the ``stream`` rank is a loop
-over tiles inside each program; ``resident`` ranks are held whole. A tensor between kernels is the output of one and an input of later ones.
+over tiles inside each program (of several, ``stream i:128, j:64``, the loops follow one another); ``resident`` ranks are held whole. A tensor between kernels is the output of one and an input of later ones.
 ``split O, L over n:128 into 16`` says that the kernel of O and L became several: its stream was cut into 16 chunks of whole tiles.
 """
 
@@ -39,16 +39,21 @@ class KernelPlan:
     resident: tuple[str, ...] = ()
     warps: int = 0  # 0: chosen by the backend
     stages: int = 2
+    later: tuple[RankTile, ...] = ()  # streamed after ``stream``
+
+    @property
+    def streams(self) -> tuple[RankTile, ...]:
+        """Every streamed rank, in the order of the loops."""
+        return () if self.stream is None else (self.stream, *self.later)
 
     def tile(self, rank: str) -> int:
         """The tile of a program or stream rank; 1 for a program rank without one."""
-        ranks = (*self.program, *((self.stream,) if self.stream else ()))
-        return next((r.size for r in ranks if r.rank == rank), 1)
+        return next((r.size for r in (*self.program, *self.streams) if r.rank == rank), 1)
 
     def __str__(self) -> str:
         parts = [f"program {', '.join(map(str, self.program))}" if self.program else ""]
         if self.stream:
-            parts.append(f"stream {self.stream.rank}:{self.stream.size}")
+            parts.append(f"stream {', '.join(f'{s.rank}:{s.size}' for s in self.streams)}")
         if self.resident:
             parts.append(f"resident {', '.join(self.resident)}")
         if (self.warps, self.stages) != (0, 2):
@@ -97,8 +102,6 @@ def parse_plan(text: str) -> Plan:
     for outputs, body in _KERNEL.findall(head[2]):
         clauses = {name: _names(value) for name, value in _CLAUSE.findall(body)}
         stream = [_rank_tile(r) for r in clauses.get("stream", [])]
-        if len(stream) > 1:
-            raise PlanError(f"a kernel streams one rank, not {len(stream)}: flatten them first")
         kernels.append(
             KernelPlan(
                 tuple(_names(outputs)),
@@ -107,6 +110,7 @@ def parse_plan(text: str) -> Plan:
                 tuple(clauses.get("resident", [])),
                 int(clauses.get("warps", ["0"])[0]),
                 int(clauses.get("stages", ["2"])[0]),
+                tuple(stream[1:]),
             )
         )
     if not kernels:

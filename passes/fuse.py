@@ -1,12 +1,16 @@
 """``fuse``: which equations share a kernel, and which tensors are stored between kernels.
 
-A kernel has *program* ranks (spread over programs), at most one *streamed* rank (a loop over tiles) and *resident* ranks (held whole). Laws used:
+A kernel has *program* ranks (spread over programs), *streamed* ranks (a loop over tiles for each, one after the other) and *resident* ranks (held whole).
+Laws used:
 
 - A reduction over a program rank cannot be finished inside a kernel, so its result is stored by an earlier one (unless the rank is
   short enough to be resident, or can itself be streamed in several sweeps).
 - A tensor read at other coordinates than its own needs values of other programs, so it is stored.
 - Work that lacks a program rank is repeated for each of its tiles. Where that costs more than a share of the whole, its result is stored.
-- Of several long reduced ranks one can be streamed; the results of reductions over the others are stored.
+- Several long reduced ranks can be streamed one after the other where no equation carries two of them: each loop has states of its own, and what reads
+  both stands after both. Of ranks that some equation carries together one can be streamed; the results of reductions over the others are stored.
+- What only stored tensors read need not be stored itself: of a chain of results that would be repeated the last one is kept.
+- An output that a later equation reads at its own coordinates is read from memory only if another kernel would have to repeat it.
 - The chunks of a rank (see ``split``) are there to be spread over programs, so partial states are stored, and a merge that is short holds them whole.
 """
 
@@ -31,12 +35,18 @@ REPEATED_SHARE = 0.25  # of the whole work: repeated work beyond it is stored in
 
 @dataclass(frozen=True)
 class KernelCascade:
-    """The part of a cascade that one kernel computes, with the role of every rank."""
+    """The part of a cascade that one kernel computes, with the role of every rank; ``later``: ranks streamed after ``stream``."""
 
     cascade: Cascade
     program: tuple[str, ...]
     stream: str | None
     resident: tuple[str, ...]
+    later: tuple[str, ...] = ()
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Every streamed rank, in the order of the loops."""
+        return () if self.stream is None else (self.stream, *self.later)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -57,15 +67,24 @@ def fuse(cascade: Cascade, extents: Mapping[str, int], chunks: Collection[str] =
     """The kernels of a normalized cascade in the order they run, for the given extents. ``chunks``: ranks that ``split`` made."""
     _check_recurrences(cascade)
     partial = _partial_states(cascade, chunks)
-    stored = {t.name for t in cascade.outputs} | _read_elsewhere(cascade) | partial
+    outputs = {t.name for t in cascade.outputs}
+    read = _read_elsewhere(cascade) | partial  # from memory; other outputs are only written there
     while True:
-        stated = with_stored_domains(cascade, stored)
-        shapes = {name: _Shape(stated, name, stored, extents, chunks, partial) for name in stored}
+        stated = with_stored_domains(cascade, read)
+        shapes = {name: _Shape(stated, name, read, extents, chunks, partial) for name in outputs | read}
         cuts = {cut for shape in shapes.values() for cut in shape.cuts} | _read_elsewhere(stated)
-        cuts -= stored
-        if not cuts:
-            return _grouped(stated, shapes)
-        stored |= cuts
+        if not cuts - read:
+            kernels = _grouped(stated, shapes, read)
+            cuts = _repeated(kernels, outputs)
+            if not cuts - read:
+                return kernels
+        read |= cuts
+
+
+def _repeated(kernels: tuple[KernelCascade, ...], outputs: set[str]) -> set[str]:
+    """Outputs that other kernels than their own compute again."""
+    computed = [({e.target.tensor for e in k.cascade.equations}, set(k.outputs)) for k in kernels]
+    return {name for names, own in computed for name in (names & outputs) - own}
 
 
 def _check_recurrences(cascade: Cascade) -> None:
@@ -140,13 +159,25 @@ class _Shape:
         self.together = [e for e in beside if isinstance(e.value, Reduction)]
         self.reduced = tuple(dict.fromkeys(r for e in self.reductions for r in reduced_ranks(e)))
         self.stream = self._stream()
+        self.later = self._later()
+        self.streams = () if self.stream is None else (self.stream, *self.later)
         self.resident = self._resident()
-        self.program = tuple(r for r in self.ranks if r != self.stream and r not in self.resident)
+        self.program = tuple(r for r in self.ranks if r not in self.streams and r not in self.resident)
         self.cuts = self._cuts()
 
     @property
-    def key(self) -> tuple[frozenset[str], str | None]:
-        return frozenset(self.program), self.stream
+    def key(self) -> tuple[frozenset[str], tuple[str, ...]]:
+        return frozenset(self.program), self.streams
+
+    def _later(self) -> tuple[str, ...]:
+        """Further long ranks that no equation carries together with a streamed one."""
+        found: list[str] = [] if self.stream is None else [self.stream]
+        for rank in self.reduced:
+            if rank in found or self.extents[rank] <= SHORT or rank in self.ranks or rank in self.chunks:
+                continue
+            if not any(rank in (carried := ranks_carried(e)) and set(found) & set(carried) for e in self.equations):
+                found.append(rank)
+        return tuple(found[1:])
 
     def _stream(self) -> str | None:
         """The reduced rank worth a loop: long, then revisited, then outermost in the nest of reductions."""
@@ -192,17 +223,17 @@ class _Shape:
         return prod(self.extents[r] for r in ranks_carried(equation))
 
     def _resident(self) -> tuple[str, ...]:
-        found = [r for r in self.reduced if r != self.stream]
+        found = [r for r in self.reduced if r not in self.streams]
         total = sum(map(self._work, self.together)) or 1
         for rank in self.ranks:
-            if rank == self.stream or rank in found or rank in self.chunks or self.extents[rank] > RESIDENT_OUTPUT:
+            if rank in self.streams or rank in found or rank in self.chunks or self.extents[rank] > RESIDENT_OUTPUT:
                 continue
             lacking = sum(self._work(e) for e in self.together if rank not in ranks_carried(e))
             # A rank the repeated work lacks: spreading it over programs would repeat that work.
             if lacking > 0.01 * total and not self._repeated_elsewhere(rank):
                 found.append(rank)
         inner = {r for e in self.equations for r in e.target.ranks}
-        found += [r for r in inner if r not in found and r != self.stream and r not in self.ranks]
+        found += [r for r in inner if r not in found and r not in self.streams and r not in self.ranks]
         return tuple(dict.fromkeys(found))
 
     def _repeated_elsewhere(self, rank: str) -> bool:
@@ -214,7 +245,7 @@ class _Shape:
         cuts: set[str] = set()
         for e in self.reductions:
             for rank in reduced_ranks(e):
-                if rank == self.stream or e.target.tensor == self.name:
+                if rank in self.streams or e.target.tensor == self.name:
                     continue
                 if (rank in self.ranks and self.extents[rank] > SHORT) or self.extents[rank] > LONG:
                     cuts.add(e.target.tensor)
@@ -224,10 +255,19 @@ class _Shape:
             repeats = prod(self.extents[r] if r in self.chunks else ceil(self.extents[r] / ROWS) for r in lacking)
             if e.target.tensor != self.name and self._work(e) * (repeats - 1) > REPEATED_SHARE * total:
                 cuts.add(e.target.tensor)
-        return cuts
+        return self._outermost(cuts)
+
+    def _outermost(self, cuts: set[str]) -> set[str]:
+        """The cuts that something reads which is still computed here."""
+        needed, found = {self.name}, set[str]()
+        for e in reversed(self.equations):
+            if e.target.tensor in needed:
+                for r in reads_of(e.value, e.where):
+                    (found if r.tensor in cuts else needed).add(r.tensor)
+        return found
 
 
-def _grouped(cascade: Cascade, shapes: dict[str, _Shape]) -> tuple[KernelCascade, ...]:
+def _grouped(cascade: Cascade, shapes: dict[str, _Shape], read: set[str]) -> tuple[KernelCascade, ...]:
     """Stored tensors with the same roles of ranks in one kernel, unless one needs another kernel's result in between.
 
     A tensor without a streamed rank of its own joins the kernel that has its program ranks: it is an epilogue there.
@@ -236,13 +276,13 @@ def _grouped(cascade: Cascade, shapes: dict[str, _Shape]) -> tuple[KernelCascade
     elsewhere = _read_elsewhere(cascade)
     depends: dict[str, set[str]] = {}
     for name in order:
-        direct = {r.tensor for e in shapes[name].equations for r in reads_of(e.value, e.where)} & set(shapes) - {name}
+        direct = {r.tensor for e in shapes[name].equations for r in reads_of(e.value, e.where)} & read - {name}
         depends[name] = direct.union(*(depends[d] for d in direct))
 
     def joins(name: str, group: list[str]) -> bool:
-        program, stream = shapes[group[0]].key
-        own_program, own_stream = shapes[name].key
-        if own_program != program or (own_stream not in (stream, None)):
+        program, streams = shapes[group[0]].key
+        own_program, own_streams = shapes[name].key
+        if own_program != program or not set(own_streams) <= set(streams):
             return False
         if depends[name] & elsewhere.intersection(group):
             return False
@@ -258,8 +298,7 @@ def _grouped(cascade: Cascade, shapes: dict[str, _Shape]) -> tuple[KernelCascade
             groups.append([name])
         else:
             group.append(name)
-    stored = set(shapes)
-    return tuple(_kernel(cascade, group, [shapes[n] for n in group], stored) for group in groups)
+    return tuple(_kernel(cascade, group, [shapes[n] for n in group], read) for group in groups)
 
 
 def _kernel(cascade: Cascade, names: list[str], shapes: list[_Shape], stored: set[str]) -> KernelCascade:
@@ -273,14 +312,14 @@ def _kernel(cascade: Cascade, names: list[str], shapes: list[_Shape], stored: se
     inputs += [_declared(n, declared, own) for n in own if n in read and n in stored]
     outputs = tuple(_declared(n, declared, own) for n in names)
     program = shapes[0].program
-    stream = shapes[0].stream
+    streams = shapes[0].streams
     present = {r for e in equations for r in ranks_carried(e)} | {
         n.name for d in defaults for n in [d] if isinstance(n, Rank)
     }
-    resident = tuple(sorted(r for r in present if r != stream and r not in program))
+    resident = tuple(sorted(r for r in present if r not in streams and r not in program))
     parameters = _parameters(cascade, inputs, equations)
     part = Cascade(cascade.name, tuple(inputs), parameters, outputs, equations)
-    return KernelCascade(part, program, stream, resident)
+    return KernelCascade(part, program, shapes[0].stream, resident, shapes[0].later)
 
 
 def _parameters(cascade: Cascade, inputs: list[Tensor], equations: tuple[Equation, ...]) -> tuple[Scalar, ...]:

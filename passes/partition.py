@@ -89,12 +89,14 @@ def partition(
         chosen = next((r for r in last if r in tiles), None)
         if chosen is not None and (kernel.stream is None or any(ranks and ranks[-1] == chosen for ranks in streamed)):
             tiles[chosen] = tile_class(extents[chosen], options.vector, options.powers_of_two)
-    stream = None
-    if kernel.stream is not None:
-        size = max(16, tile_class(extents[kernel.stream], options.stream, options.powers_of_two))
-        stream = RankTile(kernel.stream, size)
+    streams = [
+        RankTile(r, max(16, tile_class(extents[r], options.stream, options.powers_of_two))) for r in kernel.streams
+    ]
     program = tuple(RankTile(r, tiles[r]) for r in kernel.program)
-    return KernelPlan(kernel.outputs, program, stream, kernel.resident, options.warps, options.stages)
+    stream = streams[0] if streams else None
+    return KernelPlan(
+        kernel.outputs, program, stream, kernel.resident, options.warps, options.stages, tuple(streams[1:])
+    )
 
 
 def _groups(kernel: KernelCascade, extents: Mapping[str, int]) -> dict[str, int]:
@@ -105,9 +107,7 @@ def _groups(kernel: KernelCascade, extents: Mapping[str, int]) -> dict[str, int]
     barred: set[str] = set()
     for equation in kernel.cascade.equations:
         for read in reads_of(equation.value, equation.where):
-            if read.tensor not in inputs or (
-                kernel.stream is not None and kernel.stream not in ranks_of(*read.indices)
-            ):
+            if read.tensor not in inputs or (kernel.streams and not set(kernel.streams) & set(ranks_of(*read.indices))):
                 continue
             for index in read.indices:
                 match index:
@@ -130,7 +130,7 @@ def _streamed_reads(kernel: KernelCascade) -> list[tuple[str, ...]]:
     for equation in kernel.cascade.equations:
         for read in reads_of(equation.value, equation.where):
             ranks = ranks_of(*read.indices)
-            if read.tensor in inputs and (kernel.stream is None or kernel.stream in ranks):
+            if read.tensor in inputs and (not kernel.streams or set(kernel.streams) & set(ranks)):
                 bare = tuple(i.name for i in read.indices if isinstance(i, Rank))
                 found.append((*(r for r in ranks if r not in bare), *bare))
     return found

@@ -14,6 +14,7 @@ from einsum_compiler.cost.skeletons import Skeleton, skeleton_of
 from einsum_compiler.cost.visits import Filter, filter_of, visited
 from einsum_compiler.derivation import Derivation, derive_kernel, kernel_cascades
 from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit
+from einsum_compiler.ir.tile import Loop
 from einsum_compiler.ir.types import bytes_of
 from einsum_compiler.passes.fuse import KernelCascade
 from einsum_compiler.passes.partition import Partition, Reuse, partition, reuse
@@ -70,7 +71,7 @@ class Pricing:
     def __init__(self, part: KernelCascade, setting: Setting) -> None:
         self.part, self.setting = part, setting
         self.reuse: Reuse = reuse(part, setting.extents)
-        self._skeletons: dict[object, tuple[Skeleton, tuple[Filter, ...]]] = {}
+        self._skeletons: dict[object, tuple[Skeleton, tuple[tuple[str, Filter], ...]]] = {}
         self._visited: dict[object, tuple[Visited, ...]] = {}
         tensors = (*part.cascade.inputs, *part.cascade.outputs)
         self._tensors = {t.name: Operand(t.ranks, bytes_of(setting.dtypes[t.name])) for t in tensors}
@@ -78,14 +79,14 @@ class Pricing:
     def predict(self, plan: KernelPlan) -> Prediction:
         """Seconds of one call of the kernel with a plan."""
         skeleton, filters = self._skeleton(plan)
-        key = plan.program, plan.stream
+        key = plan.program, plan.streams
         if key not in self._visited:
             s = self.setting
-            self._visited[key] = tuple(visited(f, plan, s.extents, s.numbers) for f in filters)
+            self._visited[key] = tuple(visited(f, plan, rank, s.extents, s.numbers) for rank, f in filters)
         shape = Shape(skeleton, plan, self.setting.extents, self._tensors, self._visited[key])
         return predict_cpu(shape, self.setting.device)
 
-    def _skeleton(self, plan: KernelPlan) -> tuple[Skeleton, tuple[Filter, ...]]:
+    def _skeleton(self, plan: KernelPlan) -> tuple[Skeleton, tuple[tuple[str, Filter], ...]]:
         from einsum_compiler.passes.lowering.lower import LoweringContext, skeleton
         from einsum_compiler.planning import constants_of
 
@@ -99,7 +100,9 @@ class Pricing:
             derived = derive_kernel(self.part, plan, s.dtypes)
             context = LoweringContext(s.dtypes, s.scalars, extents, parameters)
             kernel, predicates = skeleton(derived.final, plan, context)
-            self._skeletons[key] = skeleton_of(kernel, predicates), tuple(map(filter_of, predicates))
+            ranks = [s.rank.removesuffix(".1") for s in kernel.body if isinstance(s, Loop)]
+            filters = tuple(zip(ranks, map(filter_of, predicates), strict=True))
+            self._skeletons[key] = skeleton_of(kernel, predicates), filters
         return self._skeletons[key]
 
 
@@ -186,7 +189,7 @@ def _worth_splitting(
 
     An output that carries the streamed rank is computed from finished values, in one more pass: there a split has nothing to win.
     """
-    if part.stream is None or any(part.stream in t.ranks for t in part.cascade.outputs):
+    if part.stream is None or part.later or any(part.stream in t.ranks for t in part.cascade.outputs):
         return
     processors = setting.device.processors
     tried: set[tuple[int, int]] = set()

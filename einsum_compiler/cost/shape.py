@@ -43,8 +43,7 @@ class Shape:
         """Coordinates on every axis of a tile."""
         found = dict(self.extents)
         found |= {f"{t.rank}.0": t.size for t in self.plan.program}
-        if self.plan.stream:
-            found[f"{self.plan.stream.rank}.0"] = self.plan.stream.size
+        found |= {f"{s.rank}.0": s.size for s in self.plan.streams}
         return found
 
     @cached_property

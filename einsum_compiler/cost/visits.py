@@ -36,12 +36,13 @@ def filter_of(predicate: frozenset[Expression]) -> Filter:
     return Filter(combined, frozenset(ranks_of(combined)), len(known) < len(predicate))
 
 
-def visited(condition: Filter, plan: KernelPlan, extents: Mapping[str, int], scalars: Mapping[str, float]) -> Visited:
-    """The tiles of a plan's stream that one program visits."""
+def visited(
+    condition: Filter, plan: KernelPlan, rank: str, extents: Mapping[str, int], scalars: Mapping[str, float]
+) -> Visited:
+    """The tiles of a streamed rank that one program visits."""
     from einsum_compiler.tile_lists import classify
 
-    assert plan.stream is not None
-    rank, size = plan.stream.rank, plan.stream.size
+    size = plan.tile(rank)
     total = -(-extents[rank] // size)
     if condition.ranks <= {rank} and not condition.reads:
         full = extents[rank] // size

@@ -45,8 +45,7 @@ class Loads(Tiles):
         while scope.loop and not inside and scope.outer:
             scope = scope.outer
         conditions = set(checks)
-        if translator.stream and Rank(translator.stream) in read.indices:
-            conditions.add(self.stream_bound())
+        conditions |= self.stream_bounds(i.name for i in read.indices if isinstance(i, Rank))
         if inside and not self._projecting:
             conditions |= self._projection(frozenset(a.rank for a in axes), read.tensor)
         partial = [c for c in sorted(conditions, key=str) if c in scope.predicate]
@@ -99,8 +98,7 @@ class Loads(Tiles):
         return Unary("not", Read(known)) if node.negated else Read(known)
 
     def _is_inside(self, nodes: tuple[Expression, ...]) -> bool:
-        loop = self.tiling.loop
-        stream = {loop, f"{self.translator.stream}.0"} if loop else set()
+        stream = {index for r in self.translator.streams for index in (f"{r}.1", f"{r}.0")}
         return any(
             (isinstance(n, Rank) and n.name in stream) or (isinstance(n, Read) and self.facts[n.tensor].inside)
             for node in nodes
@@ -109,11 +107,10 @@ class Loads(Tiles):
 
     def _projection(self, axes: frozenset[str], tensor: str) -> set[Expression]:
         """The conjuncts of the loop's filter that concern only the axes of a load: a tile reads a key only if it may be seen."""
-        stream = self.translator.stream
         return {
             c
             for c in self.scope.predicate
-            if stream in ranks_of(c)
+            if set(self.streamed) & set(ranks_of(c))
             and self.domain_axes(frozenset({c})) <= axes
             and not any(isinstance(n, Read) and n.tensor == tensor for n in walk(c))
         }

@@ -7,7 +7,7 @@ from functools import reduce
 
 from einsum_compiler.ir.build import add, ceil_divide, conjunction, multiply
 from einsum_compiler.ir.expression import Constant, Expression, Rank
-from einsum_compiler.ir.plan import KernelPlan
+from einsum_compiler.ir.plan import KernelPlan, RankTile
 from einsum_compiler.ir.tile import ProgramRank, Range, Schedule, TileList
 from einsum_compiler.passes.analysis.index_sets import NotAffine, Split, tile_ranges
 from einsum_compiler.passes.lowering.tiles import TileWriter
@@ -16,16 +16,15 @@ from einsum_compiler.passes.lowering.translate import Domain
 
 
 def loop_ranges(
-    predicate: Domain, plan: KernelPlan, tiling: Tiling, writer: TileWriter, number: int
+    predicate: Domain, stream: RankTile, plan: KernelPlan, tiling: Tiling, writer: TileWriter, number: int
 ) -> tuple[tuple[Range | TileList, ...], Schedule | None]:
-    """Full and partial ranges for the tiles where ``predicate`` holds somewhere, and the schedule that lists them if need be."""
-    assert plan.stream is not None
-    rank, size = plan.stream.rank, plan.stream.size
+    """Full and partial ranges for the tiles of a streamed rank where ``predicate`` holds somewhere, and the schedule that lists them if need be."""
+    rank, size = stream.rank, stream.size
     others = tuple(Split(t.rank, f"{t.rank}.1" if t.size > 1 else t.rank, t.size) for t in plan.program)
     combined = conjunction(sorted(predicate, key=str)) or Constant(True)
     found = tile_ranges(combined, Split(rank, f"{rank}.1", size), others, {**writer.dtypes, **writer.scalars})
     if isinstance(found, NotAffine):
-        return _listed(combined, plan, tiling, number)
+        return _listed(combined, stream, plan, tiling, number)
     translator = writer.translator
 
     def place(node: Expression) -> Expression:
@@ -35,10 +34,9 @@ def loop_ranges(
 
 
 def _listed(
-    predicate: Expression, plan: KernelPlan, tiling: Tiling, number: int
+    predicate: Expression, streamed: RankTile, plan: KernelPlan, tiling: Tiling, number: int
 ) -> tuple[tuple[TileList, ...], Schedule]:
-    assert plan.stream is not None
-    rank, size = plan.stream.rank, plan.stream.size
+    rank, size = streamed.rank, streamed.size
     from einsum_compiler.ir.build import ranks_of
 
     # Programs that differ only in ranks the filter does not name share a row of the list.

@@ -14,7 +14,7 @@ from einsum_compiler.ir.build import ceil_divide, conjunction, extents_of, param
 from einsum_compiler.ir.cascade import Cascade, Equation
 from einsum_compiler.ir.expression import Constant, Expression, Extent, Read, Reduction, walk
 from einsum_compiler.ir.fold import substitute
-from einsum_compiler.ir.plan import KernelPlan
+from einsum_compiler.ir.plan import KernelPlan, RankTile
 from einsum_compiler.ir.tile import (
     Carry,
     Loop,
@@ -29,7 +29,7 @@ from einsum_compiler.ir.tile import (
 )
 from einsum_compiler.passes.lowering.loops import loop_ranges
 from einsum_compiler.passes.lowering.scope import Scope
-from einsum_compiler.passes.lowering.sweeps import assign_sweeps, finished_read, loop_index
+from einsum_compiler.passes.lowering.sweeps import assign_sweeps, finished_read, loop_of
 from einsum_compiler.passes.lowering.tiles import TileWriter
 from einsum_compiler.passes.lowering.tiling import Tiling
 from einsum_compiler.passes.lowering.translate import EVERYWHERE, Domain
@@ -73,12 +73,11 @@ class _Lowering:
     def __init__(self, cascade: Cascade, plan: KernelPlan, context: LoweringContext, closed_forms: bool = True) -> None:
         self.closed_forms, self.predicates = closed_forms, list[Domain]()
         extents = dict(context.extents)
-        if plan.stream:
-            extents[f"{plan.stream.rank}.0"] = plan.stream.size
+        extents.update({f"{s.rank}.0": s.size for s in plan.streams})
         self.cascade, self.plan, self.context = cascade, plan, context
         self.tiling = Tiling(plan, extents)
-        self.loop = self.tiling.loop
-        self.sweeps = assign_sweeps(cascade, self.loop)
+        self.loops = self.tiling.loops
+        self.sweeps = assign_sweeps(cascade, self.loops)
         self.writer = TileWriter(
             cascade, self.tiling, context.dtypes, context.scalars, context.parameters, self._tile_of
         )
@@ -94,15 +93,14 @@ class _Lowering:
         for stage in range(self.sweeps.count + 1):
             scope = Scope(outer=outer)
             self.writer.scope = scope
-            loop = None
+            loops: list[Loop] = []
             for equation in self._outside(stage):
                 self._equation(equation)
             self._store_all(stage)
-            if stage < self.sweeps.count:
-                loop = self._loop(stage + 1, scope)
-            body += scope.statements
-            if loop:
-                body.append(loop)
+            for stream in self.plan.streams:
+                if inside := self._inside(stage + 1, f"{stream.rank}.1"):
+                    loops.append(self._loop(stream, stage + 1, inside, scope))
+            body += [*scope.statements, *loops]
             outer = scope
         return self._assemble(tuple(body))
 
@@ -145,10 +143,9 @@ class _Lowering:
             and self.sweeps.stage.get(e.target.tensor) == stage
         ]  # fmt: skip
 
-    def _inside(self, sweep: int) -> list[Equation]:
-        """The equations sweep ``sweep`` needs, those of earlier sweeps that it computes again included."""
-        assert self.loop is not None
-        steps = [e for e in self.cascade.equations if loop_index(e, self.loop) is not None]
+    def _inside(self, sweep: int, loop: str) -> list[Equation]:
+        """The equations a sweep over one rank needs, those of earlier sweeps that it computes again included; none if nothing is left to do."""
+        steps = [e for e in self.cascade.equations if loop_of(e, self.loops) == loop]
         needed = {
             e.target.tensor
             for e in steps
@@ -159,7 +156,7 @@ class _Lowering:
             if equation.target.tensor not in needed:
                 continue
             for node in [n for e in (equation.value, equation.where) if e for n in walk(e) if isinstance(n, Read)]:
-                if node.tensor in self.sweeps.level and not finished_read(node, self.loop):
+                if node.tensor in self.sweeps.level and not finished_read(node, self.loops):
                     if node.tensor in self.sweeps.states and self.sweeps.level[node.tensor] < sweep:
                         continue
                     needed.add(node.tensor)
@@ -173,12 +170,12 @@ class _Lowering:
     @property
     def _streamed_outputs(self) -> frozenset[str]:
         """Outputs that carry the streamed rank: they are stored inside the loop."""
-        stream = self.plan.stream.rank if self.plan.stream else ""
-        return frozenset(t.name for t in self.cascade.outputs if stream in t.ranks)
+        streams = {s.rank for s in self.plan.streams}
+        return frozenset(t.name for t in self.cascade.outputs if streams & set(t.ranks))
 
     def _absorbed(self) -> dict[str, Equation]:
         """Reductions inside a tile that only the update of one state reads: they accumulate into it directly."""
-        if self.loop is None:
+        if not self.loops:
             return {}
         readers: dict[str, list[Equation]] = {}
         for equation in self.cascade.equations:
@@ -203,7 +200,7 @@ class _Lowering:
         if read.tensor in self.writer.translator.inputs:
             return None
         name = read.tensor
-        if name in self.sweeps.states and self.loop is not None and read.indices[-1] == self.writer.next_index:
+        if name in self.sweeps.states and read.indices[-1] in self.writer.next_indices:
             name = f"{name}.next"
         return self.writer.tile(name, read)
 
@@ -234,43 +231,45 @@ class _Lowering:
 
     # -- loops ------------------------------------------------------------------------------------------------------------------
 
-    def _loop(self, sweep: int, outer: Scope) -> Loop:
-        assert self.plan.stream is not None and self.loop is not None
+    def _loop(self, stream: RankTile, sweep: int, inside: list[Equation], outer: Scope) -> Loop:
+        loop = f"{stream.rank}.1"
+        carries = self._carries(sweep, loop)
         saved = self.writer.snapshot()
         # A first writing finds the domains of the reductions, whose common part the ranges of the loop stand for.
-        trial = Scope(loop=self.loop, outer=replace_scope(outer))
-        self._body(sweep, trial)
+        trial = Scope(loop=loop, outer=replace_scope(outer))
+        self._body(inside, carries, trial)
         predicate = frozenset.intersection(*trial.reduced) if trial.reduced else EVERYWHERE
         self.writer.restore(saved)
         inner = frozenset(c for c in predicate if self.writer.is_about_tiles(c))
-        scope = Scope(loop=self.loop, predicate=inner, outer=outer)
-        self._body(sweep, scope)
+        scope = Scope(loop=loop, predicate=inner, outer=outer)
+        self._body(inside, carries, scope)
         self.writer.scope = outer
         self.predicates.append(inner)
         if not self.closed_forms:
-            whole = ceil_divide(self.tiling.extent(self.plan.stream.rank), self.plan.stream.size)
+            whole = ceil_divide(self.tiling.extent(stream.rank), stream.size)
             everything = tuple(Range(Constant(0), whole, partial) for partial in (False, True))
-            return Loop(self.loop, everything, self._carries(sweep), tuple(scope.statements))
-        ranges, schedule = loop_ranges(inner, self.plan, self.tiling, self.writer, len(self.schedules))
+            return Loop(loop, everything, carries, tuple(scope.statements))
+        ranges, schedule = loop_ranges(inner, stream, self.plan, self.tiling, self.writer, len(self.schedules))
         if schedule:
             self.schedules.append(schedule)
-        return Loop(self.loop, ranges, self._carries(sweep), tuple(scope.statements))
+        return Loop(loop, ranges, carries, tuple(scope.statements))
 
-    def _body(self, sweep: int, scope: Scope) -> None:
+    def _body(self, inside: list[Equation], carries: tuple[Carry, ...], scope: Scope) -> None:
         self.writer.scope = scope
-        for carry in self._carries(sweep):
+        for carry in carries:
             self.writer.declare(carry.name, carry.type)
-        for equation in self._inside(sweep):
+        for equation in inside:
             self._equation(equation)
             self._store_streamed(equation)
 
-    def _carries(self, sweep: int) -> tuple[Carry, ...]:
+    def _carries(self, sweep: int, loop: str) -> tuple[Carry, ...]:
         found = []
         for equation in self.cascade.equations:
             name = equation.target.tensor
             if (
                 name not in self.sweeps.states
                 or self.sweeps.level[name] != sweep
+                or self.sweeps.loop[name] != loop
                 or equation.target.indices[-1] != Constant(0)
             ):
                 continue
@@ -300,17 +299,15 @@ class _Lowering:
         """Writes an output; where it is empty it is 0."""
         writer = self.writer
         value, domain = writer.held(tile)
-        stream = self.plan.stream.rank if self.plan.stream else None
         axes = writer.store_axes(ranks)
         bounds = list(self.tiling.row_bounds(axes))
-        if stream in ranks:
-            in_range = frozenset({writer.stream_bound()})
+        if in_range := writer.stream_bounds(ranks):
             bounds.append(writer.translator.place(conjunction(in_range)))
             domain -= in_range
             writer.scope.reduced.append(in_range)
         if domain:
             value = writer.filled_with_zero(value, domain)
-        indices = tuple(writer.translator.coordinate(r) for r in ranks)
+        indices = tuple(self.tiling.coordinate(r) for r in ranks)
         writer.scope.statements.append(Store(tensor, axes, indices, value, conjunction(bounds)))
 
 

@@ -1,25 +1,24 @@
-"""Which sweep over the streamed rank computes each equation.
+"""Which sweep over a streamed rank computes each equation.
 
 Law (theory 2.2): an equation inside the loop belongs to sweep ``1 + k`` if it needs something finished by sweep k, and never before the
-sweep of what it reads inside the loop. Equations outside stand before the first loop or after the sweep that finishes what they read.
+sweep of what it reads inside the loop. Equations outside stand before the first loop or after the sweep that finishes what they read. Several
+streamed ranks count together: sweep k has a loop for each of them that needs one, and none of these loops waits for another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from einsum_compiler.ir.build import add, reads_of
 from einsum_compiler.ir.cascade import Cascade, Equation
-from einsum_compiler.ir.expression import Constant, Expression, Extent, Rank, Read
+from einsum_compiler.ir.expression import Constant, Extent, Rank, Read
 
 
-def loop_index(equation: Equation, loop: str) -> Expression | None:
-    """The index of the target on the loop's rank: ``n.1``, ``n.1 + 1``, or None."""
-    for index in equation.target.indices:
-        if index in (Rank(loop), add(Rank(loop), Constant(1))):
-            return index
-    return None
+def loop_of(equation: Equation, loops: Iterable[str]) -> str | None:
+    """The loop whose rank the target carries, as ``n.1`` or ``n.1 + 1``; None outside loops."""
+    indices = equation.target.indices
+    return next((r for r in loops if Rank(r) in indices or add(Rank(r), Constant(1)) in indices), None)
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Sweeps:
     level: dict[str, int]
     stage: dict[str, int]
     states: frozenset[str]
-
+    loop: dict[str, str]  # of what is computed inside one
     stores: int = 0  # the last sweep that stores an output
 
     @property
@@ -37,15 +36,15 @@ class Sweeps:
         return max([self.stores, *(self.level[s] for s in self.states)])
 
 
-def assign_sweeps(cascade: Cascade, loop: str | None) -> Sweeps:
-    """The sweeps of a cascade whose states run along ``loop``; everything is stage 0 without a loop."""
-    if loop is None:
-        return Sweeps({}, {e.target.tensor: 0 for e in cascade.equations}, frozenset())
-    states = frozenset(
-        e.target.tensor for e in cascade.equations if loop_index(e, loop) == add(Rank(loop), Constant(1))
-    )
+def assign_sweeps(cascade: Cascade, loops: tuple[str, ...]) -> Sweeps:
+    """The sweeps of a cascade whose states run along ``loops``; everything is stage 0 without a loop."""
+    if not loops:
+        return Sweeps({}, {e.target.tensor: 0 for e in cascade.equations}, frozenset(), {})
+    following = {add(Rank(loop), Constant(1)) for loop in loops}
+    states = frozenset(e.target.tensor for e in cascade.equations if following & set(e.target.indices))
     steps = [e for e in cascade.equations if not any(isinstance(i, Constant) for i in e.target.indices)]
-    inside_loop = frozenset(e.target.tensor for e in steps if loop_index(e, loop) is not None)
+    places = {e.target.tensor: loop_of(e, loops) for e in steps}
+    loop_by_name = {name: loop for name, loop in places.items() if loop is not None}
     level: dict[str, int] = {}
     stage: dict[str, int] = {}
     changed = True
@@ -54,32 +53,32 @@ def assign_sweeps(cascade: Cascade, loop: str | None) -> Sweeps:
         for equation in steps:
             name = equation.target.tensor
             reads = reads_of(equation.value, equation.where)
-            if loop_index(equation, loop) is None:
-                new = max((_finished(r, loop, states, level, stage) for r in reads), default=0)
+            if name not in loop_by_name:
+                new = max((_finished(r, states, level, stage) for r in reads), default=0)
                 changed |= stage.get(name) != new
                 stage[name] = new
             else:
-                inside = [level.get(r.tensor, 1) for r in reads if _is_inside(r, loop, inside_loop)]
+                inside = [level.get(r.tensor, 1) for r in reads if _is_inside(r, loops, loop_by_name)]
                 outside = [
-                    _finished(r, loop, states, level, stage) + 1 for r in reads if not _is_inside(r, loop, inside_loop)
+                    _finished(r, states, level, stage) + 1 for r in reads if not _is_inside(r, loops, loop_by_name)
                 ]
                 new = max([1, *inside, *outside])
                 changed |= level.get(name) != new
                 level[name] = new
     stores = max((level[n] for n in (f"{t.name}.tile" for t in cascade.outputs) if n in level), default=0)
-    return Sweeps(level, stage, states, stores)
+    return Sweeps(level, stage, states, loop_by_name, stores)
 
 
-def _is_inside(read: Read, loop: str, inside_loop: frozenset[str]) -> bool:
-    return read.tensor in inside_loop and not finished_read(read, loop)
+def _is_inside(read: Read, loops: tuple[str, ...], inside: Mapping[str, str]) -> bool:
+    return read.tensor in inside and not finished_read(read, loops)
 
 
-def finished_read(read: Read, loop: str) -> bool:
+def finished_read(read: Read, loops: tuple[str, ...]) -> bool:
     """Whether a read of a state takes its last value, ``R[..., N.1]``."""
-    return bool(read.indices) and read.indices[-1] == Extent(loop)
+    return bool(read.indices) and read.indices[-1] in [Extent(loop) for loop in loops]
 
 
-def _finished(read: Read, loop: str, states: Iterable[str], level: dict[str, int], stage: dict[str, int]) -> int:
+def _finished(read: Read, states: Iterable[str], level: dict[str, int], stage: dict[str, int]) -> int:
     if read.tensor in states:
         return level.get(read.tensor, 1)
     return stage.get(read.tensor, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from einsum_compiler.ir.build import add, less, ranks_of
@@ -56,7 +56,7 @@ class Tiles(ABC):
         self.facts: dict[str, TileFacts] = {}
         self.loaded: dict[str, None] = {}
         self.kinds = tensor_kinds(cascade, dtypes, scalars)
-        self.next_index = add(Rank(tiling.loop or ""), Constant(1))
+        self.next_indices = [add(Rank(loop), Constant(1)) for loop in tiling.loops]
         self.translator = Translator(cascade, tiling, parameters, tile_of, self.load, self.member)
         self._projecting = False
         self.assumed: Domain = EVERYWHERE  # the filter of the equation being written
@@ -91,8 +91,8 @@ class Tiles(ABC):
         facts = self.facts.get(name)
         if facts is None:
             raise PlanError(f"'{read.tensor}' is read before this kernel computes it", read.span)
-        plain = tuple(i for i in read.indices if isinstance(i, Rank) and i.name != self.tiling.loop)
-        if facts.ranks and {i.name for i in plain} != set(facts.ranks) - {self.tiling.loop}:
+        plain = tuple(i for i in read.indices if isinstance(i, Rank) and i.name not in self.tiling.loops)
+        if facts.ranks and {i.name for i in plain} != set(facts.ranks).difference(self.tiling.loops):
             raise PlanError(
                 f"'{read.tensor}' is read at other coordinates than it is computed at: it must be stored by a kernel of its own",
                 read.span,
@@ -154,22 +154,24 @@ class Tiles(ABC):
 
     def is_about_tiles(self, conjunct: Expression) -> bool:
         """Whether whole tiles can be judged by a conjunct: it has no axis that is held whole, and reads integer inputs only."""
-        stream = self.translator.stream
         ranks = ranks_of(conjunct)
-        if not all(r == stream or self.tiling.is_program(r) for r in ranks):
+        if not all(r in self.streamed or self.tiling.is_program(r) for r in ranks):
             return False
         reads = [n for n in walk(conjunct) if isinstance(n, Read)]
         return all(r.tensor in self.translator.inputs and not is_float(self.dtypes[r.tensor]) for r in reads)
 
-    def stream_bound(self) -> Expression:
-        """``n < N``, as the cascade states it."""
-        stream = self.translator.stream
-        assert stream is not None
-        return less(Rank(stream), self.tiling.extent(stream))
+    @property
+    def streamed(self) -> tuple[str, ...]:
+        """The rank of the loop that is being written; none outside loops."""
+        stream = self.tiling.stream(self.scope.loop) if self.scope.loop else None
+        return (stream.rank,) if stream else ()
+
+    def stream_bounds(self, ranks: Iterable[str]) -> frozenset[Expression]:
+        """``n < N`` for every streamed rank among ``ranks``, as the cascade states it."""
+        return frozenset(less(Rank(r), self.tiling.extent(r)) for r in ranks if r in self.translator.streams)
 
     def store_axes(self, ranks: tuple[str, ...]) -> tuple[Axis, ...]:
-        stream = self.translator.stream
-        return self.tiling.axes(tuple(f"{r}.0" if r == stream else r for r in ranks))
+        return self.tiling.axes(tuple(f"{r}.0" if r in self.translator.streams else r for r in ranks))
 
     def _ordered(self, axes: frozenset[str], first: tuple[Axis, ...]) -> tuple[Axis, ...]:
         """Axes as a tuple: those of ``first`` in its order, then the others."""

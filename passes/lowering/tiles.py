@@ -40,7 +40,7 @@ class TileWriter(Filters):
         if equation.target.dtype is not None:
             value = Cast(value, equation.target.dtype)
         axes = self._ordered(self.axes_of(value), self.tiling.axes(equation.target.ranks))
-        ranks = tuple(r for r in equation.target.ranks if r != self.tiling.loop)
+        ranks = tuple(r for r in equation.target.ranks if r not in self.tiling.loops)
         inside = self.scope.loop is not None
         if isinstance(value, Read) and not name.endswith(".next"):
             facts = self.facts[value.tensor]
@@ -62,7 +62,7 @@ class TileWriter(Filters):
         if len(over) != len(reduction.ranks):
             lost = next(r for r in reduction.ranks if tiling.axis(r) is None)
             raise PlanError(f"rank '{lost}' is reduced in a kernel that spreads it over programs", equation.span)
-        if self.scope.loop and f"{translator.stream}.0" in reduction.ranks:
+        if any(f"{r}.0" in reduction.ranks for r in self.streamed):
             self.scope.reduced.append(domain)
         carried = None if accumulator is None else translator.value(translator.prepare(accumulator))[0]
         target = tiling.axes(equation.target.ranks)
@@ -72,7 +72,7 @@ class TileWriter(Filters):
             sizes = tiling.axis_sizes
             product = as_product(body, over_axes, self.axes_of, lambda r: sizes[r])
         own_domain = self.filter(equation.where)
-        ranks = tuple(r for r in equation.target.ranks if r != tiling.loop)
+        ranks = tuple(r for r in equation.target.ranks if r not in tiling.loops)
         if product and product.right:
             type = self._dot(name, product, domain, over, target, carried)
         else:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from einsum_compiler.ir.build import add, ceil_divide, multiply
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import Constant, Expression, Extent, Rank
-from einsum_compiler.ir.plan import KernelPlan
+from einsum_compiler.ir.plan import KernelPlan, RankTile
 from einsum_compiler.ir.tile import Axis, ProgramRank
 
 
@@ -17,7 +17,7 @@ class Tiling:
     """How one kernel holds every rank.
 
     A program rank ``m`` with tiles of 96 is the index ``m.1`` and the axis ``m.0:96``; with tiles of 1 it is the index ``m``.
-    The stream rank ``n`` arrives from the cascade as ``n.1`` (the loop) and ``n.0`` (an axis). Other ranks are axes
+    A stream rank ``n`` arrives from the cascade as ``n.1`` (the loop) and ``n.0`` (an axis). Other ranks are axes
     of their whole extent, which is therefore a constant of the kernel.
     """
 
@@ -25,9 +25,13 @@ class Tiling:
     extents: Mapping[str, int]  # constants: resident ranks, and ranks in divisors or coefficients
 
     @property
-    def loop(self) -> str | None:
-        """The index of the loop over tiles of the stream rank."""
-        return f"{self.plan.stream.rank}.1" if self.plan.stream else None
+    def loops(self) -> tuple[str, ...]:
+        """The indices of the loops over tiles of the stream ranks."""
+        return tuple(f"{s.rank}.1" for s in self.plan.streams)
+
+    def stream(self, rank: str) -> RankTile | None:
+        """The stream rank of that name, or with that name's loop or axis (``n.1``, ``n.0``)."""
+        return next((s for s in self.plan.streams if rank in (s.rank, f"{s.rank}.1", f"{s.rank}.0")), None)
 
     def is_program(self, rank: str) -> bool:
         return any(p.rank == rank for p in self.plan.program)
@@ -40,10 +44,10 @@ class Tiling:
         if self.is_program(rank):
             size = self.plan.tile(rank)
             return Axis(f"{rank}.0", size) if size > 1 else None
-        if rank == self.loop:
+        if rank in self.loops:
             return None
-        if self.plan.stream and rank == f"{self.plan.stream.rank}.0":
-            return Axis(rank, self.plan.stream.size)
+        if (stream := self.stream(rank)) and rank == f"{stream.rank}.0":
+            return Axis(rank, stream.size)
         if rank not in self.extents:
             raise PlanError(f"the plan does not say what becomes of rank '{rank}'")
         return Axis(rank, self.extents[rank])
@@ -53,17 +57,9 @@ class Tiling:
 
     def coordinate(self, rank: str) -> Expression:
         """The coordinate of a rank of the cascade at one element of a tile."""
-        if self.is_program(rank) and self.plan.tile(rank) > 1:
+        if (self.is_program(rank) and self.plan.tile(rank) > 1) or any(s.rank == rank for s in self.plan.streams):
             return add(multiply(Constant(self.plan.tile(rank)), Rank(f"{rank}.1")), Rank(f"{rank}.0"))
         return Rank(rank)
-
-    @property
-    def stream_coordinate(self) -> Expression | None:
-        """``n.1*size + n.0``, the coordinate on the streamed rank."""
-        if self.plan.stream is None:
-            return None
-        rank, size = self.plan.stream.rank, self.plan.stream.size
-        return add(multiply(Constant(size), Rank(f"{rank}.1")), Rank(f"{rank}.0"))
 
     @property
     def axis_sizes(self) -> dict[str, int]:
@@ -72,8 +68,7 @@ class Tiling:
         for tile in self.plan.program:
             if tile.size > 1:
                 sizes[f"{tile.rank}.0"] = tile.size
-        if self.plan.stream:
-            sizes[f"{self.plan.stream.rank}.0"] = self.plan.stream.size
+        sizes.update({f"{s.rank}.0": s.size for s in self.plan.streams})
         return sizes
 
     @property

@@ -56,22 +56,13 @@ class Translator:
         self.load = load
         self.member = member
         self.inputs = {t.name: t for t in cascade.inputs}
-        self.stream = tiling.plan.stream.rank if tiling.plan.stream else None
+        self.streams = tuple(s.rank for s in tiling.plan.streams)
 
     def prepare(self, node: Expression) -> Expression:
         """The expression with ``n.1*N.0 + n.0`` as ``n`` again, known extents as constants, and all folded."""
-        if self.stream:
-            outer, inner = f"{self.stream}.1", f"{self.stream}.0"
-            split = add(multiply(Rank(outer), Extent(inner)), Rank(inner))
-            node = transform(node, lambda n: Rank(self.stream or "") if n == split else n)
+        split = {add(multiply(Rank(f"{r}.1"), Extent(f"{r}.0")), Rank(f"{r}.0")): Rank(r) for r in self.streams}
+        node = transform(node, lambda n: split.get(n, n)) if split else node
         return substitute(node, self.tiling.extents, self.parameters)
-
-    def coordinate(self, rank: str) -> Expression:
-        if rank == self.stream:
-            found = self.tiling.stream_coordinate
-            assert found is not None
-            return found
-        return self.tiling.coordinate(rank)
 
     # -- values -----------------------------------------------------------------------------------------------------------
 
@@ -167,7 +158,7 @@ class Translator:
             case None:
                 return TRUE
             case Rank(name=name):
-                return self.coordinate(name)
+                return self.tiling.coordinate(name)
             case Read():
                 computed = self.tile_of(node)
                 return computed[0] if computed else self.load(node, self.existence(node))

@@ -82,3 +82,45 @@ def test_a_rank_reduced_twice_in_a_row_is_streamed_and_results_over_another_are_
     first, second = kernels(text, m=3000, n=2000, f=8)
     assert (first.stream, second.stream) == ("n", "m")
     assert all(t.ranks == ("m",) for t in first.cascade.outputs)  # row statistics, no square
+
+
+TWO_SETS = """
+cascade c(S1[r,u], S2[r,w], X1[u,k], X2[w,k]{more}) -> Z[r,k] {{
+  T[r] = max(max[u](S1[r,u]), max[w](S2[r,w]))
+  P1[r,u] = exp(S1[r,u] - T[r])
+  P2[r,w] = exp(S2[r,w] - T[r])
+  D[r] = sum[u](P1[r,u]) + sum[w](P2[r,w])
+  Z[r,k] = P1[r,u] / D[r] * X1[u,k] + P2[r,w] / D[r] * X2[w,k]{extra}
+}}
+"""
+
+
+def test_ranks_that_no_equation_carries_together_are_streamed_one_after_the_other() -> None:
+    (kernel,) = kernels(TWO_SETS.format(more="", extra=""), r=500, u=3000, w=2000, k=8)
+    assert (set(kernel.streams), kernel.program) == ({"u", "w"}, ("r",))
+
+
+def test_ranks_that_one_equation_carries_are_not() -> None:
+    """The products of both sets need a loop inside the other: of these ranks one is streamed, and what the other gives is stored."""
+    text = TWO_SETS.format(more=", M[u,w]", extra=" + sum[u,w](P1[r,u] * M[u,w] * P2[r,w])")
+    found = kernels(text, r=500, u=3000, w=2000, k=8)
+    assert len(found) > 1
+    assert all(len(kernel.streams) <= 1 for kernel in found if kernel.outputs == ("Z",))
+
+
+def test_of_a_chain_that_would_be_repeated_the_last_result_is_stored() -> None:
+    """Few rows gather from many points, and many rows from the few: scores of the first step stay on chip."""
+    text = """
+    cascade c(A[a,e], K[n,e], Q[m,e]) -> O[m,e] {
+      S[a,n] = A[a,e] * K[n,e]  X[a] = max[n](S[a,n])  P[a,n] = exp(S[a,n] - X[a])  R[a,e] = P[a,n] * K[n,e]
+      T[m,a] = Q[m,e] * A[a,e]  O[m,e] = T[m,a] * R[a,e]
+    }"""
+    first, second = kernels(text, a=40, n=4000, m=4000, e=32)
+    assert (first.outputs, first.stream) == (("R",), "n")
+    assert second.outputs == ("O",)
+
+
+def test_an_output_that_a_later_equation_of_the_kernel_reads_is_not_read_from_memory() -> None:
+    text = "cascade c(X[m,n], V[n,f]) -> A[m,f], B[m,f] { A[m,f] = exp(X[m,n]) * V[n,f]  B[m,f] = A[m,f] ** 2 }"
+    (kernel,) = kernels(text, m=500, n=500, f=64)
+    assert [t.name for t in kernel.cascade.inputs] == ["X", "V"]
