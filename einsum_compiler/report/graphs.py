@@ -35,7 +35,7 @@ def written_graph(compiled: Compilation) -> GraphView:
 
 
 def compiled_graphs(compiled: Compilation) -> list[GraphView]:
-    """The final cascade of every kernel, coloured by the passes over its streamed rank."""
+    """The final cascade of every kernel, coloured by the passes over the first rank it streams."""
     views = []
     for number, part in enumerate(compiled.parts, 1):
         stream = part.planned.plan.stream

@@ -97,7 +97,7 @@ def _view(
 def _ranks(part: CompiledPart, extents: Mapping[str, int]) -> list[RankRow]:
     plan = part.planned.plan
     roles = [("program", r.rank, r.size) for r in plan.program]
-    roles += [("stream", plan.stream.rank, plan.stream.size)] if plan.stream else []
+    roles += [("stream", s.rank, s.size) for s in plan.streams]
     roles += [("resident", r, extents.get(r, 0)) for r in plan.resident]
     rows = []
     for role, rank, size in roles:

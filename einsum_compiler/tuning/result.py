@@ -169,8 +169,8 @@ def summary(plan: Plan) -> str:
 
 def _kernel_summary(kernel: KernelPlan) -> str:
     tiles = [str(r) for r in kernel.program if r.size > 1]
-    if kernel.stream:
-        tiles.append(f"over {kernel.stream}")
+    if kernel.streams:
+        tiles.append(f"over {', then '.join(map(str, kernel.streams))}")
     if kernel.warps:
         tiles.append(f"{kernel.warps} warps")
     if kernel.stages != 2:
