@@ -63,18 +63,22 @@ class Search:
         return min((t.measured for t in self.trials.values() if t.measured is not None), default=float("inf"))
 
     def run(self) -> None:
-        """Measure candidates until all are done or the budget is spent; an interruption from the keyboard ends it as if the budget were spent."""
+        """Measure candidates until all are done or the budget is spent; an interruption from the keyboard ends it as if the budget were spent.
+
+        The default and the candidate predicted best are measured in any case.
+        """
         try:
             self._prepare()
-            size = self.pool.size
             pending = [t.plan for t in self.trials.values() if t.outcome == OPEN]
-            while pending and self._left() > 0:
+            size = max(2, self.pool.size)
+            first = True
+            while pending and (first or self._left() > 0):
                 batch, pending = pending[:size], pending[size:]
-                size = 2 * self.pool.size
                 self._compile(batch)
                 for plan in batch:
-                    if self._left() > 0 or plan == self.default.plan:
+                    if first or self._left() > 0:
                         self._measure(plan)
+                first, size = False, 2 * self.pool.size
         except KeyboardInterrupt:
             self.interrupted = True
             self.pool.stop()

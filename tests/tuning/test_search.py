@@ -104,11 +104,11 @@ def test_an_interruption_keeps_what_is_measured(monkeypatch: pytest.MonkeyPatch)
     ]
 
 
-def test_a_budget_that_is_spent_at_once_decides_nothing() -> None:
-    kernel, binding, result = search("misbehave", 8, budget=1e-6)
-    assert not result.finished and result.chosen is None
-    assert "no other candidate was measured" in str(result)
-    assert tuned_plan(kernel, binding, "cpu") is None
+def test_the_first_candidate_is_measured_whatever_the_budget() -> None:
+    _, _, result = search("misbehave", 8, 9, 10, budget=1e-6)
+    assert result.finished and result.chosen is not None and tile_of(result.chosen) == 8
+    assert [t.outcome for t in result.trials] == [MEASURED, MEASURED, OPEN, OPEN]
+    assert "4 candidates" in str(result) and "2 measured, 2 not reached" in str(result)
 
 
 def test_what_cannot_be_tuned() -> None:
