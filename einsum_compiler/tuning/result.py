@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from einsum_compiler.ir.hints import counted
 from einsum_compiler.ir.plan import KernelPlan, Plan, parse_plan
 
 FORMAT = 1  # of files
@@ -128,7 +129,7 @@ def report(result: TuningResult, most: int = 20) -> str:
         if any(t.outcome == kind for t in result.trials)
     ]
     lines.append(
-        f"{len(result.trials)} candidates in {result.seconds:.0f} s: {', '.join(counts)}"
+        f"{counted(len(result.trials), 'candidate')} in {result.seconds:.0f} s: {', '.join(counts)}"
         + (" (interrupted)" if result.interrupted else "")
     )
     lines.append(conclusion(result))

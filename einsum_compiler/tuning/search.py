@@ -142,7 +142,8 @@ class Search:
         )
         if not ranked:
             tried = all(t.outcome != OPEN for t in self.trials.values())
-            return Outcome(None, None, default.measured, None, "no other candidate was measured", tried)
+            reason = "no other candidate was measured" if len(self.trials) > 1 else "there is no other candidate"
+            return Outcome(None, None, default.measured, None, reason, tried)
         if default.measured is None:
             winner = ranked[0]
             reason = f"the default: {default.reason or default.outcome}"
