@@ -53,8 +53,8 @@ class Derivation:
         return found
 
 
-def derive(text: str, source: str, name: str | None) -> Derivation:
-    """Parse, verify and normalize a program. Raises ``SpecError`` where the text is wrong."""
+def derive(text: str, source: str, name: str | None, generated: bool = False) -> Derivation:
+    """Parse, verify and normalize a program. Raises ``SpecError`` where the text is wrong; ``generated``: the compiler wrote it."""
     from einsum_compiler.ir.errors import SpecError
     from einsum_compiler.ir.hints import did_you_mean
     from einsum_compiler.ir.lint import findings
@@ -64,7 +64,7 @@ def derive(text: str, source: str, name: str | None) -> Derivation:
     from einsum_compiler.passes.registry import PASSES
 
     with step("parse"):
-        module = parse(text, source)
+        module = parse(text, source, generated)
     if not module.cascades:
         raise SpecError("the text defines no cascade")
     names = [c.name for c in module.cascades]
@@ -73,7 +73,8 @@ def derive(text: str, source: str, name: str | None) -> Derivation:
     declared = module.cascade(name)
     with step("verify"):
         verify(declared, module)
-        warnings = tuple(str(f).replace("error: ", "warning: ", 1) for f in findings(declared, module))
+        found = () if generated else findings(declared, module)
+        warnings = tuple(str(f).replace("error: ", "warning: ", 1) for f in found)
     stages: list[tuple[str, Cascade]] = []
     cascade = declared
     for early in (PASSES[name] for name in EARLY if name in PASSES):

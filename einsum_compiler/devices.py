@@ -59,22 +59,14 @@ def backend_for(backend: str, target: str | None, tensors: Mapping[str, Any]) ->
     return backend
 
 
-def check_gradients(tensors: Mapping[str, Any]) -> None:
-    """Raises ``BackendError`` where autograd would expect a gradient: a result without one must be asked for."""
-    for name, tensor in tensors.items():
+def wants_gradient(tensors: Mapping[str, Any]) -> bool:
+    """Whether autograd expects to hear of a call with these tensors."""
+    for tensor in tensors.values():
         if tensor.requires_grad:
             import torch
 
-            if torch.is_grad_enabled():
-                raise BackendError(
-                    f"{name} requires a gradient, and gradients of compiled kernels are not implemented",
-                    None,
-                    (
-                        f"call the kernel under torch.no_grad(), or with {name}.detach()",
-                        'backend="reference" is differentiable',
-                    ),
-                )
-            return
+            return torch.is_grad_enabled()
+    return False
 
 
 def without_values(binding: Binding) -> Binding:

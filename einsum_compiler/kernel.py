@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from einsum_compiler.benchmark import Measurement
     from einsum_compiler.derivation import Derivation
     from einsum_compiler.executable import Executable
+    from einsum_compiler.gradients import GradientKernels
     from einsum_compiler.tuning.records import Found
     from einsum_compiler.tuning.result import TuningResult
     from einsum_compiler.validate import Validation
@@ -98,12 +99,15 @@ class Kernel:
         plan: Plan | None,
         target: str | None,
         budget: float = 0.0,
+        generated: bool = False,
     ) -> None:
-        self.text, self.source_name, self.requested = text, source, name
+        """``budget``: seconds of a search for plans at the first call; ``generated``: the text is a cascade that a pass printed."""
+        self.text, self.source_name, self.requested, self.generated = text, source, name, generated
         self.backend, self.plan, self.target, self.budget = backend, plan, target, budget
         self._executables: dict[object, dict[object, Executable]] = {}
         self._prepared: dict[object, PreparedCall] = {}
         self._last: Binding | None = None
+        self._gradients: dict[object, GradientKernels] = {}
         self.program  # noqa: B018  a wrong text is an error now, not at the first call
 
     # -- calling ------------------------------------------------------------------------------------------------------------
@@ -114,28 +118,40 @@ class Kernel:
         Parameters are numbers or tensors without axes. Tensors on the device ``meta`` give outputs there, of the right shapes and types. The types of
         outputs: ``derivation.output_dtypes``.
 
-        Raises ``ShapeError`` for arguments that do not fit, ``SpecError`` where their types make the text wrong, and ``BackendError`` for a device that the
-        backend does not serve and for tensors that require gradients.
+        Tensors that require gradients give outputs with a history: the backward cascade is derived and compiled when it is first needed.
+
+        Raises ``ShapeError`` for arguments that do not fit, ``SpecError`` where their types make the text wrong, ``BackendError`` for a device that the
+        backend does not serve, and ``PlanError`` where a gradient is asked for that does not exist.
         """
         signature = _signature(arguments, keywords)
         prepared = self._prepared.get(signature) if signature else None
         if prepared is None:
-            results = self._first(signature, arguments, keywords)
+            binding = bind(self.cascade, arguments, keywords)
+            if self.backend != "reference" and devices.wants_gradient({**binding.tensors, **binding.scalar_tensors}):
+                return self._differentiable(arguments, keywords)
+            names = [*binder(self.cascade).names[: len(arguments)], *keywords]
+            results = self._first(signature, binding, names)
         else:
             given = (*arguments, *keywords.values()) if keywords else arguments
             tensors = {name: given[position] for position, name in prepared.tensors}
-            devices.check_gradients(tensors)
+            if devices.wants_gradient(tensors):
+                return self._differentiable(arguments, keywords)
             results = prepared.executable.run(tensors, prepared.scalars, prepared.extents)
         found = tuple([results[name] for name in self._outputs])
         return found[0] if len(found) == 1 else found
 
-    def _first(self, signature: object, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> dict[str, Any]:
+    def _differentiable(self, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
+        """The outputs with their history, for autograd."""
+        from einsum_compiler.gradients import differentiable_call, gradient_kernels
+
         binding = bind(self.cascade, arguments, keywords)
+        return differentiable_call(gradient_kernels(self, binding, self._gradients), self._outputs, binding)
+
+    def _first(self, signature: object, binding: Binding, names: list[str]) -> dict[str, Any]:
         results = self.run(binding)
         if signature and self.backend != "reference":
             if len(self._prepared) >= REMEMBERED:
                 self._prepared.clear()
-            names = [*binder(self.cascade).names[: len(arguments)], *keywords]
             places = tuple((i, name) for i, name in enumerate(names) if name in binding.tensors)
             self._prepared[signature] = PreparedCall(places, binding.scalars, binding.extents, self.executable(binding))
         return results
@@ -145,7 +161,6 @@ class Kernel:
         self._last = devices.without_values(binding)
         if self.backend == "reference":
             return self._evaluated(binding)
-        devices.check_gradients({**binding.tensors, **binding.scalar_tensors})
         return self.executable(binding).run(binding.tensors, binding.scalars, binding.extents)
 
     def _evaluated(self, binding: Binding) -> dict[str, Any]:
@@ -271,7 +286,7 @@ class Kernel:
             from einsum_compiler.derivation import derive
 
             with reproducible(Case(self.text, self.source_name, self.requested)):
-                found = derive(self.text, self.source_name, self.requested)
+                found = derive(self.text, self.source_name, self.requested, self.generated)
             store.save("derivations", key, found)
         return found
 

@@ -33,7 +33,7 @@ def _kernels(case: Case) -> None:
     from einsum_compiler.ir.binding import bind
     from einsum_compiler.ir.torch_types import torch_dtype
 
-    derivation = derive(case.text, case.source, case.name)
+    derivation = derive(case.text, case.source, case.name, generated=True)
     if not case.backend:
         return
     tensors = {

@@ -11,6 +11,8 @@ Laws used:
   both stands after both. Of ranks that some equation carries together one can be streamed; the results of reductions over the others are stored.
 - What only stored tensors read need not be stored itself: of a chain of results that would be repeated the last one is kept.
 - An output that a later equation reads at its own coordinates is read from memory only if another kernel would have to repeat it.
+- A sum of finished results over a rank that these carry (heads of a group, a projection) would hold that rank whole beside the loop, which then has
+  fewer programs: the results are stored where they are small beside the work that makes them.
 - The chunks of a rank (see ``split``) are there to be spread over programs, so partial states are stored, and a merge that is short holds them whole.
 """
 
@@ -30,6 +32,9 @@ SHORT = 128  # a rank that is both reduced and stored may be held whole up to th
 LONG = 1024  # a reduced rank beyond this extent is not held whole beside a streamed one
 RESIDENT_OUTPUT = 1024  # an output rank that the streamed work lacks is held whole up to this extent
 ROWS = 64  # coordinates of a program rank per tile, for estimates of repeated work
+STORED_SHARE = (
+    1 / 16
+)  # stored elements per point of the work that makes them, below which storing costs nothing that counts
 REPEATED_SHARE = 0.25  # of the whole work: repeated work beyond it is stored instead
 
 
@@ -249,6 +254,7 @@ class _Shape:
                     continue
                 if (rank in self.ranks and self.extents[rank] > SHORT) or self.extents[rank] > LONG:
                     cuts.add(e.target.tensor)
+        cuts |= self._summed_afterwards()
         total = sum(map(self._work, self.reductions))
         for e in self.reductions:
             lacking = [r for r in self.program if r not in ranks_carried(e)]
@@ -264,6 +270,29 @@ class _Shape:
             if e.target.tensor in needed:
                 for r in reads_of(e.value, e.where):
                     (found if r.tensor in cuts else needed).add(r.tensor)
+        return found
+
+    def _summed_afterwards(self) -> set[str]:
+        """Results of the streamed rank that a reduction over one of their own ranks reads, and that cost little to store."""
+        made = {e.target.tensor: e for e in self.equations}
+        finished = {e.target.tensor: e for e in self.reductions if set(self.streams) & set(reduced_ranks(e))}
+        found: set[str] = set()
+        for e in self.reductions:
+            if set(self.streams) & set(ranks_carried(e)):
+                continue
+            work = [r.tensor for r in reads_of(e.value, e.where)]
+            while work:
+                source = made.get(work.pop())
+                if source is None:
+                    continue
+                name = source.target.tensor
+                if name in finished:
+                    size = prod(self.extents[r] for r in source.target.ranks)
+                    carried = set(reduced_ranks(e)) & set(source.target.ranks)
+                    if carried and name != self.name and size <= STORED_SHARE * self._work(source):
+                        found.add(name)
+                else:
+                    work += [r.tensor for r in reads_of(source.value, source.where)]
         return found
 
 

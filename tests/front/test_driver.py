@@ -189,28 +189,6 @@ def test_source_for_a_target(attention: ec.Kernel) -> None:
 # -- refusals -----------------------------------------------------------------------------------------------------------------
 
 
-def test_inputs_that_require_gradients_are_refused(attention: ec.Kernel, scaled: ec.Kernel) -> None:
-    q, k, v = qkv()
-    attention(q, k, v)
-    refusal = (
-        "BackendError error: K requires a gradient, and gradients of compiled kernels are not implemented\n"
-        "note: call the kernel under torch.no_grad(), or with K.detach()\n"
-        'note: backend="reference" is differentiable'
-    )
-    k.requires_grad_()
-    for _ in range(2):
-        assert message(lambda: attention(q, k, v)) == refusal
-    assert not attention(q, k.detach(), v).requires_grad
-    with torch.no_grad():
-        assert not attention(q, k, v).requires_grad
-    scale = torch.tensor(0.5, requires_grad=True)
-    assert message(lambda: attention(q, k.detach(), v, scale=scale)).startswith(
-        "BackendError error: scale requires a gradient"
-    )
-    ec.compile(ATTENTION, backend="reference")(q, k, v).sum().backward()
-    assert k.grad is not None and k.grad.abs().sum() > 0
-
-
 def test_devices_that_a_backend_does_not_serve() -> None:
     from einsum_compiler.devices import backend_for
 

@@ -1,0 +1,226 @@
+"""``differentiate``: the backward cascade of a cascade, and the forward one with what the backward one reads again.
+
+Law: the chain rule, one equation at a time, from the last to the first (``gradient.adjoints``). Tensors that nothing depends on have no gradient:
+maxima by shift invariance, where it is proved (``gradient.shifts``). What is saved are results of reductions no larger than an output or an input that they
+read (row statistics); everything else is computed again, so that no tensor over a pair of long ranks is ever stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+from einsum_compiler.ir.build import conjunction
+from einsum_compiler.ir.cascade import Cascade, Equation, Scalar, Target, Tensor
+from einsum_compiler.ir.errors import PlanError
+from einsum_compiler.ir.expression import Binary, Call, Constant, Expression, Rank, Read, Reduction
+from einsum_compiler.passes.certificate import Certificate
+from einsum_compiler.passes.domains import Conditions, Domains
+from einsum_compiler.passes.gradient.adjoints import Adjoints, Contribution
+from einsum_compiler.passes.gradient.recognise import recognised
+from einsum_compiler.passes.gradient.shifts import irrelevant
+from einsum_compiler.passes.normalize import normalize
+from einsum_compiler.passes.order import in_order, live
+from einsum_compiler.passes.scope import all_ranks, fresh, plain, ranks_of_tensors, reads_in, tensor_names
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """A cascade and its derivative.
+
+    ``forward`` writes the outputs and then ``saved``; ``backward`` reads the inputs, the saved tensors and a cotangent of each output (``cotangents``:
+    output -> input of the backward cascade), and writes ``gradients`` (input or parameter -> output of the backward cascade). What no output
+    depends on has no entry: its gradient is 0.
+    """
+
+    forward: Cascade
+    backward: Cascade
+    saved: tuple[str, ...]
+    cotangents: Mapping[str, str]
+    gradients: Mapping[str, str]
+    certificates: tuple[Certificate, ...]
+
+
+def differentiate(
+    cascade: Cascade, wanted: Collection[str], accumulator: str = "f32", dtypes: Mapping[str, str] | None = None
+) -> Gradient:
+    """The gradient of a normalized cascade along the inputs and parameters ``wanted``.
+
+    ``accumulator``: the type of what is saved; ``dtypes``: the types of gradients by input, where they are not what they are computed from.
+
+    Raises ``PlanError`` for recurrences, selections and functions without a derivative.
+    """
+    for equation in cascade.equations:
+        if not plain(equation):
+            raise PlanError(
+                f"'{equation.target.tensor}' has cases or is a recurrence, which has no gradient here", equation.span
+            )
+    return _Differentiation(cascade, tuple(wanted), accumulator, dtypes or {}).result()
+
+
+class _Differentiation:
+    def __init__(self, cascade: Cascade, wanted: tuple[str, ...], accumulator: str, dtypes: Mapping[str, str]) -> None:
+        self._cascade, self._wanted, self._accumulator, self._dtypes = cascade, wanted, accumulator, dtypes
+        self._names = tensor_names(cascade) | all_ranks(cascade)
+        self._domains = Domains(cascade)
+        self._axes = ranks_of_tensors(cascade)
+        self._proved, self._refused = irrelevant(cascade)
+        self._compared: set[str] = set()
+        self._scalars: list[Scalar] = []
+
+    def result(self) -> Gradient:
+        equations, gradients, cotangents = self._adjoint_equations()
+        inputs = [t for t in self._cascade.inputs]
+        inputs += [Tensor(name, self._axes[output]) for output, name in cotangents.items()]
+        outputs = tuple(Tensor(name, self._axes.get(of, ()), self._dtypes.get(of)) for of, name in gradients.items())
+        bound = {r.upper() for t in inputs for r in t.ranks}
+        whole = replace(
+            self._cascade,
+            inputs=tuple(inputs),
+            # An extent that a cotangent has is no longer given by hand.
+            parameters=tuple(p for p in (*self._cascade.parameters, *self._scalars) if p.name not in bound),
+            outputs=outputs,
+            equations=(*self._cascade.equations, *equations),
+        )
+        exchanged = recognised(normalize(replace(whole, outputs=(*self._cascade.outputs, *outputs))))
+        whole = live(replace(exchanged.cascade, outputs=outputs))
+        needed = {e.target.tensor for e in whole.equations}
+        saved = tuple(
+            e.target.tensor for e in self._cascade.equations if e.target.tensor in needed and self._is_saved(e)
+        )
+        backward = normalize(self._restored(whole, saved))
+        used = {r.tensor for e in backward.equations for r in reads_in(e)}
+        given = {self._saved_name(s): s for s in saved}
+        backward = replace(backward, inputs=tuple(t for t in backward.inputs if t.name in used))
+        saved = tuple(s for n, s in given.items() if n in used)
+        return Gradient(
+            self._forward(saved),
+            backward,
+            saved,
+            {o: n for o, n in cotangents.items() if n in used},
+            gradients,
+            (
+                *self._proved.values(),
+                *exchanged.certificates,
+                *(c for c in self._refused if c.tensor in self._compared),
+            ),
+        )
+
+    # -- the adjoint equations
+
+    def _adjoint_equations(self) -> tuple[list[Equation], dict[str, str], dict[str, str]]:
+        reached = self._reached()
+        adjoints = Adjoints(self._domains, self._axes, reached, self._fresh)
+        self._compared, self._scalars = adjoints.compared, adjoints.scalars
+        pending: dict[str, list[Contribution]] = {}
+        conditions: dict[str, Conditions] = {}
+        made: list[Equation] = []
+        cotangents: dict[str, str] = {}
+        read = {r.tensor for e in self._cascade.equations for r in reads_in(e)}
+        for output in (t.name for t in self._cascade.outputs):
+            if output in reached and self._domains.is_computed(output):
+                cotangents[output] = self._fresh(f"{output}.grad" if output not in read else f"{output}.given")
+        for equation in reversed(self._cascade.equations):
+            name = equation.target.tensor
+            given = cotangents.get(name)
+            if name not in reached or (given is None and name not in pending):
+                continue
+            equations, gradient, known = self._gathered(name, pending.pop(name, []), given)
+            made += equations
+            conditions[name] = known
+            at = Read(gradient, tuple(map(Rank, self._axes[name])))
+            for found in adjoints.of(equation, at, known):
+                pending.setdefault(found.variable, []).append(found)
+        gradients: dict[str, str] = {}
+        for name in self._wanted:
+            if name in pending:
+                equations, gradients[name], _ = self._gathered(name, pending.pop(name), None)
+                made += equations
+        return made, gradients, cotangents
+
+    def _reached(self) -> set[str]:
+        """What depends on a wanted input and has a gradient."""
+        found = set(self._wanted)
+        for equation in self._cascade.equations:
+            name = equation.target.tensor
+            depends = any(r.tensor in found for r in reads_in(equation)) or bool(found & _parameters(equation))
+            if depends and name not in self._proved:
+                found.add(name)
+        return found
+
+    def _gathered(
+        self, name: str, parts: list[Contribution], given: str | None
+    ) -> tuple[list[Equation], str, Conditions]:
+        """The gradient of a tensor from its contributions: equations, its name, and where it exists."""
+        ranks = tuple(map(Rank, self._axes.get(name, ())))
+        if given is not None and not parts:
+            return [], given, ()
+        if given is None and len(parts) == 1:
+            last = parts[0].equations[-1]
+            return list(parts[0].equations), last.target.tensor, parts[0].conditions
+        equations = [e for p in parts for e in p.equations]
+        own = set(self._domains.of_tensor(name) or ()) if self._domains.is_computed(name) else set()
+        terms: list[Expression] = [] if given is None else [Read(given, ranks)]
+        for part in parts:
+            term: Expression = Read(part.equations[-1].target.tensor, ranks)
+            terms.append(term if set(part.conditions) <= own else Call("default", (term, Constant(0))))
+        total = terms[0]
+        for term in terms[1:]:
+            total = Binary("+", total, term)
+        target = self._fresh(f"{name}.grad")
+        known = tuple(dict.fromkeys(c for p in parts for c in p.conditions if c in own))
+        return [*equations, Equation((Target(target, ranks),), total)], target, known
+
+    def _fresh(self, stem: str) -> str:
+        name = fresh(stem, self._names)
+        self._names.add(name)
+        return name
+
+    # -- what is saved
+
+    def _is_saved(self, equation: Equation) -> bool:
+        """A result of a reduction that is no larger than an output, or an input it reads. An extremum that is compared is found again."""
+        name = equation.target.tensor
+        if not isinstance(equation.value, Reduction):
+            return False
+        if name in self._compared:
+            return False
+        ranks, read = set(self._axes[name]), {r.tensor for r in reads_in(equation)}
+        return any(
+            ranks <= set(t.ranks)
+            for t in (*self._cascade.outputs, *(t for t in self._cascade.inputs if t.name in read))
+        )
+
+    def _saved_name(self, name: str) -> str:
+        return f"{name}.saved" if self._domains.of_tensor(name) else name
+
+    def _restored(self, whole: Cascade, saved: tuple[str, ...]) -> Cascade:
+        """The cascade that reads what was saved. A stored tensor is 0 where it was empty: its filter comes back."""
+        inputs = [*whole.inputs]
+        equations: list[Equation] = []
+        for equation in whole.equations:
+            name = equation.target.tensor
+            if name not in saved or name in {t.tensor for e in equations for t in e.targets}:
+                equations.append(equation)
+                continue
+            stored = self._saved_name(name)
+            inputs.append(Tensor(stored, self._axes[name], self._type_of(name)))
+            if stored != name:
+                value = Read(stored, tuple(map(Rank, self._axes[name])))
+                equations.append(replace(equation, value=value, where=conjunction(self._domains.of_tensor(name) or ())))
+        return in_order(live(replace(whole, inputs=tuple(inputs), equations=tuple(equations))))
+
+    def _type_of(self, name: str) -> str | None:
+        """Saved statistics keep the precision they were computed in; an output is saved as it is returned."""
+        return None if any(t.name == name for t in self._cascade.outputs) else self._accumulator
+
+    def _forward(self, saved: tuple[str, ...]) -> Cascade:
+        returned = {t.name for t in self._cascade.outputs}
+        further = tuple(Tensor(s, self._axes[s], self._accumulator) for s in saved if s not in returned)
+        return replace(self._cascade, outputs=(*self._cascade.outputs, *further))
+
+
+def _parameters(equation: Equation) -> set[str]:
+    from einsum_compiler.ir.build import parameters_of
+
+    return set(parameters_of(equation.value))

@@ -1,0 +1,1 @@
+"""What ``differentiate`` is made of: derivatives of scalar functions, adjoints of equations, what is saved, and what is known to be zero."""

@@ -1,0 +1,240 @@
+"""The adjoint of one equation: what the gradient of its left side adds to the gradients of all that it reads.
+
+    T[i] = f(A[i], B[j(i)])      A.grad[i] += T.grad[i] * df/dA        B.grad[j] += sum[i](T.grad[i] * df/dB) where j(i) == j
+    T[i] = sum[k](f)             the same over the points (i, k)
+    T[i] = max[k](f)             times 1 where f equals T, shared evenly by equal points
+
+A read by an index expression becomes a sum with an equality filter: left sides hold ranks only. Ranks that no index names are summed first, so that the
+equality meets a tensor that is as small as it can be. An index ``i // c`` has its inverse in closed form: the sum is over the c coordinates ``c*j + r``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from einsum_compiler.ir.build import conjunction, conjuncts
+from einsum_compiler.ir.cascade import Equation, Scalar, Target
+from einsum_compiler.ir.errors import PlanError
+from einsum_compiler.ir.expression import (
+    Binary,
+    Comparison,
+    Conditional,
+    Constant,
+    Expression,
+    Extent,
+    Parameter,
+    Rank,
+    Read,
+    Reduction,
+    Selection,
+    Unary,
+    walk,
+)
+from einsum_compiler.passes.domains import Conditions, Domains
+from einsum_compiler.passes.gradient.derivatives import ONE, ZERO, Derivatives
+from einsum_compiler.passes.scope import free_ranks, substitute
+
+Names = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """One term of the gradient of ``variable``: the last of ``equations`` computes it, over ``ranks``; it exists where ``conditions`` hold."""
+
+    variable: str
+    equations: tuple[Equation, ...]
+    conditions: Conditions
+
+
+class Adjoints:
+    """The contributions of the equations of one cascade. ``axes`` gives the ranks of every tensor, ``name`` makes names that nobody has."""
+
+    def __init__(
+        self, domains: Domains, axes: dict[str, tuple[str, ...]], differentiable: set[str], name: Names
+    ) -> None:
+        self._domains, self._axes, self._wanted, self._name = domains, axes, differentiable, name
+        self._derivatives = Derivatives(domains)
+        self.scalars: list[Scalar] = []  # the extents of ranks that index expressions are inverted over
+        self._parts: dict[tuple[str, Expression], str] = {}
+        self.compared: set[str] = set()  # extrema that points are compared with
+
+    def of(self, equation: Equation, gradient: Read, known: Conditions) -> Iterator[Contribution]:
+        """What the gradient of an equation's left side, which exists where ``known`` holds, adds to others."""
+        value = equation.value
+        left = tuple(equation.target.ranks)
+        if isinstance(value, Selection):
+            raise PlanError(f"{equation.target.tensor} selects coordinates, which have no gradient", value.span)
+        if not isinstance(value, Reduction):
+            points, body, made = left, value, Read(equation.target.tensor, equation.target.indices)
+            yield from self._terms(equation, points, body, gradient, (equation.where,), made, known)
+            return
+        inner = (equation.where, value.where)
+        points = (*left, *value.ranks)
+        if value.operator == "sum":
+            yield from self._terms(equation, points, value.body, gradient, inner, None, known)
+        elif value.operator in ("max", "min"):
+            yield from self._extremum(equation, value, points, gradient, inner, known)
+        elif value.operator not in ("any", "all", "argmax"):
+            raise PlanError(f"a reduction by {value.operator} has no derivative here", value.span)
+
+    def _extremum(
+        self,
+        equation: Equation,
+        value: Reduction,
+        points: tuple[str, ...],
+        gradient: Read,
+        where: tuple[Expression | None, ...],
+        known: Conditions,
+    ) -> Iterator[Contribution]:
+        target = equation.target
+        reached = Comparison(("==",), (value.body, Read(target.tensor, target.indices)))
+        ties = self._name(f"{target.tensor}.ties")
+        counted = Reduction("sum", value.ranks, Conditional(reached, ONE, ZERO), value.where)
+        count = Equation((Target(ties, target.indices),), counted, equation.where)
+        share = Binary("/", gradient, Read(ties, target.indices))
+        for found in self._terms(equation, points, value.body, share, where, None, known, reached):
+            self.compared.add(target.tensor)
+            yield Contribution(found.variable, (count, *found.equations), found.conditions)
+
+    def _terms(
+        self,
+        equation: Equation,
+        points: tuple[str, ...],
+        body: Expression,
+        gradient: Expression,
+        where: tuple[Expression | None, ...],
+        value: Read | None,
+        known: Conditions,
+        only: Expression | None = None,
+    ) -> Iterator[Contribution]:
+        filters = conjuncts(conjunction(where))
+        for variable in dict.fromkeys(n for n in walk(body) if isinstance(n, (Read, Parameter))):
+            name = variable.tensor if isinstance(variable, Read) else variable.name
+            if name not in self._wanted:
+                continue
+            slope = self._derivatives.partial(body, variable, value)
+            if slope is None:
+                continue
+            term = _scaled(gradient, slope)
+            if only is not None:
+                term = Conditional(only, term, ZERO)
+            exists = self._domains.of(slope)
+            if exists is None:
+                raise PlanError(
+                    f"no predicate says where the derivative of {equation.target.tensor} exists", equation.span
+                )
+            conditions = tuple(dict.fromkeys((*known, *filters, *exists)))
+            yield self._collected(variable, points, term, filters, conditions)
+
+    def _collected(
+        self,
+        variable: Read | Parameter,
+        points: tuple[str, ...],
+        term: Expression,
+        filters: Conditions,
+        conditions: Conditions,
+    ) -> Contribution:
+        """The term summed over all points at which the variable has one value."""
+        name = variable.tensor if isinstance(variable, Read) else variable.name
+        indices = variable.indices if isinstance(variable, Read) else ()
+        axes = self._axes[name] if isinstance(variable, Read) else ()
+        bare: dict[str, str] = {}  # rank of a point -> the axis it runs along
+        for axis, index in zip(axes, indices, strict=True):
+            if isinstance(index, Rank) and index.name in points and index.name not in bare:
+                bare[index.name] = axis
+        named = {r for axis, i in zip(axes, indices, strict=True) if bare.get(_rank(i)) != axis for r in free_ranks(i)}
+        # In the order of the axes, which is the order in memory.
+        along = dict.fromkeys(r for i in indices for r in free_ranks(i) if r in points)
+        kept = tuple(r for r in along if r in bare or r in named)
+        summed = tuple(r for r in points if r not in kept)
+        # The points' ranks by the names that the axes have; others get out of their way.
+        renamed: dict[str, str] = {}
+        for rank in points:
+            if rank in bare:
+                renamed[rank] = bare[rank]
+            elif rank in axes:
+                renamed[rank] = self._name(f"{rank}_at")
+                self.scalars.append(Scalar(renamed[rank].upper(), "int", Extent(rank)))
+        at: dict[str, Expression] = {r: Rank(new) for r, new in renamed.items() if r != new}
+        term = substitute(term, at)
+        where = conjunction(substitute(c, at) for c in filters)
+        kept, summed = (tuple(renamed.get(r, r) for r in ranks) for ranks in (kept, summed))
+        made: list[Equation] = []
+        while len(summed) > 2:  # the innermost first: its sums are as many as the other points
+            rows = (*kept, *summed[:-1])
+            made.append(self._equation(f"{name}.grad.part", rows, summed[-1:], term, where))
+            term, where, summed = _whole(made[-1]), None, summed[:-1]
+        equal: list[Expression] = [
+            Comparison(("==",), (substitute(i, at), Rank(axis)))
+            for axis, i in zip(axes, indices, strict=True)
+            if bare.get(_rank(i)) != axis
+        ]
+        if not equal:
+            made.append(self._equation(f"{name}.grad", axes, summed, term, where))
+            # A sum exists everywhere; a map where its operands do.
+            found = () if summed or len(made) > 1 else tuple(substitute(c, at) for c in conditions)
+            return Contribution(name, tuple(made), found)
+        made.append(self._equation(f"{name}.grad.at", kept, summed, term, where))
+        inverse = self._inverses(equal, tuple(r for r in kept if r not in axes))
+        equal = [c for c in equal if c not in inverse]
+        places = {name: place for name, place, _ in inverse.values()}
+        gathered = tuple(
+            r for r in (*kept, *(rank for _, _, rank in inverse.values())) if r not in axes and r not in places
+        )
+        whole = substitute(_whole(made[-1]), places)
+        equal = [substitute(c, places) for c in equal]
+        last = Reduction("sum", gathered, whole, conjunction(equal)) if gathered else whole
+        outside = None if gathered else conjunction(equal)
+        made.append(Equation((Target(self._name(f"{name}.grad"), tuple(map(Rank, axes))),), last, outside))
+        return Contribution(name, tuple(made), () if gathered else tuple(equal))
+
+    def _inverses(
+        self, equal: list[Expression], bound: tuple[str, ...]
+    ) -> dict[Expression, tuple[str, Expression, str]]:
+        """For each equation ``i // c == j`` between a summed rank and an axis: the rank i, its coordinate ``c*j + r``, and the new rank r < c."""
+        found: dict[Expression, tuple[str, Expression, str]] = {}
+        for condition in equal:
+            match condition:
+                case Comparison(operands=(Binary(operator="//", left=Rank(name=name), right=divisor), Rank() as axis)):
+                    others = [c for c in equal if c is not condition]
+                    if name not in bound or free_ranks(divisor) or name in free_ranks(*others):
+                        continue
+                    rank = self._parts.get((name, divisor))
+                    if rank is None:
+                        rank = self._parts[name, divisor] = self._name(f"{name}_part")
+                        self.scalars.append(Scalar(rank.upper(), "int", divisor))
+                    place = Binary("+", Binary("*", axis, divisor), Rank(rank))
+                    found[condition] = (name, place, rank)
+        return found
+
+    def _equation(
+        self, stem: str, left: tuple[str, ...], summed: tuple[str, ...], term: Expression, where: Expression | None
+    ) -> Equation:
+        target = Target(self._name(stem), tuple(map(Rank, left)))
+        if not summed:
+            return Equation((target,), term, where)
+        inside = [c for c in conjuncts(where) if set(free_ranks(c)) & set(summed)]
+        outside = [c for c in conjuncts(where) if c not in inside]
+        # Where the left side is not defined nothing is summed: the sum exists everywhere, and is 0 there.
+        return Equation((target,), Reduction("sum", summed, term, conjunction((*inside, *outside))))
+
+
+def _rank(index: Expression) -> str:
+    return index.name if isinstance(index, Rank) else ""
+
+
+def _whole(equation: Equation) -> Read:
+    return Read(equation.target.tensor, equation.target.indices)
+
+
+def _scaled(gradient: Expression, slope: Expression) -> Expression:
+    if slope == ONE:
+        return gradient
+    if slope == Constant(-1):
+        return Unary("-", gradient)
+    if isinstance(slope, Unary) and slope.operator == "-":
+        return Unary("-", _scaled(gradient, slope.operand))
+    if isinstance(slope, Binary) and slope.operator == "/" and slope.left == ONE:
+        return Binary("/", gradient, slope.right)
+    return Binary("*", gradient, slope)

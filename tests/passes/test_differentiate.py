@@ -1,0 +1,188 @@
+"""Backward cascades against autograd through the evaluator, in float64; what is proved about maxima; what is saved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sympy as sp
+import torch
+
+from einsum_compiler.backends.reference.evaluate import evaluate
+from einsum_compiler.derivation import Derivation, derive
+from einsum_compiler.ir.binding import bind
+from einsum_compiler.ir.cascade import Cascade
+from einsum_compiler.ir.errors import PlanError
+from einsum_compiler.ir.expression import Read
+from einsum_compiler.ir.parser import parse
+from einsum_compiler.ir.verify import verify
+from einsum_compiler.nominal import nominal_binding
+from einsum_compiler.passes.analysis.levels import pass_levels
+from einsum_compiler.passes.differentiate import Gradient, differentiate
+from einsum_compiler.passes.domains import Domains
+from einsum_compiler.passes.gradient.derivatives import Derivatives
+
+EXAMPLES = sorted(Path("examples").glob("*.ein"))
+# Extents small enough for the evaluator; a rank that is not here has at most five coordinates.
+SMALL = {"b": 2, "h": 4, "g": 2}
+
+
+def of(text: str, source: str = "<text>") -> tuple[Derivation, Cascade]:
+    derivation = derive(text, source, None)
+    return derivation, dict(derivation.stages)["normalize"]
+
+
+def arguments(cascade: Cascade, seed: int = 0) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
+    """Random float64 tensors (integers and truth values as they are declared) and the parameters without a default."""
+    torch.manual_seed(seed)
+    nominal = nominal_binding(cascade)
+    tensors: dict[str, torch.Tensor] = {}
+    for t in cascade.inputs:
+        shape = [min(nominal.extents[r], SMALL.get(r, 5)) for r in t.ranks]
+        dtype = nominal.tensors[t.name].dtype
+        if dtype.is_floating_point:
+            tensors[t.name] = torch.randn(shape, dtype=torch.float64)
+        elif dtype == torch.bool:
+            tensors[t.name] = torch.rand(shape) < 0.6
+        else:
+            tensors[t.name] = torch.randint(0, 2, shape, dtype=dtype)
+    required = {p.name for p in cascade.parameters if p.default is None}
+    return tensors, {n: v for n, v in nominal.scalars.items() if n in required}
+
+
+def check(text: str, source: str = "<text>") -> Gradient:
+    """The gradient, after its values were compared with autograd's; outputs that are infinite do not enter the loss."""
+    derivation, cascade = of(text, source)
+    tensors, parameters = arguments(derivation.declared)
+    wanted = [n for n, t in tensors.items() if t.is_floating_point()]
+    gradient = differentiate(cascade, wanted, "f64")
+    for made in (gradient.forward, gradient.backward):
+        verify(made)
+        assert parse(str(made), generated=True).cascade() == made
+    for name in wanted:
+        tensors[name].requires_grad_()
+    binding = bind(derivation.declared, tuple(tensors.values()), parameters)
+    forward = evaluate(gradient.forward, tensors, binding.scalars, binding.extents, dtype=torch.float64)
+    loss = torch.zeros((), dtype=torch.float64)
+    given = {n: t.detach() for n, t in {**tensors, **forward}.items()}
+    for output, cotangent in gradient.cotangents.items():
+        finite = torch.isfinite(forward[output])
+        given[cotangent] = torch.where(finite, torch.randn_like(forward[output]), 0).detach()
+        loss = loss + (torch.where(finite, forward[output], 0) * given[cotangent]).sum()
+    expected = torch.autograd.grad(loss, [tensors[n] for n in wanted], allow_unused=True)
+    inputs = {t.name: given[t.name.removesuffix(".saved")] for t in gradient.backward.inputs}
+    declared = {p.name for p in gradient.backward.parameters}
+    scalars = {n: v for n, v in binding.scalars.items() if n in declared}
+    bound = bind(gradient.backward, (), {**inputs, **scalars})
+    found = evaluate(gradient.backward, inputs, bound.scalars, bound.extents, dtype=torch.float64)
+    for name, reference in zip(wanted, expected, strict=True):
+        if name not in gradient.gradients:
+            assert reference is None or not reference.any(), name
+            continue
+        assert reference is not None
+        torch.testing.assert_close(found[gradient.gradients[name]], reference, rtol=1e-10, atol=1e-11)
+    return gradient
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+def test_every_example(path: Path) -> None:
+    check(path.read_text(), str(path))
+
+
+def program(equations: str, outputs: str = "O[m]") -> str:
+    inputs, parameters = "X[m,n], Y[n,k]", "c = 0.7"
+    return f"cascade f({inputs}; {parameters}) -> {outputs} {{\n  {equations}\n}}"
+
+
+@pytest.mark.parametrize(
+    ("equations", "outputs"),
+    [
+        ("O[m] = max[n](X[m,n])", "O[m]"),
+        ("O[m] = min[n](X[m,n] where n != m)", "O[m]"),
+        ("O[m,k] = X[m,n] * Y[n,k]\n  D[m] = O[m,k] * O[m,k]", "O[m,k], D[m]"),
+        ("A[n,m] = X[m,n] * c\n  O[m,k] = A[n,m] * Y[n,k]", "O[m,k]"),
+        ("O[m,n] = X[m,n] / sum[n](exp(X[m,n]))", "O[m,n]"),
+        ("A[m,n] = X[m,n] ** 2 where n <= m\n  O[m] = A[m,n] + X[m,0]", "O[m]"),
+        ("A[m,n] = X[m,n] where n <= m\n  A[m,n] = sin(X[m,n]) else\n  O[m] = A[m,n] * Y[n,0]", "O[m]"),
+        ("O[m] = sum[n](default(X[m,n + 1], c) * Y[n,0])", "O[m]"),
+        ("O[m] = sum[n,k](clamp(X[m,n] * Y[n,k], -0.5, 0.5) where (m + n) % 2 == 0)", "O[m]"),
+        ("G[k] = sum[m,n](X[m,n] * Y[n,k])\n  O[m] = sum[k](tanh(G[k]) * Y[m % N,k])", "O[m]"),
+        ("D[m] = sum[n](X[m,n] * X[n % M,m % N])\n  O[m] = D[m]", "O[m]"),  # the same tensor twice
+        ("R[m] = sum[n](X[m,n])\n  V[m] = sum[n]((X[m,n] - R[m] / N) ** 2)\n  O[m] = rsqrt(V[m] + 1)", "O[m]"),
+        ("O[m,n] = stop_gradient(X[m,n]) * X[m,n] + round(X[m,n])", "O[m,n]"),
+    ],
+)  # fmt: skip
+def test_forms_of_equations(equations: str, outputs: str) -> None:
+    check(program(equations, outputs))
+
+
+ATTENTION = """cascade attention(Q[m,e], K[n,e], V[n,f]) -> O[m,f], L[m] {
+  S[m,n] = Q[m,e] * K[n,e]
+  MX[m]  = max[n](S[m,n])
+  P[m,n] = exp(S[m,n] - MX[m])
+  D[m]   = sum[n](P[m,n])
+  A[m,n] = P[m,n] / D[m]
+  O[m,f] = A[m,n] * V[n,f]
+  L[m]   = MX[m] + log(D[m])
+}"""
+
+
+def test_the_maximum_of_softmax_has_no_gradient_and_its_row_sums_are_products_of_rows() -> None:
+    gradient = check(ATTENTION)
+    assert gradient.saved == ("MX", "D", "O")
+    forms = {c.tensor: c.form for c in gradient.certificates}
+    assert forms["MX"] == "shift invariant" and "exchanged" in forms.values()
+    # With the exchange no reduction over n stands before another one: one pass, where the plain chain rule needs two.
+    assert pass_levels(gradient.backward, "n").passes == 1
+    assert pass_levels(gradient.backward, "m").passes == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ("L[m]   = MX[m]", "L changes with it"),
+        ("L[m]   = MX[m] + log(D[m]) ** 2", "L: the shift does not leave it as a term or a factor"),
+        ("L[m]   = MX[0] + log(D[m])", "L reads it at other coordinates"),
+        ("L[m]   = sum[n](A[m,n] where MX[m] > 0)", "L: its filter depends on it"),
+    ],
+)
+def test_a_maximum_that_reaches_an_output_otherwise_keeps_its_gradient(changed: str, reason: str) -> None:
+    text = ATTENTION.replace("L[m]   = MX[m] + log(D[m])", changed)
+    gradient = check(text)
+    refusals = {c.tensor: c.reason for c in gradient.certificates if c.form == "indicator"}
+    assert refusals == {"MX": reason}
+    assert "MX" not in gradient.saved  # it is compared with points, so it is computed where they are
+
+
+def test_what_is_selected_or_carried_is_refused() -> None:
+    with pytest.raises(PlanError, match="'H' has cases or is a recurrence, which has no gradient here"):
+        _, cascade = of("cascade f(X[t]) -> O[t] {\n  H[t+1] = 0.5 * H[t] + X[t]\n  O[t] = H[t+1]\n}")
+        differentiate(cascade, ("X",))
+    with pytest.raises(PlanError, match="a reduction by prod has no derivative here"):
+        _, cascade = of("cascade f(X[m,n]) -> O[m] {\n  O[m] = prod[n](X[m,n])\n}")
+        differentiate(cascade, ("X",))
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("exp(x)", sp.exp), ("exp2(x)", lambda x: 2**x), ("log(x)", sp.log), ("sqrt(x)", sp.sqrt), ("rsqrt(x)", lambda x: 1 / sp.sqrt(x)),
+        ("tanh(x)", sp.tanh), ("sigmoid(x)", lambda x: 1 / (1 + sp.exp(-x))), ("silu(x)", lambda x: x / (1 + sp.exp(-x))),
+        ("gelu(x)", lambda x: x * (1 + sp.erf(x / sp.sqrt(2))) / 2), ("erf(x)", sp.erf), ("softplus(x)", lambda x: sp.log(1 + sp.exp(x))),
+        ("sin(x)", sp.sin), ("cos(x)", sp.cos), ("x ** 3", lambda x: x**3), ("x ** 2", lambda x: x**2), ("2.5 ** x", lambda x: sp.Float(2.5) ** x),
+        ("1 / x", lambda x: 1 / x), ("x / (1 + x)", lambda x: x / (1 + x)),
+    ],
+)  # fmt: skip
+def test_derivatives_against_sympy(name: str, function: object) -> None:
+    text = f"cascade f(X[m]) -> Y[m], Z[m] {{\n  Y[m] = {name.replace('x', 'X[m]').replace('eX[m]p', 'exp')}\n  Z[m] = X[m]\n}}"
+    cascade = parse(text).cascade()
+    equation = cascade.equations[0]
+    slope = Derivatives(Domains(cascade)).partial(equation.value, Read("X", equation.target.indices))
+    assert slope is not None
+    made = replace(cascade, equations=(replace(equation, value=slope), cascade.equations[1]))
+    x = torch.tensor([0.1, 0.5, 1.3, 2.0], dtype=torch.float64)
+    found = evaluate(made, {"X": x}, {}, {"m": 4}, dtype=torch.float64)["Y"]
+    symbol = sp.Symbol("x", positive=True)
+    slope_of = sp.lambdify(symbol, sp.diff(function(symbol), symbol), "mpmath")  # type: ignore[operator]
+    torch.testing.assert_close(found, torch.tensor([float(slope_of(v)) for v in x.tolist()], dtype=torch.float64))
