@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -147,9 +147,11 @@ class KernelDerivation:
         return self.stages[-1][1]
 
 
-def kernel_cascades(derivation: Derivation, extents: Mapping[str, int]) -> tuple[KernelCascade, ...]:
-    """The kernels for the given extents, with the streamed rank and tiles still open."""
-    return fuse(derivation.normalized, extents)
+def kernel_cascades(
+    derivation: Derivation, extents: Mapping[str, int], wanted: Collection[Collection[str]] | None = None
+) -> tuple[KernelCascade, ...]:
+    """The kernels for the given extents, with the streamed rank and tiles still open; ``wanted``: see ``fuse``."""
+    return fuse(derivation.normalized, extents, (), wanted)
 
 
 def derive_kernel(part: KernelCascade, plan: KernelPlan, dtypes: Mapping[str, str]) -> KernelDerivation:
@@ -168,7 +170,7 @@ def derive_kernel(part: KernelCascade, plan: KernelPlan, dtypes: Mapping[str, st
             deferred = defer(cascade)
         with step("online"):
             streams = tuple(s.rank for s in plan.streams)
-            running = online(deferred.cascade, Online(ranks=streams, tile=plan.stream.size))
+            running = online(deferred.cascade, Online(plan.stream.size, streams, plan.contexts == "running"))
             cascade = running.cascade
             for rank in streams:
                 cascade = tile_outputs(cascade, TileOutputs(rank))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from einsum_compiler.cost.device import Device, device_for
 from einsum_compiler.derivation import Derivation, kernel_cascades, scalar_dtypes
 from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.errors import PlanError
@@ -24,22 +25,7 @@ from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit
 from einsum_compiler.ir.scalar import evaluate_scalar
 from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.passes.fuse import KernelCascade
-from einsum_compiler.passes.partition import Partition, partition
-from einsum_compiler.splitting import SplitKernels, chosen_split, processors, split_kernels
-
-# Targets per backend; docs/decisions.md has the measurements.
-PARTITIONS = {
-    "cpu": Partition(rows=96, columns=128, stream=128),
-    "triton": Partition(rows=128, columns=64, stream=64, powers_of_two=True),
-}
-# Products of f32 and f64 have no matrix instruction at full precision: both operands live in registers, so tiles are smaller.
-WIDE_TRITON = Partition(rows=64, columns=64, stream=32, powers_of_two=True, warps=8)
-
-
-def partition_options(backend: str, dtypes: Mapping[str, str], inputs: Iterable[str]) -> Partition:
-    """The targets for tiles of a backend, given the element types of a program's inputs."""
-    wide = any(dtypes.get(name) in ("f32", "f64") for name in inputs)
-    return WIDE_TRITON if backend == "triton" and wide else PARTITIONS[backend]
+from einsum_compiler.splitting import SplitKernels, split_kernels
 
 
 @dataclass(frozen=True)
@@ -63,16 +49,32 @@ def plan_kernels(
     backend: str,
     dtypes: Mapping[str, str],
     given: Plan | None = None,
+    numbers: Mapping[str, float] | None = None,
+    device: Device | None = None,
 ) -> tuple[PlannedKernel, ...]:
-    """The kernels for these sizes: chosen by the laws of ``fuse`` and ``partition``, or with the tiles of a given plan."""
+    """The kernels for these sizes: those of a given plan, else of the one with the least predicted time for their class.
+
+    ``numbers``: values of scalar parameters, which filters compare with; ``device``: the one that kernels of the backend run on, if it is not given.
+    """
     merged = merged_extents(derivation.normalized, extents)
     extents = {**extents, **merged}
-    parts = kernel_cascades(derivation, extents)
-    if given is not None:
-        found = _given(derivation, parts, extents, dtypes, given)
-    else:
-        found = _chosen(derivation, parts, extents, backend, dtypes)
-    return tuple(replace(planned, extents={**merged, **planned.extents}) for planned in found)
+    sizes: Mapping[str, int] = extents
+    refusals: Mapping[tuple[str, ...], tuple[Certificate, ...]] = {}
+    if given is None:
+        from einsum_compiler.cost.choice import choose
+
+        choice = choose(derivation, extents, backend, dtypes, numbers or {}, device or device_for(backend))
+        given, sizes, refusals = choice.plan, choice.extents, choice.refusals
+    found = _given(derivation, parts_of(derivation, sizes, given), extents, dtypes, given)
+    return tuple(
+        replace(p, extents={**merged, **p.extents}, certificates=p.certificates or refusals.get(p.plan.outputs, ()))
+        for p in found
+    )
+
+
+def parts_of(derivation: Derivation, extents: Mapping[str, int], plan: Plan) -> tuple[KernelCascade, ...]:
+    """The parts of a program that the kernels of a plan compute: what they write is stored, and besides it only what must be."""
+    return kernel_cascades(derivation, extents, [*(s.outputs for s in plan.splits), *(k.outputs for k in plan.kernels)])
 
 
 def merged_extents(cascade: Cascade, extents: Mapping[str, int]) -> dict[str, int]:
@@ -89,27 +91,6 @@ def merged_extents(cascade: Cascade, extents: Mapping[str, int]) -> dict[str, in
         ):
             found[rank] = int(evaluate_scalar(parameter.default, names))
     return found
-
-
-def _chosen(
-    derivation: Derivation,
-    parts: tuple[KernelCascade, ...],
-    extents: Mapping[str, int],
-    backend: str,
-    dtypes: Mapping[str, str],
-) -> tuple[PlannedKernel, ...]:
-    options = partition_options(backend, dtypes, (t.name for t in derivation.normalized.inputs if len(t.ranks) > 1))
-    found: list[PlannedKernel] = []
-    for part in parts:
-        plan = partition(part, extents, options)
-        choice = chosen_split(part, plan, extents, processors(backend))
-        made = None if choice is None else split_kernels(derivation, part, choice, extents, dtypes)
-        if choice is None or made is None or not made.parts:
-            found.append(PlannedKernel(part, plan, certificates=made.certificates if made else ()))
-        else:
-            inner = {**extents, **made.extents}
-            found += _of_split(choice, made, [partition(p, inner, options) for p in made.parts])
-    return tuple(found)
 
 
 def _of_split(choice: RankSplit, made: SplitKernels, plans: list[KernelPlan]) -> list[PlannedKernel]:
@@ -174,7 +155,7 @@ def _checked(part: KernelCascade, plan: KernelPlan) -> KernelPlan:
             f"kernel {', '.join(part.outputs)} spreads {', '.join(part.program) or 'nothing'} over programs and streams {', '.join(part.streams) or 'nothing'}; "
             f"the plan spreads {', '.join(r.rank for r in plan.program) or 'nothing'} and streams {', '.join(streams) or 'nothing'}"
         )
-    return KernelPlan(part.outputs, plan.program, plan.stream, part.resident, plan.warps, plan.stages, plan.later)
+    return replace(plan, outputs=part.outputs, resident=part.resident)
 
 
 def as_plan(derivation: Derivation, kernels: Iterable[PlannedKernel]) -> Plan:

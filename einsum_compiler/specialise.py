@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from einsum_compiler import knobs, store
 from einsum_compiler.building import BUILT, Built, Entry, build, emitted, load_entry, nothing
+from einsum_compiler.cost.device import device_for
 from einsum_compiler.crash import Case, reproducible, step
 from einsum_compiler.derivation import (
     Derivation,
@@ -26,18 +27,18 @@ from einsum_compiler.ir.plan import Plan
 from einsum_compiler.ir.tile import TileKernel
 from einsum_compiler.ir.torch_types import dtype_name
 from einsum_compiler.planning import PlannedKernel, constants_of, plan_kernels, scalar_types
-from einsum_compiler.splitting import processors
 
 
 @dataclass(frozen=True)
 class Request:
-    """What kernels are generated for, besides the program: types, sizes and constants."""
+    """What kernels are generated for, besides the program: types, sizes and constants. ``numbers``: the values of all scalar parameters."""
 
     backend: str
     dtypes: Mapping[str, str]
     scalars: Mapping[str, str]
     extents: Mapping[str, int]
     parameters: Mapping[str, int | bool]
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 def request(derivation: Derivation, binding: Binding, backend: str) -> Request:
@@ -46,7 +47,7 @@ def request(derivation: Derivation, binding: Binding, backend: str) -> Request:
     dtypes = {**inputs, **output_dtypes(derivation, inputs)}
     scalars = scalar_types(derivation, binding.scalars)
     integers = {n: int(v) for n, v in binding.scalars.items() if scalars.get(n) == "i64"}
-    return Request(backend, dtypes, scalars, binding.extents, integers)
+    return Request(backend, dtypes, scalars, binding.extents, integers, binding.scalars)
 
 
 def plan_of(derivation: Derivation, wanted: Request, given: Plan | None) -> tuple[PlannedKernel, ...]:
@@ -55,7 +56,7 @@ def plan_of(derivation: Derivation, wanted: Request, given: Plan | None) -> tupl
     with step("plan"):
         # Tensors without values may stand for any device: their shapes do not depend on the plan.
         backend = "cpu" if wanted.backend == "meta" else wanted.backend
-        return plan_kernels(derivation, wanted.extents, backend, wanted.dtypes, given)
+        return plan_kernels(derivation, wanted.extents, backend, wanted.dtypes, given, wanted.numbers)
 
 
 def _refuse_selections(derivation: Derivation) -> None:
@@ -141,7 +142,7 @@ def specialise(
     kernels that are known, so that growing lengths do not fill the disk.
     """
     isa = target or (knobs.instruction_set() if backend == "cpu" else "")
-    machine = isa, knobs.compiler(), processors(backend)
+    machine = isa, knobs.compiler(), device_for("cpu" if backend == "meta" else backend).digest
     key = store.key_of("executable", *program, backend, machine, plan, *_call_key(binding))
     if first and knobs.debug() < 2:
         entry = store.load("executables", key, Entry)

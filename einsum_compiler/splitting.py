@@ -1,23 +1,20 @@
-"""When a kernel has too few programs to fill the processors, its streamed rank is split: more programs, then a merge of their states.
+"""The kernels in place of one whose streamed rank is split: more programs, then a merge of their states.
 
-The choice depends on sizes; the split cascade only on the rank and the tile, so it is derived once and kept.
+Whether and into how many chunks is chosen by predicted time (``cost.candidates``); the split cascade depends on the rank and the tile only, so it is
+derived once and kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil, prod
 
 from einsum_compiler import store
 from einsum_compiler.derivation import Derivation, scalar_dtypes
-from einsum_compiler.ir.plan import KernelPlan, RankSplit
+from einsum_compiler.ir.plan import RankSplit
 from einsum_compiler.passes.certificate import Certificate, Transformed
 from einsum_compiler.passes.chunks import ChunkedRank, chunk_length, is_refused
 from einsum_compiler.passes.fuse import KernelCascade, fuse
-
-TILES_PER_CHUNK = 4  # fewer do not pay for storing and merging the states of a chunk
-MULTIPROCESSORS = 132  # of the GPU to plan for where there is none
 
 
 @dataclass(frozen=True)
@@ -28,38 +25,6 @@ class SplitKernels:
     extents: Mapping[str, int]
     dtypes: Mapping[str, str]
     certificates: tuple[Certificate, ...]
-
-
-def processors(backend: str) -> int:
-    """How many programs run at once: threads of the CPU, or multiprocessors of the GPU."""
-    if backend == "cpu":
-        import os
-
-        return os.cpu_count() or 1
-    import torch
-
-    if torch.cuda.is_available():
-        return int(torch.cuda.get_device_properties().multi_processor_count)
-    return MULTIPROCESSORS
-
-
-def chosen_split(part: KernelCascade, plan: KernelPlan, extents: Mapping[str, int], available: int) -> RankSplit | None:
-    """The least power of two of chunks that gives every processor a program; None where there are enough, or too few tiles.
-
-    An output that carries the streamed rank is computed from finished values, in one more pass: there a split has nothing to win.
-    """
-    if plan.stream is None or plan.later or any(plan.stream.rank in t.ranks for t in part.cascade.outputs):
-        return None
-    programs = prod(ceil(extents[r.rank] / r.size) for r in plan.program)
-    if programs == 0:
-        return None
-    chunks = 1
-    while programs * chunks < available:
-        chunks *= 2
-    tiles = extents[plan.stream.rank] // plan.stream.size
-    while chunks > 1 and tiles < TILES_PER_CHUNK * chunks:
-        chunks //= 2
-    return RankSplit(part.outputs, plan.stream, chunks) if chunks > 1 else None
 
 
 def split_kernels(

@@ -6,7 +6,9 @@ plan attention {
 }
 ```
 ``program`` ranks are spread over programs, tile by tile (``m:96``; no number: one coordinate at a time); the ``stream`` rank is a loop
-over tiles inside each program (of several, ``stream i:128, j:64``, the loops follow one another); ``resident`` ranks are held whole. A tensor between kernels is the output of one and an input of later ones.
+over tiles inside each program (of several, ``stream i:128, j:64``, the loops follow one another); ``resident`` ranks are held whole. A tensor between
+kernels is the output of one and an input of later ones, so the outputs of the kernels say what is fused. Reductions that depend on others over the
+stream are corrected as it runs by; with ``contexts finished`` each waits for what it depends on, in one more sweep.
 ``split O, L over n:128 into 16`` says that the kernel of O and L became several: its stream was cut into 16 chunks of whole tiles.
 """
 
@@ -40,6 +42,7 @@ class KernelPlan:
     warps: int = 0  # 0: chosen by the backend
     stages: int = 2
     later: tuple[RankTile, ...] = ()  # streamed after ``stream``
+    contexts: str = "running"  # or "finished"
 
     @property
     def streams(self) -> tuple[RankTile, ...]:
@@ -58,6 +61,8 @@ class KernelPlan:
             parts.append(f"resident {', '.join(self.resident)}")
         if (self.warps, self.stages) != (0, 2):
             parts.append(f"warps {self.warps} stages {self.stages}")
+        if self.contexts != "running":
+            parts.append(f"contexts {self.contexts}")
         return f"kernel {', '.join(self.outputs)} {{ {'  '.join(p for p in parts if p)} }}"
 
 
@@ -89,7 +94,8 @@ class Plan:
 _SPLIT = re.compile(r"\bsplit\s+([^{}]+?)\s+over\s+(\S+)\s+into\s+(\d+)")
 _KERNEL = re.compile(r"kernel\s+([^{]+)\{([^}]*)\}")
 _CLAUSE = re.compile(
-    r"(program|stream|resident|warps|stages)\s+((?:(?!\b(?:program|stream|resident|warps|stages)\b).)*)", re.DOTALL
+    r"(program|stream|resident|warps|stages|contexts)\s+((?:(?!\b(?:program|stream|resident|warps|stages|contexts)\b).)*)",
+    re.DOTALL,
 )
 
 
@@ -102,6 +108,9 @@ def parse_plan(text: str) -> Plan:
     for outputs, body in _KERNEL.findall(head[2]):
         clauses = {name: _names(value) for name, value in _CLAUSE.findall(body)}
         stream = [_rank_tile(r) for r in clauses.get("stream", [])]
+        contexts = clauses.get("contexts", ["running"])[0]
+        if contexts not in ("running", "finished"):
+            raise PlanError(f"contexts are running or finished, not '{contexts}'")
         kernels.append(
             KernelPlan(
                 tuple(_names(outputs)),
@@ -111,6 +120,7 @@ def parse_plan(text: str) -> Plan:
                 int(clauses.get("warps", ["0"])[0]),
                 int(clauses.get("stages", ["2"])[0]),
                 tuple(stream[1:]),
+                contexts,
             )
         )
     if not kernels:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from math import ceil, prod
+from math import ceil, inf, prod
 
 from einsum_compiler.ir.build import reads_of
 from einsum_compiler.ir.cascade import Cascade, Equation, Scalar, Target, Tensor
@@ -68,18 +68,30 @@ def ranks_carried(equation: Equation) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*equation.target.ranks, *reduced_ranks(equation))))
 
 
-def fuse(cascade: Cascade, extents: Mapping[str, int], chunks: Collection[str] = ()) -> tuple[KernelCascade, ...]:
-    """The kernels of a normalized cascade in the order they run, for the given extents. ``chunks``: ranks that ``split`` made."""
+def fuse(
+    cascade: Cascade,
+    extents: Mapping[str, int],
+    chunks: Collection[str] = (),
+    wanted: Collection[Collection[str]] | None = None,
+) -> tuple[KernelCascade, ...]:
+    """The kernels of a normalized cascade in the order they run, for the given extents. ``chunks``: ranks that ``split`` made.
+
+    ``wanted``: for each kernel what it writes; what must be stored and is not named there gets a kernel of its own. If None, tensors are stored where their
+    computation would be repeated too often, and share kernels where they can.
+    """
     _check_recurrences(cascade)
     partial = _partial_states(cascade, chunks)
     outputs = {t.name for t in cascade.outputs}
     read = _read_elsewhere(cascade) | partial  # from memory; other outputs are only written there
+    if wanted is not None:
+        read |= ({name for group in wanted for name in group} - outputs) & {e.target.tensor for e in cascade.equations}
+    share = REPEATED_SHARE if wanted is None else inf
     while True:
         stated = with_stored_domains(cascade, read)
-        shapes = {name: _Shape(stated, name, read, extents, chunks, partial) for name in outputs | read}
+        shapes = {name: _Shape(stated, name, read, extents, chunks, partial, share) for name in outputs | read}
         cuts = {cut for shape in shapes.values() for cut in shape.cuts} | _read_elsewhere(stated)
         if not cuts - read:
-            kernels = _grouped(stated, shapes, read)
+            kernels = _grouped(stated, shapes, read, wanted)
             cuts = _repeated(kernels, outputs)
             if not cuts - read:
                 return kernels
@@ -154,8 +166,9 @@ class _Shape:
         extents: Mapping[str, int],
         chunks: Collection[str],
         partial: set[str],
+        share: float,
     ) -> None:
-        self.name, self.extents, self.chunks = name, extents, chunks
+        self.name, self.extents, self.chunks, self.share = name, extents, chunks, share
         self.equations = _closure(cascade, name, stored)
         self.ranks = self.equations[-1].target.ranks
         self.reductions = [e for e in self.equations if isinstance(e.value, Reduction)]
@@ -259,7 +272,7 @@ class _Shape:
         for e in self.reductions:
             lacking = [r for r in self.program if r not in ranks_carried(e)]
             repeats = prod(self.extents[r] if r in self.chunks else ceil(self.extents[r] / ROWS) for r in lacking)
-            if e.target.tensor != self.name and self._work(e) * (repeats - 1) > REPEATED_SHARE * total:
+            if e.target.tensor != self.name and self._work(e) * (repeats - 1) > self.share * total:
                 cuts.add(e.target.tensor)
         return self._outermost(cuts)
 
@@ -296,7 +309,9 @@ class _Shape:
         return found
 
 
-def _grouped(cascade: Cascade, shapes: dict[str, _Shape], read: set[str]) -> tuple[KernelCascade, ...]:
+def _grouped(
+    cascade: Cascade, shapes: dict[str, _Shape], read: set[str], wanted: Collection[Collection[str]] | None
+) -> tuple[KernelCascade, ...]:
     """Stored tensors with the same roles of ranks in one kernel, unless one needs another kernel's result in between.
 
     A tensor without a streamed rank of its own joins the kernel that has its program ranks: it is an epilogue there.
@@ -309,6 +324,8 @@ def _grouped(cascade: Cascade, shapes: dict[str, _Shape], read: set[str]) -> tup
         depends[name] = direct.union(*(depends[d] for d in direct))
 
     def joins(name: str, group: list[str]) -> bool:
+        if wanted is not None and not any(name in given and group[0] in given for given in wanted):
+            return False
         program, streams = shapes[group[0]].key
         own_program, own_streams = shapes[name].key
         if own_program != program or not set(own_streams) <= set(streams):

@@ -47,10 +47,14 @@ from einsum_compiler.passes.streaming import TiledRank, Tiler, Version
 
 @dataclass(frozen=True, slots=True)
 class Online:
-    """``tile`` is the default of the new parameter ``N.0``. ``ranks`` are streamed; if None, those with dependent reductions."""
+    """``tile`` is the default of the new parameter ``N.0``. ``ranks`` are streamed; if None, those with dependent reductions.
+
+    Without ``running`` no reduction is corrected: each waits for what it depends on, in one more sweep over the rank.
+    """
 
     tile: int = 128
     ranks: tuple[str, ...] | None = None
+    running: bool = True
 
 
 def online(cascade: Cascade, options: Online = Online()) -> Transformed:
@@ -65,7 +69,7 @@ def online(cascade: Cascade, options: Online = Online()) -> Transformed:
     certificates: list[Certificate] = []
     original = cascade
     for rank in ranks:
-        stream = Stream(cascade, TiledRank(rank), foreign_extrema(original, rank, ranks))
+        stream = Stream(cascade, TiledRank(rank), foreign_extrema(original, rank, ranks), options.running)
         cascade = stream.streamed(options.tile)
         certificates += stream.certificates
     return Transformed(cascade, tuple(certificates))
@@ -123,7 +127,10 @@ class Stream:
 
     step = "online"
 
-    def __init__(self, cascade: Cascade, rank: TiledRank, foreign: Mapping[str, Constant]) -> None:
+    def __init__(
+        self, cascade: Cascade, rank: TiledRank, foreign: Mapping[str, Constant], running: bool = True
+    ) -> None:
+        self._corrects = running
         self.certificates: list[Certificate] = []
         self._cascade = cascade
         self._rank = rank
@@ -193,6 +200,8 @@ class Stream:
 
     def _decide(self, reduction: Reduction, opened: Opened, latest: int) -> Running | Refused:
         """The form of a reduction that depends on contexts of a sweep."""
+        if not self._corrects:
+            return Refused("the plan lets it wait for finished contexts")
         if opened.obstacle is not None:
             return Refused(opened.obstacle)
         contexts = tuple(

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from math import ceil, prod
+from math import ceil, inf, prod
 
 from einsum_compiler.cost.cpu_model import predict_cpu
 from einsum_compiler.cost.device import Device
+from einsum_compiler.cost.gpu_model import WARPS, DoesNotFit, predict_gpu
 from einsum_compiler.cost.prediction import Prediction, together
 from einsum_compiler.cost.shape import Operand, Shape, Visited
 from einsum_compiler.cost.skeletons import Skeleton, skeleton_of
+from einsum_compiler.cost.structures import structures
 from einsum_compiler.cost.visits import Filter, filter_of, visited
-from einsum_compiler.derivation import Derivation, derive_kernel, kernel_cascades
+from einsum_compiler.derivation import Derivation, derive_kernel
 from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit
 from einsum_compiler.ir.tile import Loop
 from einsum_compiler.ir.types import bytes_of
+from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.passes.fuse import KernelCascade
 from einsum_compiler.passes.partition import Partition, Reuse, partition, reuse
 
@@ -33,12 +37,19 @@ class Grid:
 
 GRIDS = {
     "cpu": Grid((24, 48, 96, 192), (64, 128, 256), (32, 64, 128, 256, 512), (64, 256)),
-    "triton": Grid((16, 32, 64, 128), (32, 64, 128), (16, 32, 64, 128), (256, 1024), True),
+    "triton": Grid((16, 32, 64, 128), (32, 64, 128), (32, 64, 128), (256, 1024), True),
 }
 EXHAUSTIVE = {
-    "cpu": Grid((6, 12, 24, 48, 72, 96, 144, 192, 384), (16, 32, 64, 128, 256, 512), (16, 32, 64, 96, 128, 192, 256, 384, 512), (16, 64, 256, 512)),
+    "cpu": Grid((12, 24, 48, 96, 192), (64, 128, 256), (16, 32, 64, 128, 256, 512), (64, 256)),
     "triton": Grid((16, 32, 64, 128, 256), (16, 32, 64, 128, 256), (16, 32, 64, 128, 256), (64, 256, 1024), True),
 }  # fmt: skip
+
+
+MOST_EXHAUSTIVE = (
+    48  # plans that an exhaustive search is asked to time: the best half by prediction, and a sample of all others
+)
+MOST_PRODUCTS = 0.5  # of the time of a kernel, beyond which contexts are not computed in sweeps of their own
+ALSO_FINISHED = 4  # tilings
 
 
 @dataclass(frozen=True)
@@ -73,24 +84,37 @@ class Pricing:
         self.reuse: Reuse = reuse(part, setting.extents)
         self._skeletons: dict[object, tuple[Skeleton, tuple[tuple[str, Filter], ...]]] = {}
         self._visited: dict[object, tuple[Visited, ...]] = {}
+        self._corrected: dict[object, bool] = {}
         tensors = (*part.cascade.inputs, *part.cascade.outputs)
         self._tensors = {t.name: Operand(t.ranks, bytes_of(setting.dtypes[t.name])) for t in tensors}
 
     def predict(self, plan: KernelPlan) -> Prediction:
         """Seconds of one call of the kernel with a plan."""
         skeleton, filters = self._skeleton(plan)
-        key = plan.program, plan.streams
+        key = plan.program, plan.streams, plan.contexts
         if key not in self._visited:
             s = self.setting
             self._visited[key] = tuple(visited(f, plan, rank, s.extents, s.numbers) for rank, f in filters)
         shape = Shape(skeleton, plan, self.setting.extents, self._tensors, self._visited[key])
-        return predict_cpu(shape, self.setting.device)
+        device = self.setting.device
+        if not shape.programs:
+            return Prediction(device.launch, {"launch": device.launch})
+        return predict_cpu(shape, device) if device.backend == "cpu" else predict_gpu(shape, device)
+
+    def corrects(self, plan: KernelPlan) -> bool:
+        """Whether some reduction of the kernel is corrected as its context moves."""
+        self._skeleton(plan)
+        return self._corrected[self._tiled_ranks(plan)]
+
+    def _tiled_ranks(self, plan: KernelPlan) -> object:
+        """What the statements of a plan depend on."""
+        return frozenset(t.rank for t in plan.program if t.size > 1), plan.contexts
 
     def _skeleton(self, plan: KernelPlan) -> tuple[Skeleton, tuple[tuple[str, Filter], ...]]:
         from einsum_compiler.passes.lowering.lower import LoweringContext, skeleton
         from einsum_compiler.planning import constants_of
 
-        key = frozenset(t.rank for t in plan.program if t.size > 1)
+        key = self._tiled_ranks(plan)
         if key not in self._skeletons:
             s = self.setting
             constants = constants_of(self.part.cascade, plan, s.scalars)
@@ -101,7 +125,8 @@ class Pricing:
             context = LoweringContext(s.dtypes, s.scalars, extents, parameters)
             kernel, predicates = skeleton(derived.final, plan, context)
             ranks = [s.rank.removesuffix(".1") for s in kernel.body if isinstance(s, Loop)]
-            filters = tuple(zip(ranks, map(filter_of, predicates), strict=True))
+            filters = tuple((r, filter_of(p, s.numbers)) for r, p in zip(ranks, predicates, strict=True))
+            self._corrected[key] = any(c.form in ("running", "finite rank") for c in derived.certificates)
             self._skeletons[key] = skeleton_of(kernel, predicates), filters
         return self._skeletons[key]
 
@@ -129,20 +154,52 @@ def candidate_plans(
     ``extents`` by rank; ``dtypes`` of inputs and of every tensor that a kernel stores (``derivation.output_dtypes``); ``scalars``: values of the parameters.
     Kernels run one after the other, so each is varied while the others keep their best plan. ``exhaustive``: a wide grid of sizes, for tuning.
     """
+    return search(derivation, extents, backend, dtypes, device, scalars, exhaustive).plans
+
+
+@dataclass(frozen=True)
+class Search:
+    """What was compared: plans by predicted time; and for the kernels of some outputs why their stream was not split."""
+
+    plans: tuple[ScoredPlan, ...]
+    refusals: Mapping[tuple[str, ...], tuple[Certificate, ...]]
+
+
+def search(
+    derivation: Derivation,
+    extents: Mapping[str, int],
+    backend: str,
+    dtypes: Mapping[str, str],
+    device: Device,
+    scalars: Mapping[str, float],
+    exhaustive: bool = False,
+) -> Search:
+    """As ``candidate_plans``, with what was refused."""
     from einsum_compiler.planning import merged_extents, scalar_types
 
     extents = {**extents, **merged_extents(derivation.normalized, extents)}
     setting = Setting(extents, dtypes, scalar_types(derivation, scalars), scalars, device)
-    parts = kernel_cascades(derivation, extents)
     grid = (EXHAUSTIVE if exhaustive else GRIDS)[backend]
-    options = [_options(derivation, part, setting, grid, exhaustive) for part in parts]
-    best = [found[0] for found in options]
-    plans = {_plan(derivation, best): together(o.prediction for o in best)}
-    for i, found in enumerate(options):
-        for option in found[1:]:
-            chosen = [*best[:i], option, *best[i + 1 :]]
-            plans.setdefault(_plan(derivation, chosen), together(o.prediction for o in chosen))
-    return tuple(sorted((ScoredPlan(p, t) for p, t in plans.items()), key=lambda s: s.prediction.seconds))
+    refusals: dict[tuple[str, ...], tuple[Certificate, ...]] = {}
+    plans: dict[Plan, Prediction] = {}
+    known: dict[KernelCascade, list[Option]] = {}  # structures share most of their kernels
+    for parts in structures(derivation, extents, dtypes, device, 1.5 if exhaustive else 1.0):
+        for part in parts:
+            if part not in known:
+                known[part] = _options(derivation, part, setting, grid, exhaustive, refusals)
+        options = [known[part] for part in parts]
+        best = [found[0] for found in options]
+        plans.setdefault(_plan(derivation, best), together(o.prediction for o in best))
+        for i, found in enumerate(options):
+            for option in found[1:]:
+                chosen = [*best[:i], option, *best[i + 1 :]]
+                plans.setdefault(_plan(derivation, chosen), together(o.prediction for o in chosen))
+    scored = sorted((ScoredPlan(p, t) for p, t in plans.items()), key=lambda s: s.prediction.seconds)
+    if len(scored) > MOST_EXHAUSTIVE and exhaustive:
+        half = MOST_EXHAUSTIVE // 2
+        rest = scored[half:]
+        scored = [*scored[:half], *(rest[i * len(rest) // half] for i in range(half))]
+    return Search(tuple(scored), refusals)
 
 
 def _plan(derivation: Derivation, options: Iterable[Option]) -> Plan:
@@ -152,23 +209,60 @@ def _plan(derivation: Derivation, options: Iterable[Option]) -> Plan:
 
 
 def _options(
-    derivation: Derivation, part: KernelCascade, setting: Setting, grid: Grid, exhaustive: bool
+    derivation: Derivation,
+    part: KernelCascade,
+    setting: Setting,
+    grid: Grid,
+    exhaustive: bool,
+    refusals: dict[tuple[str, ...], tuple[Certificate, ...]],
 ) -> list[Option]:
     """Ways to run one part, best first."""
-    found = [Option((plan,), None, prediction) for prediction, plan in _tiled(part, setting, grid)]
+    pricing = Pricing(part, setting)
+    found = [Option((plan,), None, prediction) for prediction, plan in _tiled(pricing, grid)]
+    found += _with_finished_contexts(pricing, found)
     for chunks, base in _worth_splitting(part, setting, found, exhaustive):
-        found += _split(derivation, part, setting, grid, chunks, base)
+        option = _split(derivation, part, setting, grid, chunks, base)
+        if not isinstance(option, Option):
+            refusals[part.outputs] = option
+            break
+        found.append(option)
     return sorted(found, key=lambda o: o.prediction.seconds)
 
 
-def _tiled(part: KernelCascade, setting: Setting, grid: Grid) -> list[tuple[Prediction, KernelPlan]]:
+def _with_finished_contexts(pricing: Pricing, found: list[Option]) -> Iterator[Option]:
+    """The best tilings without corrections, in one more sweep for each context.
+
+    A sweep more computes the products that contexts need again, so where products take most of the time there is nothing to win.
+    """
+    best = found[0]
+    products = best.prediction.resources.get("matrix", 0.0)
+    if products > MOST_PRODUCTS * best.prediction.seconds or not pricing.corrects(best.plans[0]):
+        return
+    for option in found[:ALSO_FINISHED]:
+        plan = replace(option.plans[0], contexts="finished")
+        with suppress(DoesNotFit):
+            yield Option((plan,), None, pricing.predict(plan))
+
+
+def _tiled(pricing: Pricing, grid: Grid) -> list[tuple[Prediction, KernelPlan]]:
     """Every tiling of a kernel by its predicted time."""
-    pricing = Pricing(part, setting)
-    plans = tilings(pricing.reuse, setting.extents, grid)
-    return sorted(((pricing.predict(plan), plan) for plan in plans), key=lambda scored: scored[0].seconds)
+    part, setting = pricing.part, pricing.setting
+    # Products of f32 and f64 have no matrix instruction at full precision: operands live in registers, so all warps share them.
+    wide = any(setting.dtypes[t.name] in ("f32", "f64") for t in part.cascade.inputs if len(t.ranks) > 1)
+    warps = max(WARPS) if wide and setting.device.backend == "triton" else 0
+    plans = tilings(pricing.reuse, setting.extents, grid, warps)
+    found: list[tuple[Prediction, KernelPlan]] = []
+    smallest: KernelPlan | None = None
+    for plan in plans:
+        smallest = smallest or plan
+        with suppress(DoesNotFit):
+            found.append((pricing.predict(plan), plan))
+    if not found and smallest is not None:  # nothing fits: the compiler will spill, and the least tiles spill least
+        found = [(Prediction(inf, {}), smallest)]
+    return sorted(found, key=lambda scored: scored[0].seconds)
 
 
-def tilings(found: Reuse, extents: Mapping[str, int], grid: Grid) -> Iterator[KernelPlan]:
+def tilings(found: Reuse, extents: Mapping[str, int], grid: Grid, warps: int = 0) -> Iterator[KernelPlan]:
     """Every plan of a kernel whose tiles have the sizes of a grid, each once."""
     seen: set[KernelPlan] = set()
     streams = grid.stream if found.kernel.stream else grid.stream[:1]
@@ -176,7 +270,9 @@ def tilings(found: Reuse, extents: Mapping[str, int], grid: Grid) -> Iterator[Ke
         for columns in grid.columns:
             for stream in streams:
                 for vector in grid.vector:
-                    plan = partition(found, extents, Partition(rows, columns, stream, vector, grid.powers_of_two))
+                    plan = partition(
+                        found, extents, Partition(rows, columns, stream, vector, grid.powers_of_two, warps)
+                    )
                     if plan not in seen:
                         seen.add(plan)
                         yield plan
@@ -208,16 +304,16 @@ def _worth_splitting(
 
 def _split(
     derivation: Derivation, part: KernelCascade, setting: Setting, grid: Grid, chunks: int, base: KernelPlan
-) -> list[Option]:
-    """The part with its stream in chunks of the tiles of ``base``; nothing where that is refused."""
+) -> Option | tuple[Certificate, ...]:
+    """The part with its stream in chunks of the tiles of ``base``; where that is refused, why."""
     from einsum_compiler.splitting import split_kernels
 
     assert base.stream is not None
     choice = RankSplit(part.outputs, base.stream, chunks)
     made = split_kernels(derivation, part, choice, setting.extents, setting.dtypes)
     if not made.parts:
-        return []
+        return made.certificates
     inner = replace(setting, extents={**setting.extents, **made.extents}, dtypes={**setting.dtypes, **made.dtypes})
     same = replace(grid, stream=(base.stream.size,))
-    best = [_tiled(p, inner, same if p.stream else grid)[0] for p in made.parts]
-    return [Option(tuple(plan for _, plan in best), choice, together(p for p, _ in best))]
+    best = [_tiled(Pricing(p, inner), same if p.stream else grid)[0] for p in made.parts]
+    return Option(tuple(plan for _, plan in best), choice, together(p for p, _ in best))

@@ -16,6 +16,7 @@ from einsum_compiler.ir.expression import (
     Cast,
     Comparison,
     Conditional,
+    Constant,
     Expression,
     Membership,
     Rank,
@@ -239,6 +240,8 @@ def _count(
     match node:
         case Call(function=function):
             parts = PARTS.get(function, ("simple",))
+        case Binary(operator="**", right=Constant(value=int() as power)) if 0 < power <= 4:
+            parts = ("simple",) * (power - 1)
         case Binary(operator=operator):
             parts = BINARY.get(operator, ("simple",))
         case Comparison(operators=operators):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from einsum_compiler.cost.shape import Visited
-from einsum_compiler.ir.build import ceil_divide, conjunction, ranks_of, reads_of
+from einsum_compiler.ir.build import ceil_divide, conjunction, parameters_of, ranks_of, reads_of
 from einsum_compiler.ir.expression import Constant, Expression, Extent
 from einsum_compiler.ir.plan import KernelPlan
 from einsum_compiler.ir.tile import ProgramRank, Schedule
@@ -29,9 +29,9 @@ class Filter:
     reads: bool
 
 
-def filter_of(predicate: frozenset[Expression]) -> Filter:
-    """A loop's filter, sorted into what can be evaluated without values."""
-    known = [c for c in predicate if not reads_of(c)]
+def filter_of(predicate: frozenset[Expression], numbers: Mapping[str, float]) -> Filter:
+    """A loop's filter, sorted into what can be evaluated with these numbers, and the rest."""
+    known = [c for c in predicate if not reads_of(c) and numbers.keys() >= set(parameters_of(c))]
     combined = conjunction(sorted(known, key=str)) or Constant(True)
     return Filter(combined, frozenset(ranks_of(combined)), len(known) < len(predicate))
 

@@ -11,15 +11,17 @@ import torch
 import einsum_compiler as ec
 from einsum_compiler.backends.reference.evaluate import evaluate
 from einsum_compiler.backends.reference.tile_interpreter import run_program
-from einsum_compiler.derivation import Derivation, derive, kernel_cascades
+from einsum_compiler.cost import device
+from einsum_compiler.cost.candidates import candidate_plans
+from einsum_compiler.derivation import Derivation, derive
 from einsum_compiler.ir.binding import Binding, bind
 from einsum_compiler.ir.errors import PlanError
-from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit, RankTile, parse_plan
+from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit, parse_plan
 from einsum_compiler.ir.tile import TileProgram
 from einsum_compiler.passes.partition import partition
-from einsum_compiler.planning import PARTITIONS, as_plan
+from einsum_compiler.planning import as_plan
 from einsum_compiler.specialise import kernel_key, lower_planned, plan_of, request
-from einsum_compiler.splitting import chosen_split, split_kernels
+from einsum_compiler.splitting import split_kernels
 from tests.passes import zoo
 
 DECODE = """
@@ -74,7 +76,7 @@ def forced(derivation: Derivation, binding: Binding, chunks: int) -> Plan:
         choice = RankSplit(planned.plan.outputs, planned.plan.stream, chunks)
         made = split_kernels(derivation, planned.part, choice, binding.extents, wanted.dtypes)
         assert made.parts, made.certificates
-        kernels += [partition(p, {**binding.extents, **made.extents}, PARTITIONS["cpu"]) for p in made.parts]
+        kernels += [partition(p, {**binding.extents, **made.extents}) for p in made.parts]
         splits.append(choice)
     return Plan(derivation.declared.name, tuple(kernels), tuple(splits))
 
@@ -147,14 +149,14 @@ def test_decoding_fills_the_processors() -> None:
     plan = kernel.ir("plan")
     assert plan == (
         "plan decode {\n"
-        "  split O, L over n:32 into 32\n"
-        "  kernel MX.n, D.n, O.acc.n { program n.3, b, h:4, m  stream n.2:32  resident e, f  warps 8 stages 2 }\n"
+        "  split O, L over n:64 into 64\n"
+        "  kernel MX.n, D.n, O.acc.n { program n.3, b, h:4, m  stream n.2:64  resident e, f  warps 8 stages 2 }\n"
         "  kernel O, L { program b, h, m  resident f, n.3  warps 8 stages 2 }\n"
         "}"
     )
-    again = ec.compile(DECODE, backend="triton", plan=plan.replace("into 32", "into 4"))
+    again = ec.compile(DECODE, backend="triton", plan=plan.replace("into 64", "into 4"))
     torch.testing.assert_close(again(q, k, v)[0], out, rtol=2e-6, atol=2e-6)
-    assert again.ir("plan") == plan.replace("into 32", "into 4")
+    assert again.ir("plan") == plan.replace("into 64", "into 4")
 
 
 def test_lengths_share_the_kernels_of_a_plan() -> None:
@@ -164,7 +166,7 @@ def test_lengths_share_the_kernels_of_a_plan() -> None:
         binding = bind(derivation.declared, (), inputs(derivation, n=n, m=1, b=1))
         wanted = request(derivation, binding, "triton")
         planned = plan_of(derivation, wanted, None)
-        assert len(planned) == 2 and planned[0].extents["n.2"] % 32 == 0
+        assert len(planned) == 2 and planned[0].extents["n.2"] % planned[0].plan.stream.size == 0
         keys.append([kernel_key(derivation, p, wanted, "") for p in planned])
         programs.append([str(lower_planned(p, wanted)) for p in planned])
     assert keys[0] == keys[1]
@@ -211,24 +213,24 @@ def test_names_do_not_matter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("extents", "available", "chunks"),
+    ("extents", "split"),
     [
-        ({"b": 1, "h": 1, "m": 1, "n": 100_000}, 132, 256),  # filled: the least power of two
-        ({"b": 1, "h": 8, "m": 1, "n": 100_000}, 132, 32),
-        ({"b": 1, "h": 1, "m": 1, "n": 64 * 40}, 132, 8),  # four tiles for each chunk
-        ({"b": 1, "h": 1, "m": 1, "n": 64 * 7}, 132, None),
-        ({"b": 4, "h": 32, "m": 64, "n": 100_000}, 132, None),  # enough programs
-        ({"b": 1, "h": 1, "m": 1, "n": 100_000}, 1, None),
-        ({"b": 0, "h": 1, "m": 1, "n": 100_000}, 132, None),  # nothing to compute
+        ({"b": 1, "h": 1, "m": 1, "n": 100_000}, True),
+        ({"b": 1, "h": 8, "m": 1, "n": 100_000}, True),
+        ({"b": 1, "h": 1, "m": 1, "n": 64}, False),  # the merge costs more than it wins
+        ({"b": 4, "h": 32, "m": 1024, "n": 10_000}, False),  # enough programs
+        ({"b": 0, "h": 1, "m": 1, "n": 100_000}, False),  # nothing to compute
     ],
 )
-def test_the_choice(extents: dict[str, int], available: int, chunks: int | None) -> None:
+def test_the_choice(extents: dict[str, int], split: bool) -> None:
     derivation = derive(DECODE.replace("h // (H // G)", "h").replace("b,g,n", "b,h,n"), "<test>", None)
-    (part,) = kernel_cascades(derivation, {**extents, "b": 1, "e": 64, "f": 64})
-    plan = KernelPlan(part.outputs, tuple(RankTile(r) for r in part.program), RankTile("n", 64), part.resident)
-    choice = chosen_split(part, plan, extents, available)
-    assert (None if choice is None else choice.chunks) == chunks
-    assert choice is None or choice.rank == RankTile("n", 64)
+    dtypes = dict.fromkeys(("Q", "K", "V", "O", "L"), "f32")
+    sizes = {**extents, "e": 64, "f": 64}
+    (best, *_) = candidate_plans(derivation, sizes, "triton", dtypes, device("h100"), {})
+    assert bool(best.plan.splits) == split
+    for choice in best.plan.splits:
+        programs = extents["b"] * extents["h"] * choice.chunks
+        assert programs >= device("h100").processors // 2
 
 
 def test_an_output_along_the_stream_is_not_split() -> None:

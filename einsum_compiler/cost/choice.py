@@ -1,0 +1,81 @@
+"""The plan of a call: the best candidate for its class of sizes, chosen once and kept in this process and on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from einsum_compiler import store
+from einsum_compiler.cost.device import Device
+from einsum_compiler.cost.prediction import Prediction
+from einsum_compiler.derivation import Derivation, kernel_cascades
+from einsum_compiler.ir.plan import Plan
+from einsum_compiler.passes.certificate import Certificate
+
+EXACT = 16  # sizes up to here are classes of their own
+SHOWN = 5  # candidates that are kept to be shown
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The plan for a class of sizes. ``extents``: those it was chosen at; ``considered``: the best candidates, the chosen one first; ``refusals``: of splits,
+    by the outputs of the kernel.
+    """
+
+    plan: Plan
+    extents: Mapping[str, int]
+    considered: tuple[tuple[Plan, Prediction], ...]
+    refusals: Mapping[tuple[str, ...], tuple[Certificate, ...]]
+
+
+def size_class(size: int) -> int:
+    """The size that stands for all of its class: four classes between powers of two, each named by its greatest."""
+    if abs(size) <= EXACT:
+        return size
+    step = 1 << (abs(size).bit_length() - 3)
+    return -(-size // step) * step
+
+
+_KNOWN: dict[str, Choice] = {}
+REMEMBERED = 4096
+
+
+def choose(
+    derivation: Derivation,
+    extents: Mapping[str, int],
+    backend: str,
+    dtypes: Mapping[str, str],
+    numbers: Mapping[str, float],
+    device: Device,
+) -> Choice:
+    """The plan with the least predicted time; arguments as of ``candidates.candidate_plans``."""
+    sizes = class_of(derivation, extents)
+    filters = {n: size_class(v) if type(v) is int else v for n, v in numbers.items()}
+    key = store.key_of(
+        "plan", derivation.text, derivation.declared.name, sorted(sizes.items()), sorted(dtypes.items()), sorted(filters.items()), backend, device.digest
+    )  # fmt: skip
+    found = _KNOWN.get(key) or store.load("plans", key, Choice)
+    if found is None:
+        from einsum_compiler.cost.candidates import search
+
+        compared = search(derivation, sizes, backend, dtypes, device, filters)
+        best = tuple((s.plan, s.prediction) for s in compared.plans[:SHOWN])
+        found = Choice(best[0][0], sizes, best, compared.refusals)
+        store.save("plans", key, found)
+    if len(_KNOWN) >= REMEMBERED:
+        _KNOWN.clear()
+    _KNOWN[key] = found
+    return found
+
+
+def class_of(derivation: Derivation, extents: Mapping[str, int]) -> dict[str, int]:
+    """The extents with those that no kernel holds constant rounded to their class."""
+    from einsum_compiler.passes.partition import partition
+    from einsum_compiler.planning import constants_of
+
+    constant: set[str] = set()
+    free: set[str] = set()
+    for part in kernel_cascades(derivation, extents):
+        constant |= constants_of(part.cascade, partition(part, extents), {}).extents
+        free |= {*part.program, *([part.stream] if part.stream else [])}
+    return {r: size_class(n) if r in free - constant else n for r, n in extents.items()}

@@ -1,0 +1,112 @@
+"""Which tensors are stored between kernels: the ways worth a closer look, found by a rough estimate from the equations alone.
+
+One kernel computes again what each of its tiles needs, or in one more sweep; two kernels pass it through memory. The estimate knows no tiles: operations of
+every equation over its iteration space, repeated for program ranks that it lacks; bytes of inputs and outputs; a launch each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import ceil, prod
+
+from einsum_compiler.cost.device import Device
+from einsum_compiler.cost.skeletons import BINARY, PARTS
+from einsum_compiler.derivation import Derivation, kernel_cascades
+from einsum_compiler.ir.build import reads_of
+from einsum_compiler.ir.errors import PlanError
+from einsum_compiler.ir.expression import Binary, Call, Expression, Reduction, walk
+from einsum_compiler.ir.types import bytes_of
+from einsum_compiler.passes.fuse import ROWS, KernelCascade, ranks_carried, reduced_ranks
+
+MARGIN = 1.0  # of the usual estimate: other structures are looked at closer only below it
+MOST = 2  # of other structures than the one that the laws of ``fuse`` give
+
+
+def structures(
+    derivation: Derivation,
+    extents: Mapping[str, int],
+    dtypes: Mapping[str, str],
+    device: Device,
+    margin: float = MARGIN,
+) -> list[tuple[KernelCascade, ...]]:
+    """The kernels by the laws of ``fuse``, and other ways that may be as good: with one tensor more or one less between kernels."""
+    default = kernel_cascades(derivation, extents)
+    usual = rough_seconds(default, extents, dtypes, device)
+    found: list[tuple[float, tuple[KernelCascade, ...]]] = []
+    seen = {_groups(default)}
+    for groups in _neighbours(derivation, default):
+        try:
+            parts = kernel_cascades(derivation, extents, groups)
+        except PlanError:
+            continue
+        if _groups(parts) in seen:
+            continue
+        seen.add(_groups(parts))
+        seconds = rough_seconds(parts, extents, dtypes, device)
+        if seconds < margin * usual:
+            found.append((seconds, parts))
+    return [default, *(parts for _, parts in sorted(found, key=lambda f: f[0])[:MOST])]
+
+
+def _groups(parts: Sequence[KernelCascade]) -> frozenset[frozenset[str]]:
+    return frozenset(frozenset(p.outputs) for p in parts)
+
+
+def _neighbours(derivation: Derivation, default: Sequence[KernelCascade]) -> Iterator[list[tuple[str, ...]]]:
+    """What kernels write, with one stored tensor less, or with one reduction more in a kernel of its own."""
+    outputs = {t.name for t in derivation.normalized.outputs}
+    groups = [p.outputs for p in default]
+    stored = {name for group in groups for name in group}
+    for name in sorted(stored - outputs):
+        rest = [tuple(n for n in group if n != name) for group in groups]
+        yield [group for group in rest if group]
+    for part in default:
+        read = {r.tensor for e in part.cascade.equations for r in reads_of(e.value, e.where)}
+        for e in part.cascade.equations:
+            name = e.target.tensor
+            if isinstance(e.value, Reduction) and name in read and name not in stored:
+                yield [(name,), *groups]
+
+
+def rough_seconds(
+    parts: Sequence[KernelCascade], extents: Mapping[str, int], dtypes: Mapping[str, str], device: Device
+) -> float:
+    """Seconds of kernels one after the other, each its operations and its bytes."""
+    total = 0.0
+    narrow = next((d for d in ("bf16", "f16") if d in dtypes.values()), "f64" if "f64" in dtypes.values() else "f32")
+    for part in parts:
+        work = 0.0
+        for e in part.cascade.equations:
+            carried = ranks_carried(e)
+            lacking = [r for r in part.program if r not in carried]
+            points = prod(extents[r] for r in carried) * prod(ceil(extents[r] / ROWS) for r in lacking)
+            sums = len(reduced_ranks(e)) > 0 and isinstance(e.value, Reduction) and e.value.operator == "sum"
+            product = (
+                sums
+                and isinstance(e.value, Reduction)
+                and isinstance(e.value.body, Binary)
+                and e.value.body.operator == "*"
+            )
+            if product:
+                work += 2.0 * points / device.product_rate(narrow)
+            else:
+                work += points * _seconds_of(e.value, device)
+        tensors = (*part.cascade.inputs, *part.cascade.outputs)
+        moved = sum(prod(extents.get(r, 1) for r in t.ranks) * bytes_of(dtypes.get(t.name, "f32")) for t in tensors)
+        total += work + moved / device.memory.bandwidth + device.launch
+    return total
+
+
+def _seconds_of(node: Expression, device: Device) -> float:
+    """Seconds of one point of an equation that is no product."""
+    found = 1.0 / device.vector["f32"]
+    for n in walk(node):
+        parts = (
+            PARTS.get(n.function, ("simple",))
+            if isinstance(n, Call)
+            else BINARY.get(n.operator, ("simple",))
+            if isinstance(n, Binary)
+            else ()
+        )
+        found += sum(1.0 / device.functions[p] if p in device.functions else 2.0 / device.vector["f32"] for p in parts)
+    return found
