@@ -21,7 +21,7 @@ class Measurement:
     """Seconds of one call (median, least, greatest), and the work of a call.
 
     ``operations``: of the tile programs, padding and masked points of visited tiles included; None for the backend ``reference``.
-    ``compulsory_bytes``: each input and output of the program once.
+    ``compulsory_bytes``: each input and output of the program once. ``predicted``: seconds of the cost model and the resource that limits them.
     """
 
     median: float
@@ -30,6 +30,7 @@ class Measurement:
     runs: int
     operations: int | None
     compulsory_bytes: int
+    predicted: tuple[float, str] | None = None
 
     @property
     def bandwidth(self) -> float:
@@ -46,6 +47,9 @@ class Measurement:
         parts = [f"median {self.median * 1e3:.3f} ms of {self.runs} runs ({spread} ms)"]
         if self.rate is not None:
             parts.append(f"{self.rate / 1e9:.1f} GFLOP/s of tile operations")
+        if self.predicted is not None:
+            seconds, limit = self.predicted
+            parts.append(f"predicted {seconds * 1e3:.3f} ms, limited by {limit}")
         return "; ".join([*parts, f"{self.bandwidth / 1e9:.2f} GB/s of compulsory traffic"])
 
 
@@ -78,7 +82,13 @@ def benchmark(kernel: Kernel, binding: Binding, seconds: float = 1.0) -> Measure
         wait = torch.cuda.synchronize
     times = measure(lambda: kernel.run(binding), seconds, wait)
     return Measurement(
-        statistics.median(times), min(times), max(times), len(times), _operations(kernel, binding), moved
+        statistics.median(times),
+        min(times),
+        max(times),
+        len(times),
+        _operations(kernel, binding),
+        moved,
+        _predicted(kernel, binding),
     )
 
 
@@ -91,3 +101,21 @@ def _operations(kernel: Kernel, binding: Binding) -> int | None:
     counts = [w.operations for w in works(kernel._derivation, binding, backend, kernel.plan)]
     known = [c for c in counts if c is not None]
     return sum(known) if len(known) == len(counts) else None
+
+
+def _predicted(kernel: Kernel, binding: Binding) -> tuple[float, str] | None:
+    """The predicted time of a call and what limits it; None for the evaluator, and for tiles that do not fit the device."""
+    from einsum_compiler.cost.considered import predictions
+    from einsum_compiler.cost.gpu_model import DoesNotFit
+    from einsum_compiler.cost.prediction import together
+    from einsum_compiler.specialise import plan_of, request
+
+    backend = kernel.backend_for(binding)
+    if backend == "reference":
+        return None
+    wanted = request(kernel._derivation, binding, backend)
+    try:
+        found = together(predictions(plan_of(kernel._derivation, wanted, kernel.plan), wanted))
+    except DoesNotFit:
+        return None
+    return found.seconds, found.limiting

@@ -47,6 +47,7 @@ class Entry:
     outputs: tuple[str, ...]
     introduced: tuple[Mapping[str, int], ...]
     fixed: frozenset[str]
+    compared: frozenset[str]
 
 
 # Kernels of this process, by key.
@@ -67,7 +68,7 @@ def load_entry(entry: Entry, backend: str) -> Executable | None:
             return None
         BUILT[part.key] = Built(part.header, run, part.key, part.warps, part.stages)
         pairs.append((part.header, run))
-    return Executable(tuple(pairs), entry.outputs, entry.introduced, entry.fixed)
+    return Executable(tuple(pairs), entry.outputs, entry.introduced, entry.fixed, entry.compared)
 
 
 def _from_artifact(artifact: Any) -> CompiledKernel | None:

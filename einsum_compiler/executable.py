@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from einsum_compiler.ir.scalar import evaluate_scalar
 from einsum_compiler.ir.tile import TileKernel
 from einsum_compiler.ir.torch_types import torch_dtype
+from einsum_compiler.size_classes import size_class
 
 Number = int | float | bool
 Buffer = tuple[str, list[int], Any]  # name, shape, torch.dtype
@@ -28,14 +29,19 @@ class Executable:
 
     Of each ``TileKernel`` only what stands around the body is used. ``introduced``: for each kernel the extents of ranks that the plan made, such as
     chunks; empty if it made none. ``fixed``: the integer parameters that the kernels hold constant; calls of the same types and sizes that agree in
-    them share an executable.
+    them share an executable. ``compared``: those that filters compare with; the plan was chosen for their class of sizes.
     """
 
     kernels: tuple[tuple[TileKernel, CompiledKernel], ...]
     outputs: tuple[str, ...]
     introduced: tuple[Mapping[str, int], ...] = ()
     fixed: frozenset[str] = frozenset()
+    compared: frozenset[str] = frozenset()
     _last: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def key(self, scalars: Mapping[str, Number]) -> tuple[Number, ...]:
+        """What two calls of the same types and sizes agree in if they share an executable."""
+        return (*(scalars[n] for n in self.fixed), *(size_class(int(scalars[n])) for n in self.compared))
 
     def run(
         self, tensors: Mapping[str, Any], scalars: Mapping[str, Number], extents: Mapping[str, int]

@@ -37,6 +37,8 @@ def explain(derivation: Derivation, binding: Binding, backend: str, plan: Plan |
         "",
         *_planned(compiled),
         "",
+        *_predicted(compiled, plan),
+        "",
         *_cost(compiled),
     ]
     return tables.text_of(*parts)
@@ -128,6 +130,24 @@ def _planned(compiled: Compilation) -> list[RenderableType]:
     for number, part in enumerate(compiled.parts, 1):
         title = f"  kernel {number} of {len(compiled.parts)} writes {', '.join(part.planned.plan.outputs)}"
         parts += [*([""] if number > 1 else []), title, _kernel(part)]
+    return parts
+
+
+def _predicted(compiled: Compilation, given: Plan | None) -> list[RenderableType]:
+    """The predicted time of every kernel, and the plans that were compared if none was given."""
+    from einsum_compiler.cost.considered import compared, compared_table, prediction_table, predictions
+    from einsum_compiler.cost.device import device_for
+    from einsum_compiler.cost.gpu_model import DoesNotFit
+
+    wanted = compiled.request
+    try:
+        found = predictions([p.planned for p in compiled.parts], wanted)
+    except DoesNotFit as reason:
+        return [f"no prediction: {reason}"]
+    device = device_for("cpu" if wanted.backend == "meta" else wanted.backend)
+    parts: list[RenderableType] = [prediction_table(found, [p.planned.plan.outputs for p in compiled.parts], device)]
+    if given is None:
+        parts += ["", compared_table(compared(compiled.derivation, wanted))]
     return parts
 
 

@@ -190,7 +190,7 @@ class Kernel:
         kinds = tuple(map(type, binding.scalars.values()))
         same = self._executables.setdefault((backend, dtypes, kinds, tuple(binding.extents.items())), {})
         for found in same.values():  # all of one call's types and sizes have the same fixed parameters
-            known = same.get(tuple(binding.scalars[n] for n in found.fixed))
+            known = same.get(found.key(binding.scalars))
             if known is not None:
                 return known
             break
@@ -209,7 +209,7 @@ class Kernel:
         if len(self._executables) > REMEMBERED:
             self._executables = {}
         same = self._executables.setdefault((backend, dtypes, kinds, tuple(binding.extents.items())), {})
-        same[tuple(binding.scalars[n] for n in found.fixed)] = found
+        same[found.key(binding.scalars)] = found
         return found
 
     # -- tuning -------------------------------------------------------------------------------------------------------------

@@ -221,6 +221,14 @@ def constants_of(cascade: Cascade, plan: KernelPlan, scalars: Mapping[str, str])
     return Constants(frozenset(extents - tiles), frozenset(parameters))
 
 
+def filter_parameters(kernels: Iterable[PlannedKernel], scalars: Mapping[str, str]) -> frozenset[str]:
+    """The integer parameters that filters and indices of kernels mention: how many tiles are visited depends on them."""
+    roots = (root for k in kernels for root in _integer_expressions(k.part.cascade))
+    return frozenset(
+        n.name for root in roots for n in walk(root) if isinstance(n, Parameter) and scalars.get(n.name) == "i64"
+    )
+
+
 def _fibres(cascade: Cascade) -> set[str]:
     """The ranks of fibres that ``in`` searches: they are held whole."""
     declared = {t.name: t.ranks for t in cascade.inputs}

@@ -26,7 +26,7 @@ from einsum_compiler.ir.operators import REDUCTIONS
 from einsum_compiler.ir.plan import Plan
 from einsum_compiler.ir.tile import TileKernel
 from einsum_compiler.ir.torch_types import dtype_name
-from einsum_compiler.planning import PlannedKernel, constants_of, plan_kernels, scalar_types
+from einsum_compiler.planning import PlannedKernel, constants_of, filter_parameters, plan_kernels, scalar_types
 
 
 @dataclass(frozen=True)
@@ -157,10 +157,11 @@ def specialise(
         fixed = frozenset[str]().union(
             *(constants_of(p.part.cascade, p.plan, wanted.scalars).parameters for p in planned)
         )
+        compared = filter_parameters(planned, wanted.scalars) - fixed
     outputs, introduced = tuple(t.name for t in derivation.declared.outputs), tuple(p.extents for p in planned)
     if first and all(b.run is not nothing for b in built):
-        store.save("executables", key, Entry(tuple(b.portable() for b in built), outputs, introduced, fixed))
-    return Executable(tuple((b.header, b.run) for b in built), outputs, introduced, fixed)
+        store.save("executables", key, Entry(tuple(b.portable() for b in built), outputs, introduced, fixed, compared))
+    return Executable(tuple((b.header, b.run) for b in built), outputs, introduced, fixed, compared)
 
 
 def _call_key(binding: Binding) -> tuple[object, ...]:

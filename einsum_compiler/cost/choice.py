@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from einsum_compiler import store
+from einsum_compiler.cost.candidates import ScoredPlan, search
 from einsum_compiler.cost.device import Device
 from einsum_compiler.cost.prediction import Prediction
 from einsum_compiler.derivation import Derivation, kernel_cascades
 from einsum_compiler.ir.plan import Plan
 from einsum_compiler.passes.certificate import Certificate
+from einsum_compiler.size_classes import size_class
 
-EXACT = 16  # sizes up to here are classes of their own
-SHOWN = 5  # candidates that are kept to be shown
+SHOWN = 5  # candidates that are kept to be shown, besides the best of every other set of kernels
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,6 @@ class Choice:
     extents: Mapping[str, int]
     considered: tuple[tuple[Plan, Prediction], ...]
     refusals: Mapping[tuple[str, ...], tuple[Certificate, ...]]
-
-
-def size_class(size: int) -> int:
-    """The size that stands for all of its class: four classes between powers of two, each named by its greatest."""
-    if abs(size) <= EXACT:
-        return size
-    step = 1 << (abs(size).bit_length() - 3)
-    return -(-size // step) * step
 
 
 _KNOWN: dict[str, Choice] = {}
@@ -56,16 +49,23 @@ def choose(
     )  # fmt: skip
     found = _KNOWN.get(key) or store.load("plans", key, Choice)
     if found is None:
-        from einsum_compiler.cost.candidates import search
-
         compared = search(derivation, sizes, backend, dtypes, device, filters)
-        best = tuple((s.plan, s.prediction) for s in compared.plans[:SHOWN])
+        best = tuple((s.plan, s.prediction) for s in _shown(compared.plans))
         found = Choice(best[0][0], sizes, best, compared.refusals)
         store.save("plans", key, found)
     if len(_KNOWN) >= REMEMBERED:
         _KNOWN.clear()
     _KNOWN[key] = found
     return found
+
+
+def _shown(plans: Sequence[ScoredPlan]) -> list[ScoredPlan]:
+    """The best plans, and the best with other kernels than those."""
+    kinds: dict[object, ScoredPlan] = {}
+    for s in plans:
+        kinds.setdefault((tuple((k.outputs, k.contexts) for k in s.plan.kernels), bool(s.plan.splits)), s)
+    first = list(plans[:SHOWN])
+    return [*first, *(s for s in kinds.values() if s not in first)]
 
 
 def class_of(derivation: Derivation, extents: Mapping[str, int]) -> dict[str, int]:
