@@ -317,9 +317,13 @@ def _run(options: argparse.Namespace) -> None:
 
 def _bench(options: argparse.Namespace) -> None:
     from einsum_compiler.benchmark import benchmark
+    from einsum_compiler.cost import calibration
 
     kernel = _kernel(options)
-    print(benchmark(kernel, _binding(kernel, options, True)))
+    binding = _binding(kernel, options, True)
+    if kernel.backend_for(binding) == "cpu":
+        calibration.calibrate()
+    print(benchmark(kernel, binding))
 
 
 def _tune(options: argparse.Namespace) -> None:
