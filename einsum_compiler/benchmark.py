@@ -47,10 +47,11 @@ class Measurement:
         parts = [f"median {self.median * 1e3:.3f} ms of {self.runs} runs ({spread} ms)"]
         if self.rate is not None:
             parts.append(f"{self.rate / 1e9:.1f} GFLOP/s of tile operations")
+        parts.append(f"{self.bandwidth / 1e9:.2f} GB/s of compulsory traffic")
         if self.predicted is not None:
             seconds, limit = self.predicted
             parts.append(f"predicted {seconds * 1e3:.3f} ms, limited by {limit}")
-        return "; ".join([*parts, f"{self.bandwidth / 1e9:.2f} GB/s of compulsory traffic"])
+        return "; ".join(parts)
 
 
 def measure(call: Callable[[], Any], seconds: float = 1.0, wait: Callable[[], Any] = lambda: None) -> list[float]:

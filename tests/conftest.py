@@ -58,6 +58,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _same_plans_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans are chosen for the same machine wherever the tests run, so that they may say which."""
+    from tests.machine import ZEN3
+
+    monkeypatch.setattr("einsum_compiler.cost.cpu.cpu_device", lambda: ZEN3)
+
+
+@pytest.fixture(autouse=True)
 def _seeded() -> None:
     import torch
 

@@ -8,24 +8,14 @@ import pytest
 
 from einsum_compiler.cost.candidates import Pricing, Setting, candidate_plans
 from einsum_compiler.cost.cpu_model import product_share
-from einsum_compiler.cost.device import Device, Level, device
+from einsum_compiler.cost.device import Device, device
 from einsum_compiler.cost.prediction import Prediction, together
 from einsum_compiler.cost.structures import structures
 from einsum_compiler.derivation import Derivation, derive, kernel_cascades
 from einsum_compiler.ir.plan import Plan, parse_plan
 from einsum_compiler.passes.partition import Partition, partition
 from einsum_compiler.planning import plan_kernels, scalar_types
-
-# Two cores with AVX2, as measured once: what is chosen for it must not depend on the machine of the test.
-ZEN3 = Device(
-    "cpu", "two cores of a Zen 3", "cpu", "avx2", 2, 2.65e9, 1.3e-5, {"f32": 155e9, "f64": 47.6e9, "bf16": 140e9, "f16": 124e9},
-    {"f32": 169.6e9, "f64": 84.8e9},
-    {"exp": 3.6e9, "log": 1.47e9, "tanh": 1.32e9, "sin": 1.81e9, "sqrt": 10.2e9, "divide": 14.8e9, "transpose": 17.4e9, "convert": 11.7e9},
-    (
-        Level("L1", 32 << 10, "processor", 209e9), Level("L2", 512 << 10, "processor", 152e9), Level("L3", 32 << 20, "device", 68e9),
-        Level("memory", 24 << 30, "device", 33e9),
-    ),
-)  # fmt: skip
+from tests.machine import ZEN3
 
 ATTENTION = """
 cascade attention(Q[b,h,m,e], K[b,h,n,e], V[b,h,n,f]; W = 0, scale = 1/sqrt(E)) -> O[b,h,m,f] {

@@ -119,12 +119,20 @@ def test_benchmark_prints_rates() -> None:
     assert result.compulsory_bytes == 4 * (q.numel() + k.numel() + v.numel() + q.numel())
     shown = str(
         replace(
-            result, median=2e-3, least=1e-3, greatest=3e-3, runs=7, operations=4_000_000, compulsory_bytes=2_000_000
+            result,
+            median=2e-3,
+            least=1e-3,
+            greatest=3e-3,
+            runs=7,
+            operations=4_000_000,
+            compulsory_bytes=2_000_000,
+            predicted=(1.5e-3, "matrix"),
         )
     )
     assert (
         shown
-        == "median 2.000 ms of 7 runs (1.000 to 3.000 ms); 2.0 GFLOP/s of tile operations; 1.00 GB/s of compulsory traffic"
+        == "median 2.000 ms of 7 runs (1.000 to 3.000 ms); 2.0 GFLOP/s of tile operations; 1.00 GB/s of compulsory traffic; "
+        "predicted 1.500 ms, limited by matrix"
     )
     with pytest.raises(ec.BackendError, match="tensors on the device 'meta' have no values"):
         kernel.benchmark(*(t.to("meta") for t in (q, k, v)))

@@ -46,7 +46,7 @@ def test_options_reach_the_pass() -> None:
     ("text", "message"),
     [
         ("inlin", f"unknown pass 'inlin'; one of {', '.join(PASSES)}"),
-        ("online{tiles=3}", "pass 'online' has no option 'tiles'; its options are tile, ranks"),
+        ("online{tiles=3}", "pass 'online' has no option 'tiles'; its options are tile, ranks, running"),
         ("defer{x=1}", "pass 'defer' has no option 'x'; it has none"),
         ("online{tile=big}", "option 'tile' of pass 'online' takes int, not 'big'"),
         ("online{tile=3", "unbalanced braces in the pipeline 'online{tile=3'"),
