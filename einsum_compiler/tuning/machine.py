@@ -22,14 +22,15 @@ def processor_name() -> str:
 
 def machine_of(backend: str, isa: str, compiler: str) -> dict[str, Any]:
     """What a plan was timed on: of the CPU its model, instruction set, cores and compiler; of a GPU its name and number of multiprocessors."""
-    from einsum_compiler.splitting import processors
+    from einsum_compiler.cost.device import device_for
 
+    processors = device_for(backend).processors
     if backend == "cpu":
-        return {"device": processor_name(), "isa": isa, "compiler": compiler, "processors": processors(backend)}
+        return {"device": processor_name(), "isa": isa, "compiler": compiler, "processors": processors}
     import torch
 
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else "Triton interpreter"
-    return {"device": name, "processors": processors(backend)}
+    return {"device": name, "processors": processors}
 
 
 def versions() -> dict[str, str]:
