@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -57,12 +57,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs a GPU; none here"))
 
 
-@pytest.fixture(autouse=True)
-def _same_plans_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def _same_plans_everywhere() -> Iterator[None]:
     """Plans are chosen for the same machine wherever the tests run, so that they may say which."""
     from tests.machine import ZEN3
 
-    monkeypatch.setattr("einsum_compiler.cost.cpu.cpu_device", lambda: ZEN3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("einsum_compiler.cost.cpu.cpu_device", lambda: ZEN3)
+        yield
 
 
 @pytest.fixture(autouse=True)

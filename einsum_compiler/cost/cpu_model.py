@@ -188,7 +188,7 @@ class _Cpu:
         rows = max((sizes.get(a, 1) for a in p.rows), default=1)
         columns = sizes.get(p.columns[-1], 1) if p.columns else 1
         depth = self.shape.points(p.depth)
-        loops = self.shape.points((*p.batch, *p.rows, *p.columns)) / (rows * columns)
+        loops = self.shape.points((*p.batch, *p.rows, *p.columns)) / max(1, rows * columns)
         wide = self.device.matrix["f32"] / self.device.matrix["f64"] if "f64" in p.dtypes else 1.0
         if p.strided:
             # Numbers one by one: every addition waits for the one before.
