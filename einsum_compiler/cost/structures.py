@@ -29,8 +29,13 @@ def structures(
     device: Device,
     margin: float = MARGIN,
 ) -> list[tuple[KernelCascade, ...]]:
-    """The kernels by the laws of ``fuse``, and other ways that may be as good: with one tensor more or one less between kernels."""
+    """The kernels by the laws of ``fuse``, and other ways that may be as good: with one tensor more or one less between kernels.
+
+    What is stored between kernels may be as large as what the caller holds, all inputs and outputs together, but no larger.
+    """
     default = kernel_cascades(derivation, extents)
+    normalized = derivation.normalized
+    held = sum(_elements(t.ranks, extents) for t in (*normalized.inputs, *normalized.outputs))
     usual = rough_seconds(default, extents, dtypes, device)
     found: list[tuple[float, tuple[KernelCascade, ...]]] = []
     seen = {_groups(default)}
@@ -39,13 +44,23 @@ def structures(
             parts = kernel_cascades(derivation, extents, groups)
         except PlanError:
             continue
-        if _groups(parts) in seen:
+        if _groups(parts) in seen or _buffers(parts, extents) > max(held, _buffers(default, extents)):
             continue
         seen.add(_groups(parts))
         seconds = rough_seconds(parts, extents, dtypes, device)
         if seconds < margin * usual:
             found.append((seconds, parts))
     return [default, *(parts for _, parts in sorted(found, key=lambda f: f[0])[:MOST])]
+
+
+def _elements(ranks: Sequence[str], extents: Mapping[str, int]) -> int:
+    return prod(extents.get(r, 1) for r in ranks)
+
+
+def _buffers(parts: Sequence[KernelCascade], extents: Mapping[str, int]) -> int:
+    """Elements of the tensors that some kernel writes and another reads."""
+    read = {t.name for p in parts for t in p.cascade.inputs}
+    return sum(_elements(t.ranks, extents) for p in parts for t in p.cascade.outputs if t.name in read)
 
 
 def _groups(parts: Sequence[KernelCascade]) -> frozenset[frozenset[str]]:

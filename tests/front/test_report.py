@@ -57,7 +57,8 @@ def text_of(page: str) -> str:
 @pytest.fixture(scope="module")
 def clipped(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page of a program with a refusal."""
-    path = ec.compile(zoo.CLIPPED).report(tmp_path_factory.mktemp("report") / "page.html")
+    plan = "plan clipped { kernel O { program m:96  stream n:128  resident e, f } }"
+    path = ec.compile(zoo.CLIPPED, plan=plan).report(tmp_path_factory.mktemp("report") / "page.html")
     return path.read_text()
 
 
