@@ -14,6 +14,7 @@ from einsum_compiler.passes.normalize import Normalize, normalize
 from einsum_compiler.passes.online import Online, online
 from einsum_compiler.passes.pipeline import Context, Pass
 from einsum_compiler.passes.precision import Precision, precision
+from einsum_compiler.passes.reassociate import Reassociate, reassociate
 from einsum_compiler.passes.split import Split, split
 
 
@@ -30,6 +31,7 @@ PASSES = {
     for p in (
         Pass("inline", Inline, lambda c, o, context: Transformed(inline(c, context.module))),
         Pass("normalize", Normalize, _plain(normalize)),
+        Pass("reassociate", Reassociate, _proving(reassociate)),
         Pass("flatten", Flatten, _plain(flatten)),
         Pass("split", Split, _proving(split)),
         Pass("defer", Defer, _proving(defer)),
