@@ -103,8 +103,8 @@ def candidates_of(kernel: Kernel, binding: Binding, most: int) -> list[Candidate
     if len(others) <= most:
         return [default, *others]
     best, rest = others[: most // 2], others[most // 2 :]
-    step = len(rest) / (most - len(best))
-    return [default, *best, *(rest[int(i * step)] for i in range(most - len(best)))]
+    even = most - len(best)
+    return [default, *best, *(rest[i * len(rest) // even] for i in range(even))]
 
 
 # -- phases -------------------------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def compile_case(case: Case, state: State, most: int) -> None:
 def measure_case(case: Case, state: State, until: float) -> bool:
     """Time what was compiled; False if the time is over before the case is done."""
     kernel, binding = call_of(case)
-    default = str(candidates_of(kernel, binding, 0)[0].plan)
+    default = str(candidates(kernel._derivation, binding, "cpu")[0].plan)
     todo = [p for p in state.right if p not in state.times]
     again = default in state.right and default not in state.final
     if not todo and not again:
