@@ -99,7 +99,8 @@ def _operations(kernel: Kernel, binding: Binding) -> int | None:
     backend = kernel.backend_for(binding)
     if backend == "reference":
         return None
-    counts = [w.operations for w in works(kernel._derivation, binding, backend, kernel.plan)]
+    found = kernel.with_plan(binding, backend, lambda plan: works(kernel._derivation, binding, backend, plan))
+    counts = [w.operations for w in found]
     known = [c for c in counts if c is not None]
     return sum(known) if len(known) == len(counts) else None
 

@@ -302,7 +302,10 @@ def _passes(options: argparse.Namespace) -> None:
     from einsum_compiler.explain import pass_report
 
     kernel = _kernel(options)
-    print(pass_report(kernel._derivation, _binding(kernel, options, False), kernel.backend, kernel.plan))
+    binding = _binding(kernel, options, False)
+    print(
+        kernel.with_plan(binding, kernel.backend, lambda p: pass_report(kernel._derivation, binding, kernel.backend, p))
+    )
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -362,7 +365,12 @@ def _source(options: argparse.Namespace) -> None:
     from einsum_compiler.inspection import generated_source
 
     kernel = _kernel(options)
-    print(generated_source(kernel._derivation, _binding(kernel, options, False), kernel.backend, kernel.plan))
+    binding = _binding(kernel, options, False)
+    print(
+        kernel.with_plan(
+            binding, kernel.backend, lambda p: generated_source(kernel._derivation, binding, kernel.backend, p)
+        )
+    )
 
 
 def _compile(options: argparse.Namespace) -> None:
@@ -371,13 +379,10 @@ def _compile(options: argparse.Namespace) -> None:
     kernel = _kernel(options)
     if kernel.backend == "triton" and options.target is None:
         raise UsageError(f"--backend triton needs a --target: {', '.join(GPU_TARGETS)}")
+    binding, target = _binding(kernel, options, False), options.target or "native"
     print(
-        static_report(
-            kernel._derivation,
-            _binding(kernel, options, False),
-            kernel.backend,
-            kernel.plan,
-            options.target or "native",
+        kernel.with_plan(
+            binding, kernel.backend, lambda p: static_report(kernel._derivation, binding, kernel.backend, p, target)
         )
     )
 
@@ -386,7 +391,10 @@ def _report(options: argparse.Namespace) -> None:
     from einsum_compiler.report.page import report_page
 
     kernel = _kernel(options)
-    page = report_page(kernel._derivation, _binding(kernel, options, False), kernel.backend, kernel.plan)
+    binding = _binding(kernel, options, False)
+    page = kernel.with_plan(
+        binding, kernel.backend, lambda p: report_page(kernel._derivation, binding, kernel.backend, p)
+    )
     path = options.output or options.file.with_suffix(".html")
     try:
         path.write_text(page, encoding="utf-8")

@@ -201,7 +201,7 @@ class Kernel:
 
             tune_missing(self, binding, self.budget)
         first = sum(map(len, self._executables.values())) == 0
-        found = self._planned(
+        found = self.with_plan(
             binding,
             backend,
             lambda plan: specialise(lambda: self._derivation, self._key, binding, backend, plan, self.target, first),
@@ -248,7 +248,7 @@ class Kernel:
         """Let go of the kernels of earlier calls: the next calls look for tuned plans anew."""
         self._executables, self._prepared = {}, {}
 
-    def _planned(self, binding: Binding, backend: str, use: Callable[[Plan | None], T]) -> T:
+    def with_plan(self, binding: Binding, backend: str, use: Callable[[Plan | None], T]) -> T:
         """``use`` of the plan that is given, else of a tuned one, else of none: the chosen one."""
         found = self.tuned_plan(binding, backend)
         if found is not None and found.plan is not None:
@@ -318,8 +318,8 @@ class Kernel:
         binding = self.binding(*arguments, **keywords)
         backend = self._compiling_backend(binding)
         if stage is None:
-            return self._planned(binding, backend, lambda p: stage_names(self._derivation, binding, backend, p))
-        return self._planned(binding, backend, lambda p: stage_text(self._derivation, binding, backend, p, stage))
+            return self.with_plan(binding, backend, lambda p: stage_names(self._derivation, binding, backend, p))
+        return self.with_plan(binding, backend, lambda p: stage_text(self._derivation, binding, backend, p, stage))
 
     def source(self, backend: str | None = None, *arguments: Any, target: str | None = None, **keywords: Any) -> str:
         """The generated code of every kernel: C++ (``cpu``) or Triton (``triton``), for a ``target`` as in ``compile``."""
@@ -328,7 +328,7 @@ class Kernel:
         binding = self.binding(*arguments, **keywords)
         chosen = backend or devices.backend_of(target) or self._compiling_backend(binding)
         devices.check_choice(chosen, target or (self.target if devices.backend_of(self.target) == chosen else None))
-        return self._planned(binding, chosen, lambda p: generated_source(self._derivation, binding, chosen, p))
+        return self.with_plan(binding, chosen, lambda p: generated_source(self._derivation, binding, chosen, p))
 
     def explain(self, *arguments: Any, **keywords: Any) -> str:
         """What the mathematics forces and what was done about it, printed and returned as text."""
@@ -336,7 +336,7 @@ class Kernel:
 
         binding = self.binding(*arguments, **keywords)
         backend = self._compiling_backend(binding)
-        text = self._planned(binding, backend, lambda p: explain(self._derivation, binding, backend, p))
+        text = self.with_plan(binding, backend, lambda p: explain(self._derivation, binding, backend, p))
         print(text)
         return text
 
@@ -349,7 +349,8 @@ class Kernel:
         from einsum_compiler.report.page import report_page
 
         binding = self.binding(*arguments, **keywords)
-        page = report_page(self._derivation, binding, self._compiling_backend(binding), self.plan)
+        backend = self._compiling_backend(binding)
+        page = self.with_plan(binding, backend, lambda p: report_page(self._derivation, binding, backend, p))
         written = Path(path)
         written.write_text(page, encoding="utf-8")
         return written

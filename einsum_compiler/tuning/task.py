@@ -38,6 +38,7 @@ class Task:
     text: str
     source: str
     name: str | None
+    generated: bool
     backend: str
     target: str | None
     operands: dict[str, Operand]
@@ -70,6 +71,7 @@ def task_of(kernel: Kernel, binding: Binding, backend: str, folder: Path, hook: 
         kernel.text,
         kernel.source_name,
         kernel.requested,
+        kernel.generated,
         backend,
         kernel.target,
         operands,

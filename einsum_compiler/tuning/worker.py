@@ -74,7 +74,7 @@ class _Worker:
         from einsum_compiler.kernel import Kernel
 
         task = self.task
-        return Kernel(task.text, task.source, task.name, task.backend, None, task.target)
+        return Kernel(task.text, task.source, task.name, task.backend, None, task.target, generated=task.generated)
 
     def executable(self, stage: str, plan: str) -> Runs:
         if plan not in self.executables:
