@@ -117,6 +117,21 @@ def _parser() -> argparse.ArgumentParser:
         "attention.ein",
     )
     sub = command(
+        "bound",
+        _bound,
+        "Print lower bounds on data movement beside what the plan moves.",
+        "attention.ein --size m=4096,n=4096 --device h200",
+    )
+    memory = sub.add_mutually_exclusive_group()
+    memory.add_argument(
+        "--device",
+        metavar="h200",
+        help="at the memory of one processor and at the last cache (default: the one compiled for)",
+    )
+    memory.add_argument("--capacity", type=float, metavar="N", help="a fast memory of N elements in place of a device")
+    target(sub, *INSTRUCTION_SETS, *GPU_TARGETS)
+    sub.add_argument("--latex", action="store_true", help="formulas for TeX")
+    sub = command(
         "run",
         _run,
         "Run a program on random inputs and compare it with the float64 reference.",
@@ -306,6 +321,33 @@ def _passes(options: argparse.Namespace) -> None:
     print(
         kernel.with_plan(binding, kernel.backend, lambda p: pass_report(kernel._derivation, binding, kernel.backend, p))
     )
+
+
+def _bound(options: argparse.Namespace) -> None:
+    from einsum_compiler.bounding import bounds, plan_elements, report_text
+    from einsum_compiler.cost.device import device, device_for
+
+    if options.capacity is not None and not options.capacity >= 4:
+        raise UsageError(f"--capacity {options.capacity:g}: expected at least 4 elements")
+    kernel = _kernel(options)
+    binding = _binding(kernel, options, False)
+    chosen = None
+    if options.capacity is None:
+        chosen = device(options.device) if options.device else device_for(kernel.backend, kernel.target)
+    found = bounds(kernel._derivation, binding, chosen, options.capacity)
+    sizes = ", ".join(f"{r.upper()} = {n}" for r, n in binding.extents.items())
+    plan, refusal = None, ""
+    try:
+        plan = plan_elements(kernel._derivation, binding, kernel.backend, kernel.plan)
+    except EinsumError as error:  # bounds hold for programs that no plan runs yet
+        refusal = f"no plan to compare with: {error.message}"
+    print(
+        report_text(
+            found, f"{kernel.cascade.name} at {sizes}" + (f" on {chosen.title}" if chosen else ""), plan, options.latex
+        )
+    )
+    if refusal:
+        print(refusal)
 
 
 def _run(options: argparse.Namespace) -> None:

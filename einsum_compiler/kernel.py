@@ -20,6 +20,7 @@ from einsum_compiler.text import read_text
 
 if TYPE_CHECKING:
     from einsum_compiler.benchmark import Measurement
+    from einsum_compiler.bounding import Bounds
     from einsum_compiler.derivation import Derivation
     from einsum_compiler.executable import Executable
     from einsum_compiler.gradients import GradientKernels
@@ -354,6 +355,28 @@ class Kernel:
         written = Path(path)
         written.write_text(page, encoding="utf-8")
         return written
+
+    def bounds(
+        self, sizes: Mapping[str, float] | None = None, *, device: str | None = None, capacity: float | None = None
+    ) -> Bounds:
+        """Lower bounds on the elements moved at given sizes (extents by rank, parameters by name; others as ``binding`` has them).
+
+        ``device``: a device by name (``h200``), at the memory of one processor and at the last cache; ``capacity``: a fast memory of that many elements in place
+        of a device; without either, the device that this kernel is for. Raises ``ValueError`` for both, or for less than 4 elements, and ``BackendError`` for an
+        unknown device.
+        """
+        from einsum_compiler.bounding import bounds
+        from einsum_compiler.cost.device import device as known_device
+        from einsum_compiler.cost.device import device_for
+        from einsum_compiler.nominal import nominal_binding
+
+        if device is not None and capacity is not None:
+            raise ValueError("bounds: give a device or a capacity, not both")
+        binding = self.binding() if sizes is None else nominal_binding(self.cascade, sizes)
+        if capacity is not None:
+            return bounds(self._derivation, binding, None, capacity)
+        found = known_device(device) if device else device_for(self._compiling_backend(binding), self.target)
+        return bounds(self._derivation, binding, found, None)
 
     def validate(self, *arguments: Any, **keywords: Any) -> Validation:
         """Compare with the float64 reference; raises ``AccuracyError`` naming the worst element."""

@@ -222,7 +222,7 @@ def test_compile(file: File, run: Run) -> None:
 def test_help_names_every_command(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
-    for name in ("check", "passes", "run", "bench", "source", "compile", "opt", "repro"):
+    for name in ("check", "passes", "bound", "run", "bench", "source", "compile", "opt", "repro"):
         assert re.search(rf"^    {name} ", out, re.MULTILINE)
         code, text, _ = run(name, "--help")
         assert code == 0 and f"example: einsumc {name} " in text

@@ -1,0 +1,65 @@
+"""Extents and parameters as SymPy symbols: what formulas are written in."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import sympy
+
+from einsum_compiler.ir.errors import SpecError
+from einsum_compiler.ir.expression import Binary, Call, Cast, Constant, Expression, Extent, Parameter, Unary
+from einsum_compiler.ir.scalar import evaluate_scalar
+
+Symbolic = Any
+
+
+@functools.cache
+def symbol(name: str) -> Symbolic:
+    """A positive integer: an extent (``M`` of the rank ``m``), a parameter, or the capacity."""
+    return sympy.Symbol(name, integer=True, positive=True)
+
+
+CAPACITY = symbol("S")
+
+
+def extent(rank: str) -> Symbolic:
+    """The extent of a rank; a rank named ``s`` is ``S_s``, since ``S`` is the capacity."""
+    upper = rank.upper().replace(".", "_")
+    return symbol("S_s" if upper == "S" else upper)
+
+
+def number(node: Expression, names: Mapping[str, Any]) -> Symbolic:
+    """An integer expression over extents and parameters as a formula; divisions that come out even are quotients.
+
+    Raises ``SpecError`` for what has no integer value.
+    """
+    value = evaluate_scalar(node, names)
+    if isinstance(value, bool) or value != int(value):
+        raise SpecError("no integer", node.span)
+    match node:
+        case Extent(rank=rank):
+            return extent(rank)
+        case Parameter(name=name):
+            return symbol(name) if value > 0 and name != "S" else sympy.Integer(int(value))
+        case Unary(operator="-", operand=operand):
+            return -number(operand, names)
+        case Binary(operator="+" | "-" | "*" as operator, left=left, right=right):
+            a, b = number(left, names), number(right, names)
+            return a + b if operator == "+" else a - b if operator == "-" else a * b
+        case Binary(operator="//", left=left, right=right):
+            if evaluate_scalar(left, names) % evaluate_scalar(right, names) == 0:
+                return number(left, names) / number(right, names)
+        case Cast(operand=operand):
+            return number(operand, names)
+        case Call(function="max" | "min", arguments=arguments):  # the argument that decides at these sizes
+            return next(number(a, names) for a in arguments if evaluate_scalar(a, names) == value)
+        case Constant():
+            pass
+    return sympy.Integer(int(value))
+
+
+def at(formula: Symbolic, values: Mapping[str, float]) -> float:
+    """The value of a formula with symbols replaced by name."""
+    return float(formula.subs({s: values[s.name] for s in formula.free_symbols}))

@@ -1,0 +1,71 @@
+"""Bounds through the front door: ``Kernel.bounds``, ``einsumc bound``, capacities of devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import einsum_compiler as ec
+from einsum_compiler.bounding import capacities
+from einsum_compiler.cli import main
+from einsum_compiler.cost.device import device
+from einsum_compiler.ir.errors import BackendError
+from tests.bounds.cases import ATTENTION
+
+SIZES = {"p": 2048, "m": 2048, "e": 64, "f": 64}
+
+
+@pytest.fixture(scope="module")
+def kernel() -> ec.Kernel:
+    return ec.compile(ATTENTION, backend="cpu")
+
+
+def test_a_capacity_in_elements(kernel: ec.Kernel) -> None:
+    found = kernel.bounds(SIZES, capacity=65536)
+    assert found.value == 2048 * 2048 * 128**2 / 65536
+    assert str(found.formula) == "M*P*(E + F)**2/S"
+    assert "QK, SN, A never stored" in found.schedules
+    assert "Saha & Ye" in found.source
+    assert found.report.best.latex() == r"\frac{M P \left(E + F\right)^{2}}{S}"
+    assert found.curve([65536.0]) == ((65536.0, found.value),)
+
+
+def test_a_device_has_two_levels(kernel: ec.Kernel) -> None:
+    found = kernel.bounds(SIZES, device="h200")
+    assert [level.level for level in found.levels] == ["processor", "L2"]
+    assert found.value == found.at("processor").value
+    assert found.at("L2").value == found.at("L2").compulsory.value == 4 * 2048 * 64
+    h200 = device("h200")
+    own = h200.level("registers").bytes + h200.level("shared").bytes
+    assert capacities(h200, 2) == (("processor", own / 2), ("L2", (h200.level("L2").bytes + own * h200.processors) / 2))
+
+
+def test_without_either_the_device_of_the_kernel(kernel: ec.Kernel) -> None:
+    assert kernel.bounds(SIZES).levels[0].level == "processor"
+
+
+def test_wrong_questions(kernel: ec.Kernel) -> None:
+    with pytest.raises(ValueError, match="a device or a capacity, not both"):
+        kernel.bounds(SIZES, device="h200", capacity=100)
+    with pytest.raises(ValueError, match=r"a fast memory of 2\.0 elements holds no operands and result"):
+        kernel.bounds(SIZES, capacity=2)
+    with pytest.raises(BackendError, match="unknown device 'h999'"):
+        kernel.bounds(SIZES, device="h999")
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "attention.ein"
+    path.write_text(ATTENTION)
+    assert main(["bound", str(path), "--size", "p=2048,m=2048,e=64,f=64", "--capacity", "65536"]) == 0
+    out = capsys.readouterr().out
+    for text in (
+        "│ K      │ read    │    131,072 │ E*M     │",
+        "│ fused, m,p atomic               │ 1,048,576 │ M*P*(E + F)**2/S",
+        "S = 4,096: below it cut into groups, above it fused, m,p atomic",
+        "the Einsums as written: no other order of contraction, no algebra that saves products",
+    ):
+        assert text in out
+    assert main(["bound", str(path), "--capacity", "3"]) == 2
+    assert main(["bound", str(path), "--latex", "--device", "h200", "--dtype", "bf16"]) == 0
+    assert r"\frac{" in capsys.readouterr().out
