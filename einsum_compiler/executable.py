@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from einsum_compiler.ir.build import parameters_of, reads_of
 from einsum_compiler.ir.scalar import evaluate_scalar
 from einsum_compiler.ir.tile import TileKernel
 from einsum_compiler.ir.torch_types import torch_dtype
@@ -13,6 +14,9 @@ from einsum_compiler.size_classes import size_class
 
 Number = int | float | bool
 Buffer = tuple[str, list[int], Any]  # name, shape, torch.dtype
+TileOperands = tuple[Any, ...]  # the offsets and the tiles of a list
+
+MOST_LISTS = 16
 
 
 class CompiledKernel(Protocol):
@@ -38,6 +42,7 @@ class Executable:
     fixed: frozenset[str] = frozenset()
     compared: frozenset[str] = frozenset()
     _last: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
+    _lists: dict[object, TileOperands] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def key(self, scalars: Mapping[str, Number]) -> tuple[Number, ...]:
         """What two calls of the same types and sizes agree in if they share an executable."""
@@ -59,7 +64,7 @@ class Executable:
             if not work or device.type == "meta":
                 continue
             if kernel.schedules:
-                compiled(_with_tile_lists(kernel, held, scalars, sizes, device), scalars, sizes)
+                compiled(self._with_tile_lists(kernel, held, scalars, sizes, device), scalars, sizes)
             else:
                 compiled(held, scalars, sizes)
         return {name: held[name] for name in self.outputs}
@@ -83,16 +88,29 @@ class Executable:
         self._last[:] = given, found
         return found
 
+    def _with_tile_lists(
+        self,
+        kernel: TileKernel,
+        held: Mapping[str, Any],
+        scalars: Mapping[str, Number],
+        extents: Mapping[str, int],
+        device: Any,
+    ) -> dict[str, Any]:
+        """The operands of a kernel together with the tiles that its schedules list. Lists that read no tensor are kept for the next call."""
+        from einsum_compiler.tile_lists import build_tile_list
 
-def _with_tile_lists(
-    kernel: TileKernel, held: Mapping[str, Any], scalars: Mapping[str, Number], extents: Mapping[str, int], device: Any
-) -> dict[str, Any]:
-    """The operands of a kernel together with the tiles that its schedules list for these values."""
-    from einsum_compiler.tile_lists import build_tile_list
-
-    operands = dict(held)
-    for schedule in kernel.schedules:
-        offsets, tiles = build_tile_list(schedule, held, scalars, extents)
-        operands[f"{schedule.name}.offsets"] = offsets.to(device)
-        operands[f"{schedule.name}.tiles"] = tiles.to(device)
-    return operands
+        operands = dict(held)
+        for schedule in kernel.schedules:
+            key: object = None
+            if not reads_of(schedule.predicate):
+                used = tuple((n, scalars[n]) for n in parameters_of(schedule.predicate) if n in scalars)
+                key = kernel.name, schedule.name, used, tuple(extents.items()), str(device)
+            found = self._lists.get(key)
+            if found is None:
+                found = tuple(t.to(device) for t in build_tile_list(schedule, held, scalars, extents))
+                if key is not None:
+                    if len(self._lists) >= MOST_LISTS:
+                        self._lists.clear()
+                    self._lists[key] = found
+            operands[f"{schedule.name}.offsets"], operands[f"{schedule.name}.tiles"] = found
+        return operands

@@ -23,7 +23,9 @@ from einsum_compiler.ir.expression import (
 )
 from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit
 from einsum_compiler.ir.scalar import evaluate_scalar
+from einsum_compiler.passes.box_order import BoxOrder, box_order
 from einsum_compiler.passes.certificate import Certificate
+from einsum_compiler.passes.flatten import merged_group
 from einsum_compiler.passes.fuse import KernelCascade
 from einsum_compiler.splitting import SplitKernels, split_kernels
 
@@ -93,6 +95,26 @@ def merged_extents(cascade: Cascade, extents: Mapping[str, int]) -> dict[str, in
     return found
 
 
+def _in_boxes(part: KernelCascade, plan: KernelPlan, extents: Mapping[str, int]) -> PlannedKernel:
+    """A kernel whose streamed rank runs in the order of the plan's boxes, if it has any."""
+    ordered, sizes = in_boxes(part, plan, extents)
+    return PlannedKernel(ordered, plan, extents=sizes)
+
+
+def in_boxes(part: KernelCascade, plan: KernelPlan, extents: Mapping[str, int]) -> tuple[KernelCascade, dict[str, int]]:
+    """A kernel's part with its streamed rank in the order of the plan's boxes, and the extent that rank then has; the part itself without boxes."""
+    if not plan.box or plan.stream is None:
+        return part, {}
+    stream, group = plan.stream.rank, merged_group(part.cascade, plan.stream.rank)
+    if tuple(t.rank for t in plan.box) != group:
+        raise PlanError(
+            f"the plan streams boxes of {', '.join(t.rank for t in plan.box)}; '{stream}' is merged from {', '.join(group) or 'nothing'}"
+        )
+    cascade = box_order(part.cascade, BoxOrder(stream, tuple(t.size for t in plan.box)))
+    known = {r: n for r, n in extents.items() if r != stream}
+    return replace(part, cascade=cascade), {stream: merged_extents(cascade, known)[stream]}
+
+
 def _of_split(choice: RankSplit, made: SplitKernels, plans: list[KernelPlan]) -> list[PlannedKernel]:
     proved = [made.certificates, *(() for _ in plans[1:])]
     return [
@@ -142,7 +164,7 @@ def _given(
     for origin, split, group in groups:
         checked = [_checked(part, plans[frozenset(part.outputs)].pop(0)) for part in group]
         if origin is None or split is None:
-            found += [PlannedKernel(part, plan) for part, plan in zip(group, checked, strict=True)]
+            found += [_in_boxes(part, plan, extents) for part, plan in zip(group, checked, strict=True)]
         else:
             found += _of_split(origin, split, checked)
     return tuple(found)

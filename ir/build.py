@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import prod
 
 from einsum_compiler.ir.expression import (
     Binary,
@@ -50,6 +51,14 @@ def ceil_divide(value: Expression, size: int) -> Expression:
     if isinstance(value, Constant) and isinstance(value.value, int):
         return Constant(-(-value.value // size))
     return value if size == 1 else Binary("//", add(value, Constant(size - 1)), Constant(size))
+
+
+def box_place(axis: int, sizes: tuple[int, ...], place: Expression) -> Expression:
+    """The coordinate along one axis of a box, from a place among its points, the last axis fastest."""
+    behind = prod(sizes[axis + 1 :])
+    if behind > 1:
+        place = Binary("//", place, Constant(behind))
+    return place if axis == 0 else Binary("%", place, Constant(sizes[axis]))
 
 
 def conjuncts(predicate: Expression | None) -> tuple[Expression, ...]:

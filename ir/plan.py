@@ -9,6 +9,8 @@ plan attention {
 over tiles inside each program (of several, ``stream i:128, j:64``, the loops follow one another); ``resident`` ranks are held whole. A tensor between
 kernels is the output of one and an input of later ones, so the outputs of the kernels say what is fused. Reductions that depend on others over the
 stream are corrected as it runs by; with ``contexts finished`` each waits for what it depends on, in one more sweep.
+Ranks in parentheses are a box: ``program b, (y:8, x:12)  stream y2_x2:(y2:8, x2:16)`` spreads boxes of 8 x 12 over programs, each one axis of 96, and
+streams the merged rank of y2 and x2 box by box (``passes.box_order``).
 ``split O, L over n:128 into 16`` says that the kernel of O and L became several: its stream was cut into 16 chunks of whole tiles.
 """
 
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import prod
 
 from einsum_compiler.ir.errors import PlanError
 
@@ -33,7 +36,11 @@ class RankTile:
 
 @dataclass(frozen=True, slots=True)
 class KernelPlan:
-    """One kernel: the tensors it writes and what becomes of each rank."""
+    """One kernel: the tensors it writes and what becomes of each rank.
+
+    ``rows``: program ranks whose tiles are one axis, a box. ``box``: the ranks that the streamed rank was merged from, with their share of a tile; a
+    tile of the stream is one box. Empty where there are none.
+    """
 
     outputs: tuple[str, ...]
     program: tuple[RankTile, ...]
@@ -43,6 +50,8 @@ class KernelPlan:
     stages: int = 2
     later: tuple[RankTile, ...] = ()  # streamed after ``stream``
     contexts: str = "running"  # or "finished"
+    rows: tuple[str, ...] = ()
+    box: tuple[RankTile, ...] = ()
 
     @property
     def streams(self) -> tuple[RankTile, ...]:
@@ -54,9 +63,10 @@ class KernelPlan:
         return next((r.size for r in (*self.program, *self.streams) if r.rank == rank), 1)
 
     def __str__(self) -> str:
-        parts = [f"program {', '.join(map(str, self.program))}" if self.program else ""]
+        parts = [f"program {', '.join(self._program())}" if self.program else ""]
         if self.stream:
-            parts.append(f"stream {', '.join(f'{s.rank}:{s.size}' for s in self.streams)}")
+            first = f"{self.stream.rank}:({', '.join(map(_sized, self.box))})" if self.box else _sized(self.stream)
+            parts.append(f"stream {', '.join([first, *map(_sized, self.later)])}")
         if self.resident:
             parts.append(f"resident {', '.join(self.resident)}")
         if (self.warps, self.stages) != (0, 2):
@@ -64,6 +74,20 @@ class KernelPlan:
         if self.contexts != "running":
             parts.append(f"contexts {self.contexts}")
         return f"kernel {', '.join(self.outputs)} {{ {'  '.join(p for p in parts if p)} }}"
+
+    def _program(self) -> list[str]:
+        """The program ranks in order, those of a box where its first one stands."""
+        found: list[str] = []
+        for tile in self.program:
+            if tile.rank not in self.rows:
+                found.append(str(tile))
+            elif tile.rank == self.rows[0]:
+                found.append(f"({', '.join(_sized(t) for r in self.rows for t in self.program if t.rank == r)})")
+        return found
+
+
+def _sized(tile: RankTile) -> str:
+    return f"{tile.rank}:{tile.size}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +131,26 @@ def parse_plan(text: str) -> Plan:
     kernels = []
     for outputs, body in _KERNEL.findall(head[2]):
         clauses = {name: _names(value) for name, value in _CLAUSE.findall(body)}
-        stream = [_rank_tile(r) for r in clauses.get("stream", [])]
         contexts = clauses.get("contexts", ["running"])[0]
         if contexts not in ("running", "finished"):
             raise PlanError(f"contexts are running or finished, not '{contexts}'")
+        program = [(_members(r), r) for r in clauses.get("program", [])]
+        rows = [tuple(t.rank for t in members) for members, _ in program if members]
+        if len(rows) > 1:
+            raise PlanError("a kernel has one box of program ranks")
+        stream, box = _stream(clauses.get("stream", []))
         kernels.append(
             KernelPlan(
                 tuple(_names(outputs)),
-                tuple(_rank_tile(r) for r in clauses.get("program", [])),
-                stream[0] if stream else None,
+                tuple(tile for members, text in program for tile in members or (_rank_tile(text),)),
+                stream,
                 tuple(clauses.get("resident", [])),
                 int(clauses.get("warps", ["0"])[0]),
                 int(clauses.get("stages", ["2"])[0]),
-                tuple(stream[1:]),
+                tuple(map(_rank_tile, clauses.get("stream", [])[1:])),
                 contexts,
+                rows[0] if rows else (),
+                box,
             )
         )
     if not kernels:
@@ -133,7 +163,24 @@ def parse_plan(text: str) -> Plan:
 
 
 def _names(text: str) -> list[str]:
-    return [n.strip() for n in text.split(",") if n.strip()]
+    """What commas outside of parentheses separate."""
+    return [n.strip() for n in re.split(r",(?![^(]*\))", text) if n.strip()]
+
+
+def _members(text: str) -> tuple[RankTile, ...]:
+    """The tiles of ``(y:8, x:12)``; none if the text has no parentheses."""
+    if not (text.startswith("(") and text.endswith(")")):
+        return ()
+    return tuple(_rank_tile(n) for n in _names(text[1:-1]))
+
+
+def _stream(texts: list[str]) -> tuple[RankTile | None, tuple[RankTile, ...]]:
+    """The first streamed rank and, where it is merged from others, the box that is one tile of it."""
+    if not texts:
+        return None, ()
+    rank, _, size = texts[0].partition(":")
+    box = _members(size.strip())
+    return (RankTile(rank.strip(), prod(t.size for t in box)), box) if box else (_rank_tile(texts[0]), ())
 
 
 def _rank_tile(text: str) -> RankTile:

@@ -22,6 +22,7 @@ from einsum_compiler.ir.expression import (
     Reduction,
     Selection,
     map_children,
+    walk,
 )
 from einsum_compiler.passes.lateness import reduced_ranks
 from einsum_compiler.passes.order import in_order
@@ -39,6 +40,32 @@ def flatten(cascade: Cascade, options: Flatten = Flatten()) -> Cascade:
         if _separable(cascade, group):
             cascade = _Merger(cascade, group).merged()
     return in_order(cascade)
+
+
+def row_major(merged: str, group: tuple[str, ...]) -> dict[str, Expression]:
+    """The coordinate of each rank of a group as a function of the merged one."""
+    found: dict[str, Expression] = {}
+    inner: Expression | None = None  # the product of the extents of the ranks behind
+    for rank in reversed(group):
+        place: Expression = Rank(merged)
+        if inner is not None:
+            place = Binary("//", place, inner)
+        if rank != group[0]:
+            place = Binary("%", place, Extent(rank))
+        found[rank] = place
+        inner = Extent(rank) if inner is None else Binary("*", Extent(rank), inner)
+    return found
+
+
+def merged_group(cascade: Cascade, rank: str | None) -> tuple[str, ...]:
+    """The ranks that a rank was merged from: its extent is the product of theirs; none of any other rank."""
+    for parameter in cascade.parameters:
+        if rank is not None and parameter.name == rank.upper() and parameter.default is not None:
+            nodes = list(walk(parameter.default))
+            group = tuple(n.rank for n in nodes if isinstance(n, Extent))
+            products = all(isinstance(n, Extent) or (isinstance(n, Binary) and n.operator == "*") for n in nodes)
+            return group if products and len(group) > 1 else ()
+    return ()
 
 
 def _groups(cascade: Cascade) -> list[tuple[str, ...]]:
@@ -88,21 +115,7 @@ class _Merger:
         self._axes = ranks_of_tensors(cascade)
         self._computed = {t.tensor for e in cascade.equations for t in e.targets}
         self._merged = fresh("_".join(group), all_ranks(cascade) | {p.name.lower() for p in cascade.parameters})
-        self._coordinates = self._split()
-
-    def _split(self) -> dict[str, Expression]:
-        """The coordinate of each rank as a function of the merged one, in row-major order."""
-        found: dict[str, Expression] = {}
-        inner: Expression | None = None  # the product of the extents of the ranks behind
-        for rank in reversed(self._group):
-            place: Expression = Rank(self._merged)
-            if inner is not None:
-                place = Binary("//", place, inner)
-            if rank != self._group[0]:
-                place = Binary("%", place, Extent(rank))
-            found[rank] = place
-            inner = Extent(rank) if inner is None else Binary("*", Extent(rank), inner)
-        return found
+        self._coordinates = row_major(self._merged, group)
 
     def merged(self) -> Cascade:
         extent: Expression = Extent(self._group[0])

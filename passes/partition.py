@@ -14,6 +14,7 @@ from einsum_compiler.ir.build import ranks_of, reads_of
 from einsum_compiler.ir.expression import Binary, Rank
 from einsum_compiler.ir.plan import KernelPlan, RankTile
 from einsum_compiler.ir.scalar import evaluate_scalar
+from einsum_compiler.passes.boxes import choose_boxes
 from einsum_compiler.passes.fuse import KernelCascade
 
 _CLASSES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
@@ -54,9 +55,12 @@ def tile_class(extent: int, target: int, powers_of_two: bool = False) -> int:
 
 
 def partition(
-    kernel: KernelCascade | Reuse, extents: Mapping[str, int], options: Partition = Partition()
+    kernel: KernelCascade | Reuse,
+    extents: Mapping[str, int],
+    options: Partition = Partition(),
+    reach: Mapping[str, int] | None = None,
 ) -> KernelPlan:
-    """The plan of one kernel with tiles of at most the given sizes."""
+    """The plan of one kernel with tiles of at most the given sizes. ``reach``: see ``passes.boxes``."""
     found = kernel if isinstance(kernel, Reuse) else reuse(kernel, extents)
     kernel, streamed = found.kernel, found.streamed
     tiles = dict.fromkeys(kernel.program, 1)
@@ -65,6 +69,21 @@ def partition(
     rows = options.rows
     if options.powers_of_two:
         rows = 1 << (rows.bit_length() - 1)
+    boxes = None
+    if len(kernel.streams) == 1:
+        boxes = choose_boxes(
+            kernel.cascade, kernel.stream, reused, extents, rows, options.stream, options.powers_of_two, reach
+        )
+    if boxes is not None and kernel.stream is not None:
+        tiles |= boxes.rows
+        box = tuple(RankTile(r, n) for r, n in boxes.columns.items())
+        program = tuple(RankTile(r, tiles[r]) for r in kernel.program)
+        merged = RankTile(kernel.stream, prod(boxes.columns.values()))
+        shared = tuple(t.rank for t in program if t.size > 1)
+        rows_of_box = shared if len(shared) > 1 else ()
+        return KernelPlan(
+            kernel.outputs, program, merged, kernel.resident, options.warps, options.stages, rows=rows_of_box, box=box
+        )
     if reused:
         first = reused[0]
         tiles[first] = tile_class(extents[first], rows, options.powers_of_two)

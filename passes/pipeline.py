@@ -149,7 +149,7 @@ def _options(step: Pass, inside: str) -> object:
 
 def _value(step: Pass, name: str, text: str, annotation: str) -> object:
     if annotation.startswith("tuple"):
-        return tuple(t for t in text.split("+") if t)
+        return tuple(int(t) if "int" in annotation else t for t in text.split("+") if t)
     if annotation == "bool" and text in ("true", "false"):
         return text == "true"
     if annotation == "int" and re.fullmatch(r"-?\d+", text):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from einsum_compiler.ir.cascade import Cascade
+from einsum_compiler.passes.box_order import BoxOrder, box_order
 from einsum_compiler.passes.certificate import Transformed
 from einsum_compiler.passes.defer import Defer, defer
 from einsum_compiler.passes.flatten import Flatten, flatten
@@ -33,6 +34,7 @@ PASSES = {
         Pass("normalize", Normalize, _plain(normalize)),
         Pass("reassociate", Reassociate, _proving(reassociate)),
         Pass("flatten", Flatten, _plain(flatten)),
+        Pass("box_order", BoxOrder, _plain(box_order)),
         Pass("split", Split, _proving(split)),
         Pass("defer", Defer, _proving(defer)),
         Pass("online", Online, _proving(online)),

@@ -227,6 +227,9 @@ class Expressions:
             )
         if left.level < LANE:  # a vector stands on the left of an operator
             left, right, operator = right, left, FLIPPED[operator]
+        if left.dtype == "coord" and right.level < LANE and right.dtype == "i64":
+            # A coordinate lies strictly within 32 bits, so a bound beyond them may be cut to them.
+            right, dtype = self.bind(Value(f"tile::saturated({right.code})", "coord", right.level), "bound"), "coord"
         code = f"{operand(left, dtype)} {operator} {operand(right, dtype)}"
         wide = dtype in ("f64", "i64")
         return Value(f"tile::as_mask({code})" if wide else code, "bool", LANE, simple=wide)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import ceil, inf, prod
 
+from einsum_compiler.cost.boxed import boxed_extents, boxed_filter
 from einsum_compiler.cost.cpu_model import predict_cpu
 from einsum_compiler.cost.device import Device
 from einsum_compiler.cost.gpu_model import WARPS, DoesNotFit, predict_gpu
@@ -22,6 +23,7 @@ from einsum_compiler.ir.types import bytes_of
 from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.passes.fuse import KernelCascade
 from einsum_compiler.passes.partition import Partition, Reuse, partition, reuse
+from einsum_compiler.reach import reach_of
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,13 @@ class Pricing:
     def predict(self, plan: KernelPlan) -> Prediction:
         """Seconds of one call of the kernel with a plan."""
         skeleton, filters = self._skeleton(plan)
-        key = plan.program, plan.streams, plan.contexts
+        extents = boxed_extents(plan, self.setting.extents)
+        key = plan.program, plan.streams, plan.contexts, plan.box
         if key not in self._visited:
-            s = self.setting
-            self._visited[key] = tuple(visited(f, plan, rank, s.extents, s.numbers) for rank, f in filters)
-        shape = Shape(skeleton, plan, self.setting.extents, self._tensors, self._visited[key])
+            numbers = self.setting.numbers
+            boxed = [(rank, boxed_filter(f, plan, self.setting.extents)) for rank, f in filters]
+            self._visited[key] = tuple(visited(f, plan, rank, extents, numbers) for rank, f in boxed)
+        shape = Shape(skeleton, plan, extents, self._tensors, self._visited[key])
         device = self.setting.device
         if not shape.programs:
             return Prediction(device.launch, {"launch": device.launch})
@@ -108,7 +112,7 @@ class Pricing:
 
     def _tiled_ranks(self, plan: KernelPlan) -> object:
         """What the statements of a plan depend on."""
-        return frozenset(t.rank for t in plan.program if t.size > 1), plan.contexts
+        return frozenset(t.rank for t in plan.program if t.size > 1), plan.contexts, plan.rows
 
     def _skeleton(self, plan: KernelPlan) -> tuple[Skeleton, tuple[tuple[str, Filter], ...]]:
         from einsum_compiler.passes.lowering.lower import LoweringContext, skeleton
@@ -123,7 +127,7 @@ class Pricing:
             parameters = {n: whole[n] for n in sorted(constants.parameters) if n in whole}
             derived = derive_kernel(self.part, plan, s.dtypes)
             context = LoweringContext(s.dtypes, s.scalars, extents, parameters)
-            kernel, predicates = skeleton(derived.final, plan, context)
+            kernel, predicates = skeleton(derived.final, replace(plan, box=()), context)
             ranks = [s.rank.removesuffix(".1") for s in kernel.body if isinstance(s, Loop)]
             filters = tuple((r, filter_of(p, s.numbers)) for r, p in zip(ranks, predicates, strict=True))
             self._corrected[key] = any(c.form in ("running", "finite rank") for c in derived.certificates)
@@ -250,7 +254,8 @@ def _tiled(pricing: Pricing, grid: Grid) -> list[tuple[Prediction, KernelPlan]]:
     # Products of f32 and f64 have no matrix instruction at full precision: operands live in registers, so all warps share them.
     wide = any(setting.dtypes[t.name] in ("f32", "f64") for t in part.cascade.inputs if len(t.ranks) > 1)
     warps = max(WARPS) if wide and setting.device.backend == "triton" else 0
-    plans = tilings(pricing.reuse, setting.extents, grid, warps)
+    reach = reach_of(part, setting.extents, setting.numbers)
+    plans = tilings(pricing.reuse, setting.extents, grid, warps, reach)
     found: list[tuple[Prediction, KernelPlan]] = []
     smallest: KernelPlan | None = None
     for plan in plans:
@@ -262,8 +267,10 @@ def _tiled(pricing: Pricing, grid: Grid) -> list[tuple[Prediction, KernelPlan]]:
     return sorted(found, key=lambda scored: scored[0].seconds)
 
 
-def tilings(found: Reuse, extents: Mapping[str, int], grid: Grid, warps: int = 0) -> Iterator[KernelPlan]:
-    """Every plan of a kernel whose tiles have the sizes of a grid, each once."""
+def tilings(
+    found: Reuse, extents: Mapping[str, int], grid: Grid, warps: int = 0, reach: Mapping[str, int] | None = None
+) -> Iterator[KernelPlan]:
+    """Every plan of a kernel whose tiles have the sizes of a grid, each once. ``reach``: see ``passes.boxes``."""
     seen: set[KernelPlan] = set()
     streams = grid.stream if found.kernel.stream else grid.stream[:1]
     for rows in grid.rows:
@@ -271,7 +278,7 @@ def tilings(found: Reuse, extents: Mapping[str, int], grid: Grid, warps: int = 0
             for stream in streams:
                 for vector in grid.vector:
                     plan = partition(
-                        found, extents, Partition(rows, columns, stream, vector, grid.powers_of_two, warps)
+                        found, extents, Partition(rows, columns, stream, vector, grid.powers_of_two, warps), reach
                     )
                     if plan not in seen:
                         seen.add(plan)

@@ -43,6 +43,8 @@ class Shape:
         """Coordinates on every axis of a tile."""
         found = dict(self.extents)
         found |= {f"{t.rank}.0": t.size for t in self.plan.program}
+        if self.plan.rows:
+            found[f"{'_'.join(self.plan.rows)}.0"] = prod(map(self.plan.tile, self.plan.rows))
         found |= {f"{s.rank}.0": s.size for s in self.plan.streams}
         return found
 

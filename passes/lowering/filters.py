@@ -81,7 +81,7 @@ class Filters(Loads):
     ) -> Callable[[str], Filled]:
         """What each tile holds at a point that some conjunct of ``domain`` removed."""
         # Rows are never reduced: a value per row (a statistic) is finite, whatever the filter does to the row's points.
-        axes = self.domain_axes(domain) - {f"{t.rank}.0" for t in self.tiling.plan.program}
+        axes = self.domain_axes(domain) - self.tiling.row_axes
 
         def operand(name: str) -> Filled:
             if assume and name in assume:
@@ -175,42 +175,41 @@ class Filters(Loads):
     def _unseen(self, operand: str, other: str, domain: Domain) -> str:
         """An operand of a product with 0 at coordinates that no point of the tile sees, so that a NaN there cannot leak.
 
-        ``0 * v`` is 0 only for finite v. Conjuncts of the loop's filter on the operand's own axes mask its load; all others are tested here.
+        ``0 * v`` is 0 only for finite v. What the operand's load does not mask already is tested here: conjuncts on its own axes as they are, the
+        others by the weights in ``other``, which are 0 where one of them fails. A coordinate whose weights are all 0 adds nothing, whatever made them 0.
         """
-        facts = self.facts[operand]
+        facts, weights = self.facts[operand], self.facts[other].fill
         own_axes = frozenset(facts.type.ranks)
-        if not self.facts[other].fill or facts.fill:
+        if weights is None or weights[0] != 0.0:
             return operand
+        held = facts.fill[1] if facts.fill and facts.fill[0] == 0.0 else EVERYWHERE
         about = {
             c: self.domain_axes(frozenset({c}))
-            for c in sorted(domain, key=str)
+            for c in sorted(domain - held, key=str)
             if not any(isinstance(n, Read) and n.tensor not in self.translator.inputs for n in walk(c))
         }
         own = [c for c, axes in about.items() if axes and axes <= own_axes and c not in self.scope.predicate]
-        cross = [c for c, axes in about.items() if axes & own_axes and not axes <= own_axes]
-        rows = [c for c, axes in about.items() if cross and axes and not axes & own_axes]
+        cross = [c for c, axes in about.items() if axes & own_axes and not axes <= own_axes and c in weights[1]]
         if not own and not cross:
             return operand
-        tested = frozenset([*own, *cross, *rows])
-        condition = conjunction(map(self.translator.place, [*own, *cross, *rows]))
+        tested = frozenset([*own, *cross])
+        condition = conjunction([*map(self.translator.place, own), self._seen(operand, other) if cross else None])
         assert condition is not None
-        if cross:
-            condition = self._seen(operand, own_axes, tested, condition)
         result = self._name(f"{operand}.visible")
-        partial = self.scope.loop is not None and tested <= self.scope.predicate
-        self.scope.statements.append(Select(result, facts.type, condition, Read(operand), Constant(0.0), partial))
         inside = self.scope.loop is not None
-        self.facts[result] = TileFacts(facts.type, facts.ranks, facts.domain, (0.0, tested), inside=inside)
+        partial = inside and tested <= self.scope.predicate
+        self.scope.statements.append(Select(result, facts.type, condition, Read(operand), Constant(0.0), partial))
+        self.facts[result] = TileFacts(facts.type, facts.ranks, facts.domain, (0.0, tested | held), inside=inside)
         return result
 
-    def _seen(self, operand: str, own_axes: frozenset[str], tested: Domain, condition: Expression) -> Expression:
-        """Whether some point of the tile sees a coordinate: the condition, over every axis the operand lacks."""
-        sizes = self.tiling.axis_sizes
-        axes = self.domain_axes(tested)
-        beyond = tuple(Axis(r, sizes[r]) for r in sorted(axes - own_axes))
-        type = TileType("bool", tuple(a for a in self.facts[operand].type.axes if a.rank in axes))
+    def _seen(self, operand: str, other: str) -> Expression:
+        """Whether some weight in the tile ``other`` at a coordinate of the operand is not 0; rows beyond their extents have no say."""
+        axes = frozenset(self.facts[operand].type.ranks)
+        beyond = tuple(a for a in self.facts[other].type.axes if a.rank not in axes)
+        type = TileType("bool", tuple(a for a in self.facts[operand].type.axes if a in self.facts[other].type.axes))
         seen = self._name(f"{operand}.seen")
-        bounded = conjunction([*self.tiling.row_bounds(beyond), condition])
+        some = Comparison(("!=",), (Read(other), Constant(0.0)))
+        bounded = conjunction([*self.tiling.row_bounds(beyond), some])
         assert bounded is not None
         self.scope.statements.append(Reduce(seen, type, "any", beyond, bounded))
         self.facts[seen] = TileFacts(type, inside=self.scope.loop is not None)

@@ -59,7 +59,8 @@ class Loads(Tiles):
         name = self._name(f"{read.tensor}.tile")
         fill = Constant(False) if dtype == "bool" else Constant(0.0 if is_float(dtype) else 0)
         scope.statements.append(Load(name, TileType(dtype, axes), read.tensor, indices, where, partial_where, fill))
-        self.facts[name] = TileFacts(TileType(dtype, axes), loaded=True, inside=inside)
+        filled = (0.0, frozenset(conditions)) if is_float(dtype) and conditions else None
+        self.facts[name] = TileFacts(TileType(dtype, axes), fill=filled, loaded=True, inside=inside)
         self.loaded[read.tensor] = None
         scope.loads[key] = name
         return Read(name)

@@ -145,12 +145,7 @@ class Tiles(ABC):
 
     def domain_axes(self, domain: Domain) -> frozenset[str]:
         """The axes that the conjuncts of a domain have."""
-        sizes, found = self.tiling.axis_sizes, set()
-        for rank in ranks_of(*domain):
-            axis = f"{rank}.0" if f"{rank}.0" in sizes else rank
-            if axis in sizes:
-                found.add(axis)
-        return frozenset(found)
+        return frozenset(name for rank in ranks_of(*domain) if (name := self.tiling.axis_name(rank)))
 
     def is_about_tiles(self, conjunct: Expression) -> bool:
         """Whether whole tiles can be judged by a conjunct: it has no axis that is held whole, and reads integer inputs only."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
-from einsum_compiler.ir.build import add, ceil_divide, multiply
+from einsum_compiler.ir.build import add, box_place, ceil_divide, multiply
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import Constant, Expression, Extent, Rank
 from einsum_compiler.ir.plan import KernelPlan, RankTile
@@ -16,7 +17,8 @@ from einsum_compiler.ir.tile import Axis, ProgramRank
 class Tiling:
     """How one kernel holds every rank.
 
-    A program rank ``m`` with tiles of 96 is the index ``m.1`` and the axis ``m.0:96``; with tiles of 1 it is the index ``m``.
+    A program rank ``m`` with tiles of 96 is the index ``m.1`` and the axis ``m.0:96``; with tiles of 1 it is the index ``m``. The ranks of a box,
+    ``(y:8, x:12)``, are the indices ``y.1`` and ``x.1`` and one axis ``y_x.0:96``, where ``y`` is ``8*y.1 + y_x.0 // 12`` and ``x`` is ``12*x.1 + y_x.0 % 12``.
     A stream rank ``n`` arrives from the cascade as ``n.1`` (the loop) and ``n.0`` (an axis). Other ranks are axes
     of their whole extent, which is therefore a constant of the kernel.
     """
@@ -42,8 +44,7 @@ class Tiling:
     def axis(self, rank: str) -> Axis | None:
         """The axis a rank of the cascade occupies in a tile; None for an index."""
         if self.is_program(rank):
-            size = self.plan.tile(rank)
-            return Axis(f"{rank}.0", size) if size > 1 else None
+            return self.row_axis(rank)
         if rank in self.loops:
             return None
         if (stream := self.stream(rank)) and rank == f"{stream.rank}.0":
@@ -53,21 +54,51 @@ class Tiling:
         return Axis(rank, self.extents[rank])
 
     def axes(self, ranks: tuple[str, ...]) -> tuple[Axis, ...]:
-        return tuple(axis for axis in map(self.axis, ranks) if axis)
+        return tuple(dict.fromkeys(axis for axis in map(self.axis, ranks) if axis))
+
+    def row_axis(self, rank: str) -> Axis | None:
+        """The axis of a program rank, its own or that of its box; None if a tile holds one coordinate."""
+        size = self.plan.tile(rank)
+        if size > 1 and rank in self.plan.rows:
+            return Axis(f"{'_'.join(self.plan.rows)}.0", prod(map(self.plan.tile, self.plan.rows)))
+        return Axis(f"{rank}.0", size) if size > 1 else None
+
+    @property
+    def row_axes(self) -> frozenset[str]:
+        """The axes of the program ranks."""
+        return frozenset(axis.rank for t in self.plan.program if (axis := self.row_axis(t.rank)))
+
+    def axis_name(self, rank: str) -> str | None:
+        """The axis along which the coordinate of a rank, split or not, varies; None for an index."""
+        if any(s.rank == rank for s in self.plan.streams):
+            return f"{rank}.0"
+        axis = self.row_axis(rank) if self.is_program(rank) else None
+        return axis.rank if axis else rank if rank in self.axis_sizes else None
 
     def coordinate(self, rank: str) -> Expression:
         """The coordinate of a rank of the cascade at one element of a tile."""
-        if (self.is_program(rank) and self.plan.tile(rank) > 1) or any(s.rank == rank for s in self.plan.streams):
+        if any(s.rank == rank for s in self.plan.streams):
             return add(multiply(Constant(self.plan.tile(rank)), Rank(f"{rank}.1")), Rank(f"{rank}.0"))
-        return Rank(rank)
+        axis = self.row_axis(rank) if self.is_program(rank) else None
+        if axis is None:
+            return Rank(rank)
+        size, inner = self.plan.tile(rank), self._inside(rank, Rank(axis.rank))
+        return add(multiply(Constant(size), Rank(f"{rank}.1")), inner)
+
+    def _inside(self, rank: str, place: Expression) -> Expression:
+        """The coordinate inside a tile of a rank, from the place on its axis."""
+        rows = self.plan.rows
+        if rank not in rows:
+            return place
+        return box_place(rows.index(rank), tuple(map(self.plan.tile, rows)), place)
 
     @property
     def axis_sizes(self) -> dict[str, int]:
         """The size of every axis, by the rank of the tile."""
         sizes = {r: n for r, n in self.extents.items() if not self.is_program(r)}
         for tile in self.plan.program:
-            if tile.size > 1:
-                sizes[f"{tile.rank}.0"] = tile.size
+            if axis := self.row_axis(tile.rank):
+                sizes[axis.rank] = axis.size
         sizes.update({f"{s.rank}.0": s.size for s in self.plan.streams})
         return sizes
 
@@ -99,5 +130,5 @@ class Tiling:
         return tuple(
             less(self.coordinate(t.rank), self.extent(t.rank))
             for t in self.plan.program
-            if f"{t.rank}.0" in held and self.extents.get(t.rank, 1) % t.size
+            if (axis := self.row_axis(t.rank)) and axis.rank in held and self.extents.get(t.rank, 1) % t.size
         )

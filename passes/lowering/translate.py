@@ -127,7 +127,17 @@ class Translator:
         found: set[Expression] = set()
         for part in conjuncts(predicate):
             found.update(conjuncts(self._certain(part, True)))
-        return frozenset(found)
+        return frozenset(c for c in found if not self._always(c))
+
+    def _always(self, conjunct: Expression) -> bool:
+        """Whether a conjunct holds at every point: ``a < 15`` by the bounds of ``a``, and ``n < N`` where N is a number of whole boxes."""
+        match conjunct:
+            case Comparison(operators=("<",), operands=(value, Constant(value=int() as limit))):
+                interval = bounds(value, self.tiling.known_ranks)
+                return interval is not None and interval[1] < limit
+            case Comparison(operators=("<",), operands=(Rank(name=rank), Extent(rank=other))):
+                return bool(self.tiling.plan.box) and rank == other == self.streams[0]
+        return False
 
     def _certain(self, node: Expression, positive: bool) -> Expression:
         """A predicate that holds where ``node`` is certainly true (or certainly false, if not ``positive``)."""

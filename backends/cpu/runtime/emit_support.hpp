@@ -25,6 +25,7 @@ template <class A, class B> TILE_INLINE int64_t most(A a, B b) { return int64_t(
 // How many of `size` positions lie below a bound.
 TILE_INLINE long count_below(int64_t bound, long size) { return bound < 0 ? 0 : bound < size ? long(bound) : size; }
 // A bound on a position, in 32 bits: positions are small, so whatever does not fit is beyond all of them.
+TILE_INLINE int32_t saturated(int64_t bound) { return bound < -2147483647 ? -2147483647 : bound > 2147483647 ? 2147483647 : int32_t(bound); }
 TILE_INLINE int32_t near(int64_t bound) { return bound < -(1 << 30) ? -(1 << 30) : bound > (1 << 30) ? 1 << 30 : int32_t(bound); }
 
 // Rows of a sweep ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,147 @@
+"""Boxes: plans that have them, the tiles that they visit against masks written out, and lists of long sequences."""
+
+from __future__ import annotations
+
+import itertools
+import time
+import tracemalloc
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import einsum_compiler as ec
+from einsum_compiler.inspection import tile_kernels, works
+from einsum_compiler.ir.errors import PlanError
+from einsum_compiler.ir.plan import KernelPlan, parse_plan
+from einsum_compiler.tile_lists import build_tile_list
+from tests.zoo.structured import neighbours, outer
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def grid(*extents: int, width: int = 16) -> list[Tensor]:
+    return [torch.zeros(1, 1, *extents, width) for _ in range(3)]
+
+
+def chosen(kernel: ec.Kernel, tensors: list[Tensor], **scalars: Any) -> KernelPlan:
+    return parse_plan(kernel.ir("plan", *tensors, **scalars)).kernels[-1]
+
+
+def visits(kernel: ec.Kernel, tensors: list[Tensor], **scalars: Any) -> tuple[int, int]:
+    """Full and partial tiles, all programs together."""
+    (work,) = works(kernel._derivation, kernel.binding(*tensors, **scalars), "cpu", kernel.plan)
+    assert work.sweeps is not None
+    return work.sweeps[0].full, work.sweeps[0].partial
+
+
+def brute(allow: Tensor, queries: tuple[int, ...], keys: tuple[int, ...]) -> tuple[int, int]:
+    """Boxes of a mask [*q,*k] that are true at every query inside the extents and every key of a whole box, and others with a true point."""
+    sizes = (*queries, *keys)
+    padding = [(-n) % s for n, s in zip(allow.shape, sizes, strict=True)]
+    ends = list(itertools.chain.from_iterable((0, p) for p in reversed(padding)))
+    inside = torch.nn.functional.pad(torch.ones_like(allow), ends)
+    beyond = torch.ones(allow.shape[: len(queries)], dtype=torch.bool)
+    beyond = torch.nn.functional.pad(beyond, ends[2 * len(keys) :]).reshape(
+        *(n + p for n, p in zip(allow.shape, padding[: len(queries)], strict=False)), *[1] * len(keys)
+    )
+    true = torch.nn.functional.pad(allow, ends)
+    split = [part for n, s in zip(true.shape, sizes, strict=True) for part in (n // s, s)]
+    points = list(range(1, 2 * len(sizes), 2))
+    some = true.reshape(split).amax(points)
+    whole = (true | ~beyond & (inside.amax(tuple(range(len(queries))), keepdim=True))).reshape(split).amin(points)
+    full = whole & some
+    return int(full.sum()), int((some & ~full).sum())
+
+
+def boxes_of(plan: KernelPlan, ranks: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return tuple(plan.tile(r) for r in ranks), tuple(t.size for t in plan.box)
+
+
+@pytest.mark.parametrize(
+    ("extents", "w", "d", "t"),
+    [((64, 64), 7, 1, 1), ((56, 40), 13, 1, 1), ((45, 64), 9, 1, 3), ((33, 47), 21, 1, 1), ((64, 48), 5, 3, 1)],
+)
+def test_a_neighbourhood_on_a_grid_visits_the_boxes_it_touches(
+    extents: tuple[int, int], w: int, d: int, t: int
+) -> None:
+    kernel = ec.compile(EXAMPLES / "natten.ein")
+    tensors, scalars = grid(*extents), {"wy": w, "wx": w, "dy": d, "dx": d, "ty": t, "tx": t}
+    plan = chosen(kernel, tensors, **scalars)
+    assert plan.rows == ("y", "x") and [b.rank for b in plan.box] == ["y2", "x2"]
+    allow = outer(*(neighbours(n, w, d, t, False) for n in extents))
+    queries, keys = boxes_of(plan, "yx")
+    assert visits(kernel, tensors, **scalars) == brute(allow, queries, keys)
+    if d == 1:
+        # Boxes of q queries and k keys meet where q + w - 1 + k - 1 coordinates overlap; at borders windows move inward and see no more.
+        most = prod((q + w + t + k - 2) / k * -(-n // q) for n, q, k in zip(extents, queries, keys, strict=True))
+        assert sum(visits(kernel, tensors, **scalars)) <= most
+
+
+def test_a_neighbourhood_in_a_volume_visits_the_boxes_it_touches() -> None:
+    kernel = ec.compile(EXAMPLES / "natten.ein", "natten_3d")
+    extents, scalars = (6, 20, 24), {"wz": 3, "wy": 5, "wx": 7, "causal_z": True}
+    tensors = grid(*extents)
+    plan = chosen(kernel, tensors, **scalars)
+    assert set(plan.rows) <= set("zyx") and len(plan.rows) > 1
+    allow = outer(neighbours(6, 3, 1, 1, True), neighbours(20, 5, 1, 1, False), neighbours(24, 7, 1, 1, False))
+    queries, keys = boxes_of(plan, "zyx")
+    full, partial = visits(kernel, tensors, **scalars)
+    assert (full, partial) == brute(allow, queries, keys)
+    dense = prod(-(-n // q) * -(-n // k) for n, q, k in zip(extents, queries, keys, strict=True))
+    assert full + partial < dense / 3
+
+
+GIVEN = "plan natten {{ kernel O, L {{ program b, h, {rows}  stream y2_x2:{box}  resident e, f }} }}"
+
+
+@pytest.mark.parametrize(
+    ("rows", "box"), [("(y:8, x:12)", "(y2:4, x2:8)"), ("y, x:16", "(y2:16, x2:3)"), ("(x:5, y:3)", "(y2:1, x2:32)")]
+)
+def test_boxes_of_a_given_plan(rows: str, box: str) -> None:
+    text = GIVEN.format(rows=rows, box=box)
+    assert str(parse_plan(text).kernels[0]) in text and parse_plan(str(parse_plan(text))) == parse_plan(text)
+    kernel = ec.compile(EXAMPLES / "natten.ein", plan=text)
+    tensors = [torch.randn(1, 2, 13, 19, 8) for _ in range(3)]
+    kernel.validate(*tensors, wy=5, wx=3)
+    assert str(chosen(kernel, tensors, wy=5, wx=3)) == str(parse_plan(text).kernels[0])
+    sizes = parse_plan(text).kernels[0]
+    allow = outer(neighbours(13, 5, 1, 1, False), neighbours(19, 3, 1, 1, False))
+    assert visits(kernel, [t[:, :1] for t in tensors], wy=5, wx=3) == brute(allow, *boxes_of(sizes, "yx"))
+
+
+def test_a_box_of_other_ranks_is_refused() -> None:
+    kernel = ec.compile(EXAMPLES / "natten.ein", plan=GIVEN.format(rows="y, x", box="(y2:8, z2:8)"))
+    with pytest.raises(PlanError, match=r"the plan streams boxes of y2, z2; 'y2_x2' is merged from y2, x2"):
+        kernel(*grid(9, 11))
+
+
+def test_dense_attention_on_a_grid_keeps_its_rows() -> None:
+    """Without a filter between queries and keys no box visits less, and rows are longest in memory."""
+    text = (EXAMPLES / "natten.ein").read_text().split("    where neighbours(y, y2, Y2, wy")
+    tail = text[1].split("\n", 1)[1]
+    kernel = ec.compile(text[0] + "\n" + tail)
+    assert chosen(kernel, grid(20, 20)).box == ()
+
+
+def test_lists_of_a_long_grid_are_fast_and_small() -> None:
+    """32k keys: 182 x 182 places."""
+    kernel = ec.compile(EXAMPLES / "natten.ein")
+    tensors = [torch.empty(1, 1, 182, 182, 16, device="meta") for _ in range(3)]
+    binding = kernel.binding(*tensors, wy=13, wx=13)
+    (program,) = tile_kernels(kernel._derivation, binding, "cpu", None)
+    extents = {**binding.extents, "y2_x2": -(-182 // 8) * -(-182 // 8) * 64}
+    (schedule,) = program.schedules
+    best = 1.0
+    for _ in range(3):
+        start = time.perf_counter()
+        build_tile_list(schedule, {}, binding.scalars, extents)
+        best = min(best, time.perf_counter() - start)
+    tracemalloc.start()
+    build_tile_list(schedule, {}, binding.scalars, extents)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert best < 0.05 and peak < 50e6
