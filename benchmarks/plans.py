@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -46,7 +47,7 @@ ROUNDS = 7
 class State:
     """What is known of one case: plans that compile and are right, plans that are not (with the reason), and times in seconds by plan.
 
-    ``times``: medians of runs in turns, of slow plans the least of two. ``final``: the default and the best once more.
+    ``times``: medians of runs in turns, of slow plans the least of two. ``final``: the default and the best once more. ``commit``: the code that was timed last.
     """
 
     path: Path
@@ -54,6 +55,7 @@ class State:
     wrong: dict[str, str] = field(default_factory=dict)
     times: dict[str, float] = field(default_factory=dict)
     final: dict[str, float] = field(default_factory=dict)
+    commit: str = ""
 
     @classmethod
     def of(cls, folder: Path, case: Case) -> State:
@@ -61,7 +63,8 @@ class State:
         return cls(path, **(json.loads(path.read_text()) if path.exists() else {}))
 
     def save(self) -> None:
-        found = {"right": self.right, "wrong": self.wrong, "times": self.times, "final": self.final}
+        names = ("right", "wrong", "times", "final", "commit")
+        found = {name: getattr(self, name) for name in names}
         partial = self.path.with_suffix(".partial")
         partial.write_text(json.dumps(found, indent=1))
         partial.replace(self.path)
@@ -174,6 +177,7 @@ def measure_case(case: Case, state: State, until: float) -> bool:
         ranked = sorted((p for p in state.times if p != default), key=state.times.__getitem__)
         finalists = [default, *ranked[:FINALISTS]]
         state.final = race(first, finalists, min(8.0, max(1.0, 30 * sum(state.times[p] for p in finalists))))
+    state.commit = commit()
     state.save()
     best_plan = min(state.final, key=state.final.__getitem__)
     print(
@@ -182,6 +186,14 @@ def measure_case(case: Case, state: State, until: float) -> bool:
         flush=True,
     )
     return True
+
+
+def commit() -> str:
+    """The state of the code, from git; empty outside of a checkout."""
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
 
 
 def race(process: Any, plans: Sequence[str], seconds: float) -> dict[str, float]:
@@ -203,7 +215,7 @@ def report_case(case: Case, state: State) -> dict[str, Any] | None:
     if not state.times:
         return None
     row: dict[str, Any] = {
-        "case": case.name, "sizes": dict(case.sizes), "dtype": case.dtype, "default": default,
+        "case": case.name, "sizes": dict(case.sizes), "dtype": case.dtype, "commit": state.commit, "default": default,
         "plans": [
             {"plan": str(c.plan), "predicted": c.predicted, "measured": state.times.get(str(c.plan)), "failed": state.wrong.get(str(c.plan))}
             for c in grid

@@ -47,7 +47,7 @@ class Task:
     folder: Path
     threads: int
     hook: str | None = None
-    seed: int = 0
+    seed: int = 7919
 
     def binding(self, values: bool) -> Binding:
         """The call with new inputs; without ``values`` their memory is reserved and never touched."""

@@ -88,7 +88,7 @@ def _searched(kernel: Kernel, binding: Binding, backend: str, place: records.Pla
     if knobs.debug():
         print(f"einsum_compiler: tuning {name}, {len(trials)} candidates", file=sys.stderr)
     outcome = None
-    with folder() as files, progress(f"tuning {name}", len(trials)) as shown:
+    with folder() as files, progress(f"tuning {name}", len(trials), options.limits.budget) as shown:
         task = task_of(kernel, binding, backend, files, options.hook)
         with Pool(task, min(os.cpu_count() or 1, MOST_COMPILERS, len(trials))) as pool:
             search = Search(pool, options.limits, trials, shown)
