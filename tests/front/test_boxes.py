@@ -101,6 +101,21 @@ def test_a_neighbourhood_in_a_volume_visits_the_boxes_it_touches() -> None:
     assert visits(chosen_one, tensors, **scalars) == brute(allow, queries, keys)
 
 
+def test_a_disc_visits_the_boxes_it_touches() -> None:
+    """Work near that of the disc only with boxes: its area, and a rim of one box."""
+    text = "plan disc_grid { kernel O, L { program b, h, (y:8, x:8)  stream y2_x2:(y2:8, x2:8)  resident e, f } }"
+    kernel = ec.compile(EXAMPLES / "disc.ein", "disc_grid", plan=text)
+    n, radius = 96, 20
+    places = torch.arange(n)
+    squares = (places[:, None] - places[None]) ** 2
+    allow = (squares[:, None, :, None] + squares[None, :, None, :]) < radius**2
+    tensors = grid(n, n)
+    found = visits(kernel, tensors, radius=radius)
+    assert found == brute(allow, (8, 8), (8, 8))
+    assert sum(found) * 64 * 64 < torch.pi * (radius + 16) ** 2 * n * n
+    assert found[0] > 0
+
+
 GIVEN = "plan natten {{ kernel O, L {{ program b, h, {rows}  stream y2_x2:{box}  resident e, f }} }}"
 
 

@@ -149,6 +149,12 @@ def offsets(extent: int) -> tuple[Tensor, Tensor]:
     return torch.arange(extent)[:, None], torch.arange(extent)[None]
 
 
+def disc_grid(Q: Tensor, K: Tensor, V: Tensor, radius: int = 8) -> Result:
+    (y, y2), (x, x2) = (offsets(extent) for extent in Q.shape[2:4])
+    squares = ((y - y2) ** 2)[:, None, :, None] + ((x - x2) ** 2)[None, :, None, :]
+    return on_grid(Q, K, V, squares < radius**2)
+
+
 def swin(Q: Tensor, K: Tensor, V: Tensor, TB: Tensor, window: int = 7, shift: int = 0) -> Result:
     same, distance = [], []
     for extent in Q.shape[2:4]:

@@ -172,6 +172,7 @@ OPERATORS = (
         scalars={"text": 7, "width": 15, "radius": 4},
         options=({"radius": 1},),
     ),
+    Operator("disc", "disc_grid", on_grid, scalars={"radius": 4}, options=({"radius": 1},)),
     Operator("tree", tokens=lambda s: ((min(s.M, 33),), (s.N,)), operands=lambda s: ancestors(small_tree(s))),
     Operator("axial", "axial", on_grid, options=({"causal": True},)),
     Operator("axial", "axial_columns", on_grid, options=({"causal": True},)),
