@@ -18,11 +18,13 @@ from einsum_compiler.cost.skeletons import Fetch, Product, Sweep, Tile
 
 SMALLEST_DOT = 16
 GROUP_ROWS = 64  # of an instruction of a warp group; fewer rows run as instructions of single warps
+# Columns below which the operand of the rows limits it (Luo et al., Benchmarking and Dissecting the Nvidia Hopper GPU Architecture, 2024).
+GROUP_COLUMNS = 64
 SINGLE_WARPS = 0.6  # of the peak that those reach where the peak is that of warp groups
 WARPS = (4, 8)
 THREADS = 32
 # Registers of a thread for tiles, as backends/triton/warps.py has them; products without a matrix instruction hold their operands too.
-REGISTERS, REGISTERS_OF_VECTORS = 160, 96
+REGISTERS, REGISTERS_OF_VECTORS = 160, 80
 OTHER_REGISTERS = 56  # of a thread: addresses, masks, the pipeline
 STEP_CYCLES = (
     250.0  # of a program and one step of its loop that nothing else of it hides: barriers and the chain of reductions
@@ -101,10 +103,11 @@ class _Gpu:
         assert limits is not None
         wanted, vectors = 0.0, False
         operands = 0
+        before = [s.tile for s in self.shape.skeleton.outside if isinstance(s, Fetch) and s.operand]
         for loop in self.shape.skeleton.loops:
             carried = sum(map(self.lanes, loop.carried))
             computed: list[float] = []
-            inputs = 0.0
+            inputs = sum(map(self.lanes, before))
             for step in loop.full:
                 match step:
                     case Product():
@@ -118,9 +121,7 @@ class _Gpu:
                         inputs += self.lanes(step.tile)
                         operands += self.lanes_bytes(step.tile) * max(1, self.shape.plan.stages)
             wanted = max(wanted, carried + sum(sorted(computed, reverse=True)[:2]) + (inputs if vectors else 0.0))
-        operands += sum(
-            self.lanes_bytes(s.tile) for s in self.shape.skeleton.outside if isinstance(s, Fetch) and s.operand
-        )
+        operands += sum(map(self.lanes_bytes, before))
         each = REGISTERS_OF_VECTORS if vectors else REGISTERS
         given = self.shape.plan.warps
         warps = next((w for w in ((given,) if given else WARPS) if wanted <= w * THREADS * each), 0)
@@ -155,6 +156,8 @@ class _Gpu:
     def product(self, p: Product, times: float, units: _Units) -> None:
         processors, device = self.device.processors, self.device
         rows, columns, depth = (self.padded(axes) for axes in (p.rows, p.columns, p.depth))
+        if p.rescales:
+            units.add("vector", times * self.lanes(Tile(p.result.axes, 4)) * processors * 2 / device.vector["f32"])
         if not self.on_matrix_unit(p):
             operations = 2.0 * self.shape.points(p.batch) * rows * columns * depth
             units.add("vector", times * operations * processors / device.vector["f64" if "f64" in p.dtypes else "f32"])
@@ -163,6 +166,8 @@ class _Gpu:
         rate = device.matrix[p.dtypes[0]] * USABLE
         if max(rows, columns) < GROUP_ROWS and device.target in ("sm_90", "sm_100"):
             rate *= SINGLE_WARPS
+        elif min(rows, columns) < GROUP_COLUMNS and device.target in ("sm_90", "sm_100"):
+            rate *= max(0.5, min(rows, columns) / GROUP_COLUMNS)
         batch = self.shape.points(p.batch)
         units.add("matrix", times * 2.0 * batch * rows * columns * depth * processors / rate)
         moved = batch * (rows + columns) * depth * 2

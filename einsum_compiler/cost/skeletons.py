@@ -88,6 +88,7 @@ class Product:
     adjacent: bool
     result: Tile
     accumulates: bool
+    rescales: bool
     strided: bool
 
 
@@ -281,9 +282,19 @@ def _product(s: Dot, kinds: Mapping[str, tuple[Tile, str]]) -> Product:
     rows = tuple(r for r in s.type.ranks if r in left.axes and r not in right.axes)
     batch = tuple(r for r in s.type.ranks if r in left.axes and r in right.axes)
     adjacent = bool(right.axes) and right.axes[-1] in s.over
+    rescales = s.accumulator is not None and not isinstance(s.accumulator, Read)
     return Product(
-        batch, rows, columns, s.over, (left_type, right_type), adjacent, kinds[s.target][0], s.accumulator is not None, last not in columns
-    )  # fmt: skip
+        batch,
+        rows,
+        columns,
+        s.over,
+        (left_type, right_type),
+        adjacent,
+        kinds[s.target][0],
+        s.accumulator is not None,
+        rescales,
+        last not in columns,
+    )
 
 
 def _fetch(s: Load, operand: bool) -> Fetch:
