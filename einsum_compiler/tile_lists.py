@@ -329,13 +329,12 @@ class _Boxes:
             raise PlanError("a schedule takes 'in' over the last axis of a tensor only")
         values = max(int(item.high.max()), int(collection.max(initial=-1)), 0) + 1
         table = box_reads.members(collection, values)
-        low, high, empty, void = self._indices(node.collection.indices[:-1], collection.shape[:-1])
+        low, high, outside, nowhere = self._indices(node.collection.indices[:-1], collection.shape[:-1])
         first, last = np.clip(item.low, 0, values - 1), np.clip(item.high, 0, values - 1)
-        found = box_reads.truth_of(
-            table, [*low, first], [*high, np.maximum(first, last)], empty | item.empty, void | item.void
-        )
-        below = item.low < 0  # no member: coordinates are never negative
-        truth = Truth(found.true & (item.high >= 0), found.false | (below & ~void), found.empty)
+        found = box_reads.truth_of(table, [*low, first], [*high, np.maximum(first, last)], item.empty, item.void)
+        # A coordinate outside the collection has no members, and no coordinate is negative.
+        none = (outside | (item.low < 0)) & ~item.void
+        truth = Truth(found.true & (item.high >= 0) & ~nowhere, found.false | none, found.empty)
         return box_values.negate(truth) if node.negated else truth
 
     def _read(self, node: Read) -> Interval:

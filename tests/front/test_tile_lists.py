@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import einsum_compiler as ec
 from einsum_compiler.ir.build import ceil_divide
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import Expression, Extent
@@ -99,6 +100,19 @@ def test_two_conditions_on_one_tensor_are_not_combined_but_stay_sound() -> None:
     splits = (Split("m", "m.1", 8), Split("n", "n.1", 4))
     wasted, masked = compare(node, splits, {"M": 64, "N": 64}, TENSORS)
     assert 0 < wasted <= 4 and masked == 0
+
+
+@pytest.mark.parametrize("negated", ["", "not "])
+def test_a_coordinate_outside_a_collection_has_no_members(negated: str) -> None:
+    """As the evaluator has it: ``not in`` holds there."""
+    text = f"""cascade c(X[m,n], BL: i32[i,k]) -> D[m] {{
+      S[m,n] = X[m,n] where n // 4 {negated}in BL[m // 4,:]
+      D[m] = sum[n](S[m,n])
+    }}"""
+    X, BL = torch.ones(12, 16), torch.tensor([[0, 2, -1], [1, -1, -1]], dtype=torch.int32)
+    found = ec.compile(text, backend="cpu")(X, BL)
+    assert found.tolist() == ec.reference(text)(X, BL).tolist()
+    assert found[8:].tolist() == [16.0 if negated else 0.0] * 4
 
 
 SIZES = st.fixed_dictionaries(
