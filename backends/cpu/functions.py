@@ -29,6 +29,7 @@ FUNCTIONS: dict[str, tuple[str, str]] = {
     "ceil": ("tile::ceil({0})", "same"),
     "round": ("tile::round({0})", "same"),
     "stop_gradient": ("{0}", "same"),
+    "rounded": ("tile::rounded({0})", "same"),  # a product that no later addition contracts (simplify.py)
     "max": ("fold", "same"),
     "min": ("fold", "same"),
     "clamp": ("tile::min(tile::max({0}, {1}), {2})", "same"),

@@ -91,7 +91,8 @@ def _is_zero(node: Expression) -> bool:
 def _inline_cheap_maps(body: Sequence[Statement], kept: set[str]) -> tuple[Statement, ...]:
     """A map of one addition or product that only element-wise statements read is computed where it is read.
 
-    That costs an instruction beside the load of its operand and saves a store and a load of a whole tile.
+    That costs an instruction beside the load of its operand and saves a store and a load of a whole tile. A product keeps the rounding of its
+    tile: if one sweep stores scores and the next contracts ``q*k*scale - max`` into a multiply-add, probabilities near 1 differ by the rounding of the score.
     """
     values: dict[str, Expression] = {}
     found: list[Statement] = []
@@ -104,7 +105,9 @@ def _inline_cheap_maps(body: Sequence[Statement], kept: set[str]) -> tuple[State
 
         statement = map_expressions(statement, lambda e: transform(e, put))
         if isinstance(statement, Map) and statement.target not in kept | operands | indexing and _is_cheap(statement):
-            values[statement.target] = statement.value
+            value = statement.value
+            multiplies = isinstance(value, Binary) and value.operator == "*"
+            values[statement.target] = Call("rounded", (value,)) if multiplies else value
         else:
             found.append(statement)
     return tuple(found)

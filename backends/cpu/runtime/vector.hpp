@@ -53,6 +53,14 @@ template <int... I> struct indices {};
 template <int N> using first_indices = indices<__integer_pack(N)...>;
 
 template <class T, int L = LANES> TILE_INLINE vec<T, L> splat(T x) { return x - vec<T, L>{}; }
+// x as its type holds it: no multiply-add takes in the product behind it.
+template <class V> TILE_INLINE V rounded(V x) {
+#if defined(__GNUC__) && !defined(__clang__)
+    return __builtin_assoc_barrier(x);
+#else
+    return x;
+#endif
+}
 template <class V> TILE_INLINE V splat_as(element<V> x) {
     if constexpr (is_vector<V>) return x - V{};  // x - 0 is x for every x, -0 and NaN included
     else return x;
