@@ -170,7 +170,7 @@ class _Step:
             reduction.ranks,
             "split",
             f"{print_expression(reduction)} is summed term by term",
-            ("every term exists at the same points",),
+            ("every term is summed over the points where all exist",),
         )
         return (*made, replace(equation, value=value)), certificate
 
@@ -331,7 +331,7 @@ class _Opener:
         return tuple(found)
 
     def distributed(self, node: Expression) -> tuple[Term, ...] | None:
-        """The products of a sum of products, if a factor can leave some of them and all exist at the same points.
+        """The products of a sum of products, if a factor can leave some of them and it is known where all of them exist.
 
         A sum with an invariant summand (``x - mean``) is not split: its parts cancel, and ``online`` has a stable form for it.
         """
@@ -340,12 +340,15 @@ class _Opener:
             summands = self._summands(part)
             if summands is None:
                 continue
-            rest = (*parts[:i], *parts[i + 1 :])
             found = tuple(
                 Term(product((*parts[:i], *self.factors(s.value), *parts[i + 1 :])), s.negative) for s in summands
             )
-            domain = self._domains.of(found[0].value)
-            if rest is not None and domain is not None and all(self._domains.of(t.value) == domain for t in found):
+            domain, whole = self._domains.of(found[0].value), self._domains.of(node)
+            if domain is not None and all(self._domains.of(t.value) == domain for t in found):
+                return found
+            if whole is not None:
+                # A sum exists where all its terms do: each is summed over those points alone.
+                self.conditions = tuple(dict.fromkeys((*self.conditions, *whole)))
                 return found
         return None
 

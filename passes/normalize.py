@@ -36,6 +36,7 @@ from einsum_compiler.passes.order import in_order, live
 from einsum_compiler.passes.products import Factor, product, terms, total
 from einsum_compiler.passes.scope import free_ranks, fresh, plain, tensor_names
 from einsum_compiler.passes.sharing import shared
+from einsum_compiler.passes.support import over_support
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def normalize(cascade: Cascade, options: Normalize = Normalize()) -> Cascade:
     cascade = in_order(live(joined_cases(cascade)))
     cascade = replace(cascade, equations=tuple(_Splitter(cascade, options.distribute).equations()))
     if options.distribute:
-        cascade = paired_contractions(cascade)
+        cascade = over_support(paired_contractions(cascade))
     return in_order(live(shared(cascade)))
 
 

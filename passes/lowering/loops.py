@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
 
 from einsum_compiler.ir.build import add, ceil_divide, conjunction, multiply
-from einsum_compiler.ir.expression import Constant, Expression, Rank
+from einsum_compiler.ir.expression import Comparison, Constant, Expression, Rank
 from einsum_compiler.ir.plan import KernelPlan, RankTile
 from einsum_compiler.ir.tile import ProgramRank, Range, Schedule, TileList
 from einsum_compiler.passes.analysis.index_sets import NotAffine, Split, tile_ranges
@@ -31,6 +32,27 @@ def loop_ranges(
         return translator.place(translator.prepare(node))
 
     return tuple(replace(r, lower=place(r.lower), upper=place(r.upper)) for r in found.ranges), None
+
+
+def common_consequences(domains: Sequence[Domain]) -> Domain:
+    """What holds at every point that one of the domains has: conjuncts of all of them, or bounds that conjuncts of each imply.
+
+    ``x < y`` and ``x == y`` both imply ``x <= y``: the past blocks of one sum and the own block of another end at the same tile.
+    """
+    if not domains:
+        return frozenset()
+    common = frozenset.intersection(*domains)
+    implied = frozenset.intersection(*(d | {w for c in d for w in _weaker(c)} for d in domains))
+    return common | (implied - {w for c in common for w in _weaker(c)})
+
+
+def _weaker(conjunct: Expression) -> tuple[Expression, ...]:
+    """Bounds that a comparison of two values implies."""
+    match conjunct:
+        case Comparison(operators=(operator,)):
+            implied = {"<": ("<=",), ">": (">=",), "==": ("<=", ">=")}.get(operator, ())
+            return tuple(replace(conjunct, operators=(o,)) for o in implied)
+    return ()
 
 
 def _listed(

@@ -27,12 +27,12 @@ from einsum_compiler.ir.tile import (
     TileKernel,
     TileType,
 )
-from einsum_compiler.passes.lowering.loops import loop_ranges
+from einsum_compiler.passes.lowering.loops import common_consequences, loop_ranges
 from einsum_compiler.passes.lowering.scope import Scope
 from einsum_compiler.passes.lowering.sweeps import assign_sweeps, finished_read, loop_of
 from einsum_compiler.passes.lowering.tiles import TileWriter
 from einsum_compiler.passes.lowering.tiling import Tiling
-from einsum_compiler.passes.lowering.translate import EVERYWHERE, Domain
+from einsum_compiler.passes.lowering.translate import Domain
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ class _Lowering:
         # A first writing finds the domains of the reductions, whose common part the ranges of the loop stand for.
         trial = Scope(loop=loop, outer=replace_scope(outer))
         self._body(inside, carries, trial)
-        predicate = frozenset.intersection(*trial.reduced) if trial.reduced else EVERYWHERE
+        predicate = common_consequences(trial.reduced)
         self.writer.restore(saved)
         inner = frozenset(c for c in predicate if self.writer.is_about_tiles(c))
         scope = Scope(loop=loop, predicate=inner, outer=outer)
