@@ -17,6 +17,7 @@ from einsum_compiler.cost.skeletons import Skeleton, skeleton_of
 from einsum_compiler.cost.structures import structures
 from einsum_compiler.cost.visits import Filter, filter_of, visited
 from einsum_compiler.derivation import Derivation, derive_kernel
+from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit
 from einsum_compiler.ir.tile import Loop
 from einsum_compiler.ir.types import bytes_of
@@ -188,9 +189,14 @@ def search(
     plans: dict[Plan, Prediction] = {}
     known: dict[KernelCascade, list[Option]] = {}  # structures share most of their kernels
     for parts in structures(derivation, extents, dtypes, device, 1.5 if exhaustive else 1.0):
-        for part in parts:
-            if part not in known:
-                known[part] = _options(derivation, part, setting, grid, exhaustive, refusals)
+        try:
+            for part in parts:
+                if part not in known:
+                    known[part] = _options(derivation, part, setting, grid, exhaustive, refusals)
+        except PlanError:
+            if not plans:
+                raise
+            continue  # another way to cut the program, which its kernels do not allow
         options = [known[part] for part in parts]
         best = [found[0] for found in options]
         plans.setdefault(_plan(derivation, best), together(o.prediction for o in best))
@@ -244,7 +250,7 @@ def _with_finished_contexts(pricing: Pricing, found: list[Option]) -> Iterator[O
         return
     for option in found[:ALSO_FINISHED]:
         plan = replace(option.plans[0], contexts="finished")
-        with suppress(DoesNotFit):
+        with suppress(DoesNotFit, PlanError):  # what cannot be lowered that way stays in running form
             yield Option((plan,), None, pricing.predict(plan))
 
 
@@ -258,10 +264,16 @@ def _tiled(pricing: Pricing, grid: Grid) -> list[tuple[Prediction, KernelPlan]]:
     plans = tilings(pricing.reuse, setting.extents, grid, warps, reach)
     found: list[tuple[Prediction, KernelPlan]] = []
     smallest: KernelPlan | None = None
+    refusal: PlanError | None = None
     for plan in plans:
-        smallest = smallest or plan
-        with suppress(DoesNotFit):
+        try:
             found.append((pricing.predict(plan), plan))
+        except DoesNotFit:
+            smallest = smallest or plan
+        except PlanError as error:  # other tiles may be possible
+            refusal = error
+    if not found and smallest is None and refusal is not None:
+        raise refusal
     if not found and smallest is not None:  # nothing fits: the compiler will spill, and the least tiles spill least
         found = [(Prediction(inf, {}), smallest)]
     return sorted(found, key=lambda scored: scored[0].seconds)
