@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,14 @@ from einsum_compiler.ir.binding import Binding, bind
 from einsum_compiler.ir.types import bytes_of
 from einsum_compiler.passes.bounds.analysis import Analysis, BoundReport, Crossover
 from einsum_compiler.passes.bounds.result import Touched
+from einsum_compiler.passes.bounds.sweeps import sweeps
 
 if TYPE_CHECKING:
+    from einsum_compiler.compilation import Compilation
     from einsum_compiler.cost.device import Device
     from einsum_compiler.derivation import Derivation
     from einsum_compiler.ir.plan import Plan
+    from einsum_compiler.passes.traffic import KernelTraffic
 
 
 @dataclass(frozen=True)
@@ -172,12 +175,51 @@ class Moved:
         return None if self.loaded is None or self.stored is None else self.loaded + self.stored
 
 
+def movement(compiled: Compilation) -> list[RenderableType]:
+    """What the plan of a compiled program moves beside what it must: per tensor, and in all beside the bound of the device it is planned for."""
+    from einsum_compiler.cost.device import device_for
+    from einsum_compiler.inspection import with_tile_lists
+    from einsum_compiler.passes.traffic import traffic_of
+
+    binding, wanted = compiled.binding, compiled.request
+    kernels = []
+    for part in compiled.parts:
+        extents = {**binding.extents, **part.planned.extents}
+        tensors = with_tile_lists(part.tile, binding.tensors, binding.scalars, extents)
+        kernels.append(traffic_of(part.tile, extents, binding.scalars, tensors))
+    plan = _moved(kernels)
+    device = device_for("cpu" if wanted.backend == "meta" else wanted.backend)
+    found = bounds(compiled.derivation, binding, device, None)
+    totals = [m.total for m in plan.values()]
+    lines: list[RenderableType] = [tensor_table(found.report.touched, plan)]
+    for level in found.levels:
+        report = level.report
+        lines.append(
+            f"bound with {_memory(level)}: {report.value:,.0f} elements, {report.best.formula} ({report.optimal})"
+        )
+        if level is found.levels[0] and None not in totals:
+            lines[-1] = f"{lines[-1]}; the plan moves {sum(t or 0 for t in totals) / report.value:.2f} times as many"
+    return lines
+
+
+def _memory(level: LevelBound) -> str:
+    """The fast memory of a level in words."""
+    where = {"processor": "of one processor", "fast memory": "of fast memory"}.get(
+        level.level, f"on the chip, {level.level} included"
+    )
+    return f"S = {level.capacity:,.0f} elements {where}"
+
+
 def plan_elements(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None) -> dict[str, Moved]:
     """What the kernels of a plan load and store of each tensor, all of them together."""
     from einsum_compiler.inspection import traffics
 
+    return _moved(traffics(derivation, binding, backend, plan))
+
+
+def _moved(kernels: Iterable[KernelTraffic]) -> dict[str, Moved]:
     found: dict[str, Moved] = {}
-    for kernel in traffics(derivation, binding, backend, plan):
+    for kernel in kernels:
         for t in kernel.tensors:
             known = found.get(t.tensor, Moved(0, 0))
             found[t.tensor] = Moved(_sum(known.loaded, t.loaded), _sum(known.stored, t.stored))
@@ -194,6 +236,7 @@ def report_text(found: Bounds, title: str, plan: Mapping[str, Moved] | None = No
     parts.append(tensor_table(found.report.touched, plan))
     for level in found.levels:
         parts += ["", _class_table(level, latex)]
+    parts += _schedules(found)
     crossings = found.crossovers()
     if crossings:
         parts += ["", "the best class changes at"]
@@ -244,15 +287,7 @@ def _ratio(number: int | None, least: int) -> str:
 
 def _class_table(level: LevelBound, latex: bool) -> RenderableType:
     report = level.report
-    where = {"processor": "of one processor", "fast memory": "of fast memory"}.get(
-        level.level, f"on the chip, {level.level} included"
-    )
-    table = tables.table(
-        f"elements moved at least, S = {level.capacity:,.0f} elements {where}",
-        "class of schedules",
-        ">elements",
-        "formula",
-    )
+    table = tables.table(f"elements moved at least, {_memory(level)}", "class of schedules", ">elements", "formula")
     for bound in (report.compulsory, *report.classes, report.no_spill):
         value = "unknown" if bound.value is None else f"{bound.value:,.0f}"
         table.add_row(bound.name, value, bound.latex() if latex else str(bound.formula))
@@ -261,6 +296,23 @@ def _class_table(level: LevelBound, latex: bool) -> RenderableType:
         f"all classes ({report.optimal})", f"{report.value:,.0f}", report.best.latex() if latex else str(report.formula)
     )
     return table
+
+
+def _schedules(found: Bounds) -> list[RenderableType]:
+    """What schedules move that keep rows and stream a rank past them, at the first level: none where nothing is streamed."""
+    level, parts = found.levels[0], list[RenderableType]()
+    for rank in dict.fromkeys(r for s in found.analysis.spaces.spaces for r in s.reduced):
+        try:
+            schedules = sweeps(found.analysis, level.capacity, rank)
+        except ValueError:  # no intermediate carries the rank past rows
+            continue
+        title = f"elements moved by schedules that stream {rank}, {_memory(level)}"
+        table = tables.table(title, "schedule", ">rows kept", ">elements", "formula")
+        for s in schedules:
+            rows = "" if s.rows is None else f"{s.rows:,}"
+            table.add_row(s.name, rows, "does not fit" if s.value is None else f"{s.value:,.0f}", str(s.formula))
+        parts += ["", table]
+    return parts
 
 
 def _covered(found: Bounds) -> list[str]:

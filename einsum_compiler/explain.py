@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from einsum_compiler import tables
+from einsum_compiler.bounding import movement
 from einsum_compiler.compilation import Compilation, CompiledPart, compilation
 from einsum_compiler.derivation import Derivation
 from einsum_compiler.inspection import reproducible_view
@@ -40,6 +41,8 @@ def explain(derivation: Derivation, binding: Binding, backend: str, plan: Plan |
         *_predicted(compiled, plan),
         "",
         *_cost(compiled),
+        "",
+        *movement(compiled),
     ]
     return tables.text_of(*parts)
 

@@ -54,7 +54,7 @@ class BoundReport:
     """Everything known about one cascade at one capacity.
 
     ``best``: the largest bound that holds for every class at once. ``classes``: one bound for each class, ``optimal`` names the smallest.
-    ``no_spill``: a smaller bound for a larger class. ``touched``: the compulsory elements by tensor. ``notes``: what has no bound, and why.
+    ``no_spill``: for a larger class of the schedules that compute each point once. ``touched``: the compulsory elements by tensor. ``notes``: what has no bound, and why.
     """
 
     capacity: float
@@ -388,4 +388,4 @@ class _At:
         schedules += f" (smallest with {', '.join(stored)} stored)" if stored else ""
         assumptions = self._assumptions(self._analysis.whole)
         value, formula = (least.value, least.formula) if found.value <= least.value else (found.value, found.formula)
-        return Bound("no spill", value, formula, schedules, assumptions, f"{ATOMISED}; {CUTS}")
+        return Bound("no spill, computed once", value, formula, schedules, assumptions, f"{ATOMISED}; {CUTS}")

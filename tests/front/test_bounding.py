@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 import einsum_compiler as ec
-from einsum_compiler.bounding import capacities
+from einsum_compiler.bounding import capacities, plan_elements
 from einsum_compiler.cli import main
 from einsum_compiler.cost.device import device
 from einsum_compiler.ir.errors import BackendError
+from einsum_compiler.nominal import nominal_binding
 from tests.bounds.cases import ATTENTION
 
 SIZES = {"p": 2048, "m": 2048, "e": 64, "f": 64}
@@ -62,6 +63,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     for text in (
         "│ K      │ read    │    131,072 │ E*M     │",
         "│ fused, m,p atomic               │ 1,048,576 │ M*P*(E + F)**2/S",
+        "│ several passes, recomputed",
         "S = 4,096: below it cut into groups, above it fused, m,p atomic",
         "the Einsums as written: no other order of contraction, no algebra that saves products",
     ):
@@ -69,3 +71,26 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["bound", str(path), "--capacity", "3"]) == 2
     assert main(["bound", str(path), "--latex", "--device", "h200", "--dtype", "bf16"]) == 0
     assert r"\frac{" in capsys.readouterr().out
+
+
+def test_a_plan_moves_at_least_what_it_must() -> None:
+    """Traffic of plans against the compulsory elements of each tensor and the bound at a capacity that the kernel's tiles need."""
+    for name, sizes in (
+        ("causal", {"m": 300, "n": 300}),
+        ("gqa", {"m": 200, "n": 333, "h": 4, "g": 2}),
+        ("window", {"m": 513, "n": 513}),
+    ):
+        kernel = ec.compile(Path(__file__).parents[2] / "examples" / f"{name}.ein", backend="cpu")
+        found = kernel.bounds(sizes, capacity=2**20)
+        plan = plan_elements(kernel._derivation, nominal_binding(kernel.cascade, sizes), "cpu", None)
+        for touched in found.report.touched:
+            total = plan[touched.tensor].total
+            assert total is not None and total >= touched.count, (name, touched)
+        assert sum(m.total or 0 for m in plan.values()) >= found.value
+
+
+def test_explain_shows_the_bound_beside_the_plan(kernel: ec.Kernel, capsys: pytest.CaptureFixture[str]) -> None:
+    text = kernel.explain()
+    assert "│ all    │         │" in text
+    assert "elements of one processor: " in text
+    assert "times as many" in text
