@@ -44,10 +44,11 @@ class Sample:
     def binding(self, whole: Binding) -> Binding:
         """The arguments of the sampled program from those of the whole one."""
         tensors = {}
+        device = next(iter(whole.tensors.values())).device
         for declared in self.cascade.inputs:
             name = declared.name
             tensors[name] = (
-                self.coordinates[declared.ranks[0]]
+                self.coordinates[declared.ranks[0]].to(device)
                 if name not in whole.tensors
                 else self.rows(declared, whole.tensors[name])
             )

@@ -49,9 +49,11 @@ class Task:
     hook: str | None = None
     seed: int = 7919
 
-    def binding(self, values: bool) -> Binding:
-        """The call with new inputs; without ``values`` their memory is reserved and never touched."""
-        tensors = {n: _tensor(o, self.seed + i if values else None) for i, (n, o) in enumerate(self.operands.items())}
+    def binding(self, values: bool, positive: bool = False) -> Binding:
+        """The call with new inputs, ``positive`` ones if so; without ``values`` their memory is reserved and never touched."""
+        tensors = {
+            n: _tensor(o, self.seed + i if values else None, positive) for i, (n, o) in enumerate(self.operands.items())
+        }
         return Binding(tensors, dict(self.scalars), dict(self.extents))
 
 
@@ -99,28 +101,24 @@ def steering_inputs(cascade: Cascade) -> set[str]:
     return found
 
 
-def _tensor(operand: Operand, seed: int | None) -> Any:
+def _tensor(operand: Operand, seed: int | None, positive: bool) -> Any:
     """A tensor of the operand's shape and strides; axes that it repeats (stride 0) included."""
     import torch
 
-    reach = (
-        1 + sum((n - 1) * s for n, s in zip(operand.shape, operand.stride, strict=True))
-        if 0 not in operand.shape
-        else 0
-    )
-    if seed is None or operand.values is not None:
+    axes = zip(operand.shape, operand.stride, strict=True)
+    reach = 0 if 0 in operand.shape else 1 + sum((extent - 1) * stride for extent, stride in axes)
+    if seed is None:
         memory = torch.empty(reach, dtype=operand.dtype, device=operand.device)
-    else:
+    elif operand.values is None:
         generator = torch.Generator().manual_seed(seed)
-        memory = torch.randn(reach, generator=generator).to(operand.dtype).to(operand.device)
-    found = memory.as_strided(operand.shape, operand.stride)
-    if seed is not None and operand.values is not None:
-        values = torch.load(operand.values, weights_only=True).to(operand.device)
-        memory[:] = 0  # gaps between strides
-        # Overlapping axes are written once for each place they show the same value.
-        found.as_strided(operand.shape, operand.stride)
-        memory.scatter_(0, _places(operand).to(operand.device), values.flatten())
-    return found
+        normal = torch.randn(reach, generator=generator)
+        memory = (normal.abs() if positive else normal).to(operand.dtype).to(operand.device)
+    else:
+        # Overlapping axes are written once for each place they show the same value; gaps between strides stay 0.
+        values = torch.load(operand.values, weights_only=True)
+        memory = torch.zeros(reach, dtype=operand.dtype).scatter_(0, _places(operand), values.flatten())
+        memory = memory.to(operand.device)
+    return memory.as_strided(operand.shape, operand.stride)
 
 
 def _places(operand: Operand) -> Any:

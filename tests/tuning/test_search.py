@@ -111,6 +111,18 @@ def test_the_first_candidate_is_measured_whatever_the_budget() -> None:
     assert "4 candidates" in str(result) and "2 measured, 2 not reached" in str(result)
 
 
+def test_a_reference_of_nan_is_no_check() -> None:
+    """Roots of normal numbers are NaN, and anything agrees with NaN: inputs are drawn again without their signs."""
+    from einsum_compiler.tuning.task import task_of
+    from einsum_compiler.tuning.worker import _Worker
+
+    kernel = ec.compile(ROWS.replace("X[m,e] * X[m,e]", "sqrt(X[m,e])"), backend="cpu")
+    binding = bind(kernel.cascade, (torch.rand(40, 16),), {})
+    worker = _Worker(task_of(kernel, binding, "cpu", Path(os.environ["EINSUM_CACHE_DIR"])))
+    assert not worker.reference.gold["Y"].isnan().any() and (worker.binding.tensors["X"] >= 0).all()
+    assert worker.check(kernel.executable(binding)).startswith("Y: error ")
+
+
 def test_what_cannot_be_tuned() -> None:
     kernel, binding = rows()
     x = binding.tensors["X"]
