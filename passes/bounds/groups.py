@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -14,76 +12,20 @@ import sympy
 
 from einsum_compiler.ir.build import ranks_of
 from einsum_compiler.ir.expression import (
-    Binary,
-    Cast,
-    Conditional,
-    Expression,
     Rank,
     Read,
-    Reduction,
     Selection,
-    Unary,
     walk,
 )
 from einsum_compiler.passes.bounds.compulsory import Elements
-from einsum_compiler.passes.bounds.exponents import Exponents, general
+from einsum_compiler.passes.bounds.einsum import Einsum
 from einsum_compiler.passes.bounds.fused import Anchor
-from einsum_compiler.passes.bounds.hbl import Array, Found, Partition, exact_or_rounded, merged, rational, remembering
-from einsum_compiler.passes.bounds.index_maps import Digit
+from einsum_compiler.passes.bounds.hbl import Array, merged
 from einsum_compiler.passes.bounds.integer_points import count
+from einsum_compiler.passes.bounds.linearity import linear
 from einsum_compiler.passes.bounds.result import Touched
 from einsum_compiler.passes.bounds.spaces import Access, Space, Spaces
-from einsum_compiler.passes.bounds.symbols import CAPACITY, Symbolic
-
-
-@dataclass(frozen=True)
-class Einsum:
-    """One equation whose operands and result are all external, or stand for external ones: a partition bound applies as it is.
-
-    ``maps``: integer maps of operands with mixed indices, for the general linear program; empty where all are projections.
-    """
-
-    tensor: str
-    digits: tuple[Digit, ...]
-    points: int
-    formula: Symbolic
-    arrays: tuple[Array, ...]
-    maps: tuple[tuple[float, tuple[tuple[int, ...], ...]], ...]
-
-    @property
-    def roots(self) -> frozenset[str]:
-        """The external tensors whose traffic the bound counts."""
-        return frozenset(n for a in self.arrays for n in a.names)
-
-    @cached_property
-    def partition(self) -> Partition:
-        """The problem with the operands that are projections."""
-        return Partition(self.points, self.formula, self.digits, self.arrays)
-
-    @cached_property
-    def general_exponents(self) -> Exponents | None:
-        """The exponents of the general linear program, for all operands."""
-        if not self.maps:
-            return None
-        s = general(len(self.maps[0][1][0]), [m for _, m in self.maps], [w for w, _ in self.maps])
-        return None if s is None or sum(s) < 1 else s
-
-    @remembering
-    def at(self, capacity: float) -> Found | None:
-        """The partition bound: with the projections, or with all operands as integer maps."""
-        found, s = self.partition.at(capacity), self.general_exponents
-        if s is None:
-            return found
-        sigma = float(sum(s))
-        constant = (sigma - 1) ** (sigma - 1) if sigma > 1 else 1.0
-        for x, (weight, _) in zip(s, self.maps, strict=True):
-            constant *= (weight / float(x)) ** float(x) if x else 1.0
-        value = self.points * constant / capacity ** (sigma - 1)
-        if found is not None and found.value >= value:
-            return found
-        return Found(
-            value, lambda: exact_or_rounded(constant) * self.formula / CAPACITY ** rational(sum(s, Fraction(0)) - 1)
-        )
+from einsum_compiler.passes.bounds.symbols import Symbolic
 
 
 @dataclass(frozen=True)
@@ -369,7 +311,7 @@ class _Maker:
             used_with,
             width,
             tensors,
-            all(_linear(s.equation.value, set(tensors)) for s in orbit if any(a.tensor in tensors for a in s.reads)),
+            all(linear(s.equation.value, set(tensors)) for s in orbit if any(a.tensor in tensors for a in s.reads)),
         )
 
     def _common_points(self, ranks: list[str], orbit: list[Space]) -> tuple[int, Symbolic]:
@@ -459,27 +401,3 @@ def _shared(*parts: Met) -> tuple[tuple[Array, ...], ...]:
 
 def _reads(space: Space) -> bool:
     return any(isinstance(n, Read) for c in space.opaque for n in walk(c))
-
-
-def _linear(value: Expression, tensors: set[str]) -> bool:
-    """Whether the value is linear in the tensors: only sums of products that contain one of them at most once."""
-    if isinstance(value, Reduction):
-        return value.operator == "sum" and _linear(value.body, tensors)
-    if not any(isinstance(n, Read) and n.tensor in tensors for n in walk(value)):
-        return True
-    match value:
-        case Read():
-            return True
-        case Unary(operator="-", operand=operand) | Cast(operand=operand):
-            return _linear(operand, tensors)
-        case Binary(operator="+" | "-", left=left, right=right):
-            return _linear(left, tensors) and _linear(right, tensors)
-        case Binary(operator="*", left=left, right=right):
-            inside = [any(isinstance(n, Read) and n.tensor in tensors for n in walk(x)) for x in (left, right)]
-            return not all(inside) and _linear(left if inside[0] else right, tensors)
-        case Binary(operator="/", left=left, right=right):
-            return not any(isinstance(n, Read) and n.tensor in tensors for n in walk(right)) and _linear(left, tensors)
-        case Conditional(condition=condition, then=then, otherwise=otherwise):
-            free = not any(isinstance(n, Read) and n.tensor in tensors for n in walk(condition))
-            return free and _linear(then, tensors) and _linear(otherwise, tensors)
-    return False
