@@ -9,6 +9,7 @@ the ratios of neighbouring runs, so that a machine whose speed drifts still give
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -27,6 +29,7 @@ import torch
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 import einsum_compiler as ec
+from benchmarks.cpu_peers import onnx_runtime, openvino
 
 TEXT = """
 cascade attention(Q[b,h,m,e], K[b,h,n,e], V[b,h,n,f]; scale = 1/sqrt(E)) -> O[b,h,m,f] {{
@@ -79,6 +82,7 @@ class Result:
     goal_flex: float
     error: float
     sdpa_error: float
+    others: dict[str, float]  # median ratios to ONNX Runtime and OpenVINO, where installed
 
 
 def measure(row: Row, runs: int, with_flex: bool) -> Result:
@@ -111,6 +115,11 @@ def measure(row: Row, runs: int, with_flex: bool) -> Result:
         torch._dynamo.reset()
         compiled = torch.compile(flex_attention)
         programs["flex"] = lambda: compiled(q, k, v, block_mask=block_mask)
+    if row.mask in ("", "causal"):
+        for name, make in (("onnx_runtime", onnx_runtime), ("openvino", openvino)):
+            peer = make(q, k, v, is_causal, torch.get_num_threads())
+            if peer is not None:
+                programs[name] = peer
     gold = torch.nn.functional.scaled_dot_product_attention(q.double(), k.double(), v.double(), attn_mask=dense_mask)
     errors = {name: float((program().double() - gold).abs().max()) for name, program in programs.items()}
     band = 2 * torch.finfo(dtype).eps * float(gold.abs().max())
@@ -134,6 +143,61 @@ def measure(row: Row, runs: int, with_flex: bool) -> Result:
     return Result(
         row.name, median["ours"], median["sdpa"], median.get("flex"), ratio("sdpa"), ratio("flex") if with_flex else None,
         4 * pairs * 64 * 8 / median["ours"] / 1e9, row.goal_sdpa, row.goal_flex, errors["ours"], errors["sdpa"],
+        {name: ratio(name) for name in ("onnx_runtime", "openvino") if name in programs},
+    )  # fmt: skip
+
+
+DECODING = """
+cascade decoding(Q[b,h,m,e], K[b,g,n,e], V[b,g,n,f]; scale = 1/sqrt(E)) -> O[b,h,m,f] {
+  S[b,h,m,n] = Q[b,h,m,e] * K[b,h // (H // G),n,e] * scale
+  A[b,h,m,n] = softmax[n](S[b,h,m,n])
+  O[b,h,m,f] = A[b,h,m,n] * V[b,h // (H // G),n,f]
+}
+"""
+
+
+@dataclass
+class Decoding:
+    """One query of 32 heads over 32k keys of 8 heads, D 128: bytes of K and V by the time, beside the read bandwidth of PyTorch's sum."""
+
+    dtype: str
+    ours: float
+    sdpa: float
+    ratio_sdpa: float
+    gigabytes: float
+    bandwidth: float
+    error: float
+    sdpa_error: float
+
+
+def decode(dtype: str, runs: int) -> Decoding:
+    """The decoding row of a type, the three programs interleaved."""
+    kind = getattr(torch, dtype)
+    torch.manual_seed(0)
+    q = torch.randn(1, 32, 1, 128).to(kind)
+    k, v = (torch.randn(1, 8, 32768, 128).to(kind) for _ in range(2))
+    kernel = ec.compile(DECODING)
+    plain = torch.nn.functional.scaled_dot_product_attention
+    numbers = torch.ones(2**26)
+    programs: dict[str, Callable[[], torch.Tensor]] = {
+        "ours": lambda: kernel(q, k, v),
+        "sdpa": lambda: plain(q, k, v, enable_gqa=True),
+        "sum": lambda: numbers.sum(),
+    }
+    gold = plain(q.double(), k.double(), v.double(), enable_gqa=True)
+    errors = [float((programs[name]().double() - gold).abs().max()) for name in ("ours", "sdpa")]
+    assert errors[0] <= 2 * errors[1] + 2 * torch.finfo(kind).eps * float(gold.abs().max())
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(runs + 1):
+        for name, program in programs.items():
+            start = time.perf_counter()
+            program()
+            times[name].append(time.perf_counter() - start)
+    ours, sdpa, read = (statistics.median(t[1:]) for t in times.values())
+    moved = 2 * k.numel() * k.element_size()
+    return Decoding(
+        dtype, ours, sdpa, statistics.median(b / a for a, b in zip(times["ours"][1:], times["sdpa"][1:], strict=True)),
+        moved / ours / 1e9, numbers.numel() * 4 / read / 1e9, *errors,
     )  # fmt: skip
 
 
@@ -169,12 +233,17 @@ def machine() -> dict[str, str | int]:
     cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     flags = next((line for line in lines if line.startswith("flags")), "")
     widest = "avx512" if "avx512f" in flags else "avx2" if "avx2" in flags else "sse"
+    versions = {}
+    for name in ("onnxruntime", "openvino"):
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
     return {
         "cpu": cpu,
         "vectors": widest,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
+        **versions,
     }
 
 
@@ -190,8 +259,18 @@ def main() -> None:
         result = measure(row, 5 if options.quick else 15, not options.quick)
         results.append(result)
         flex = f", Flex {result.flex * 1e3:8.2f} ms ({result.ratio_flex:.2f} x)" if result.flex else ""
+        others = "".join(f", {name} {value:.2f} x" for name, value in result.others.items())
         print(
-            f"{row.name:16s} ours {result.ours * 1e3:8.2f} ms ({result.gigaflops:6.1f} GFLOP/s), SDPA {result.sdpa * 1e3:8.2f} ms ({result.ratio_sdpa:.2f} x){flex}",
+            f"{row.name:16s} ours {result.ours * 1e3:8.2f} ms ({result.gigaflops:6.1f} GFLOP/s), SDPA {result.sdpa * 1e3:8.2f} ms ({result.ratio_sdpa:.2f} x){flex}{others}",
+            flush=True,
+        )
+    decodings = []
+    for dtype in ("float32", "bfloat16") if not options.rows else ():
+        found = decode(dtype, 5 if options.quick else 15)
+        decodings.append(found)
+        print(
+            f"decode {dtype:9s} ours {found.ours * 1e3:8.2f} ms ({found.gigabytes:.1f} GB/s of {found.bandwidth:.1f}), "
+            f"SDPA {found.sdpa * 1e3:8.2f} ms ({found.ratio_sdpa:.2f} x)",
             flush=True,
         )
     start = first_call()
@@ -199,7 +278,12 @@ def main() -> None:
     if not options.quick:
         folder = Path(options.out)
         folder.mkdir(parents=True, exist_ok=True)
-        record = {"machine": machine(), "rows": [asdict(r) for r in results], "first_call": start}
+        record = {
+            "machine": machine(),
+            "rows": [asdict(r) for r in results],
+            "decoding": [asdict(d) for d in decodings],
+            "first_call": start,
+        }
         (folder / "cpu.json").write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from einsum_compiler.backends.cpu.bodies import emit_body
 from einsum_compiler.backends.cpu.loops import emit_loop
 from einsum_compiler.backends.cpu.names import Names
+from einsum_compiler.backends.cpu.order import growing
 from einsum_compiler.backends.cpu.products import left_operands
 from einsum_compiler.backends.cpu.scope import Scope
 from einsum_compiler.backends.cpu.view import atom, c_type
@@ -89,7 +90,7 @@ def emit_cpu(kernel: TileKernel) -> str:
 
 
 def _program(scope: Scope, arguments: list[str]) -> str:
-    """Indices of the program from its flat number, the last fastest; gives the number of programs."""
+    """Indices of the program from its flat number, the last fastest and long programs first; gives the number of programs."""
     printer = scope.expressions({}, None, "f32")
     counts: list[str] = []
     for p in scope.kernel.program:
@@ -98,8 +99,12 @@ def _program(scope: Scope, arguments: list[str]) -> str:
         counts.append(count)
         scope.indices[p.rank] = scope.names.of("rank", p.rank)
     rest = "program"
+    longer = growing(scope.kernel)
     for p, count in reversed(list(zip(scope.kernel.program, counts, strict=True))):
-        scope.writer.line(f"const long {scope.indices[p.rank]} = {atom(rest)} % {count};")
+        index = f"{atom(rest)} % {count}"
+        scope.writer.line(
+            f"const long {scope.indices[p.rank]} = {f'{count} - 1 - {index}' if p.rank in longer else index};"
+        )
         rest = f"{rest} / {count}"
     return " * ".join(counts) or "1"
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from einsum_compiler.backends.cpu import CpuKernel, compile_kernel, emit_cpu
 from einsum_compiler.backends.cpu.build import instruction_set, runs_here
+from einsum_compiler.backends.cpu.order import growing
 from einsum_compiler.backends.reference.tile_interpreter import run_program
 from einsum_compiler.ir.errors import BackendError
 from einsum_compiler.ir.tile import TileProgram
@@ -211,9 +212,17 @@ def test_the_loop_of_attention_sweeps_its_scores_twice_and_updates_in_place() ->
     source = emit_cpu(attention(rows=96, keys=128, depth=64))
     full = source[source.index("auto full_n_1") : source.index("auto partial_n_1")]
     assert full.count("for (long m_0 = 0; m_0 < 96; ++m_0)") == 2  # maximum; exponential and sum
-    assert "tile::rescale<float>{fix}" in full and "exp_nonpositive" in full
+    assert "tile::rescale<float>{fix}" in full and "exp2_nonpositive" in full
     assert "tile::product_transposing" in full and full.count("tile::product") == 2
     assert "tile::columns" not in full  # no mask code where tiles are full
+
+
+def test_long_programs_start_first() -> None:
+    """A causal loop grows with the rows of its program; a window does not, and its programs keep their order."""
+    kernel = attention(rows=96, keys=128, depth=64)
+    assert growing(kernel) == {"m.1"}
+    assert "const long m_1 = m_1_count - 1 - program % m_1_count;" in emit_cpu(kernel)
+    assert growing(SAMPLES["window"]().kernel) == set()
 
 
 def test_comments_show_the_tile_program() -> None:

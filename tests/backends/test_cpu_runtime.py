@@ -345,6 +345,17 @@ def test_folds_of_rows_and_columns(runtime, name, reference):
     assert np.isnan(result).tolist() == [i == 1 for i in range(m)]
 
 
+def test_extrema_of_rows_keep_a_nan_wherever_it_stands(runtime):
+    for n in [1, 5, 8, 16, 31, 64, 77]:
+        x = random.standard_normal((n, n)).astype(np.float32)
+        x[:, 0] = np.inf
+        np.fill_diagonal(x, np.nan)
+        for name in ("max", "min"):
+            result = np.zeros(n, np.float32)
+            call(getattr(runtime, name + "_rows"), n, n, x, result)
+            assert np.isnan(result).all()
+
+
 def test_folds_of_masks(runtime):
     for n in [1, 5, 8, 100]:
         x = np.ones(n, np.float32)

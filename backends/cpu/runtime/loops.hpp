@@ -30,10 +30,10 @@ template <class T> constexpr T highest = T(-1) - lowest<T>;
 template <> inline constexpr float highest<float> = __builtin_inff();
 template <> inline constexpr double highest<double> = __builtin_inf();
 // Extrema that keep a NaN, and those for values that hold none (see max_ordered).
-struct maximum { template <class T> static constexpr T identity = lowest<T>; template <class V> TILE_INLINE V operator()(V a, V b) const { return max(a, b); } };
-struct minimum { template <class T> static constexpr T identity = highest<T>; template <class V> TILE_INLINE V operator()(V a, V b) const { return min(a, b); } };
 struct maximum_ordered { template <class T> static constexpr T identity = lowest<T>; template <class V> TILE_INLINE V operator()(V a, V b) const { return max_ordered(a, b); } };
 struct minimum_ordered { template <class T> static constexpr T identity = highest<T>; template <class V> TILE_INLINE V operator()(V a, V b) const { return min_ordered(a, b); } };
+struct maximum { using ordered = maximum_ordered; template <class T> static constexpr T identity = lowest<T>; template <class V> TILE_INLINE V operator()(V a, V b) const { return max(a, b); } };
+struct minimum { using ordered = minimum_ordered; template <class T> static constexpr T identity = highest<T>; template <class V> TILE_INLINE V operator()(V a, V b) const { return min(a, b); } };
 // Of masks.
 struct any_of { template <class T> static constexpr T identity = T(0); template <class V> TILE_INLINE V operator()(V a, V b) const { return a | b; } };
 struct all_of { template <class T> static constexpr T identity = T(-1); template <class V> TILE_INLINE V operator()(V a, V b) const { return a & b; } };
@@ -55,12 +55,77 @@ template <class Op, class V> TILE_INLINE element<V> fold_lanes(Op op, V v) {
     }
 }
 
+// Whether any lane of some vectors was a NaN: one comparison serves two vectors.
+template <class V> struct unordered {
+#if defined(__AVX512F__) && VECTOR_BYTES == 64
+    static constexpr bool by_mask = is_f32_register<V>;
+#else
+    static constexpr bool by_mask = false;
+#endif
+    mask_of<V> lanes = {};
+    uint32_t bits = 0;
+    TILE_INLINE void see(V a, V b) {
+#if defined(__AVX512F__) && VECTOR_BYTES == 64
+        if constexpr (by_mask) { bits |= (unsigned short)__builtin_ia32_cmpps512_mask(a, b, 3, (short)-1, 4); return; }
+#elif defined(__AVX__) && VECTOR_BYTES == 32
+        if constexpr (is_f32_register<V>) { lanes |= bits_as<mask_of<V>>(__builtin_ia32_cmpps256(a, b, 3)); return; }
+#endif
+        lanes |= (a != a) | (b != b);
+    }
+    TILE_INLINE bool any() const {
+        if constexpr (by_mask) return bits != 0;
+#if defined(__AVX__) && VECTOR_BYTES == 32
+        if constexpr (is_f32_register<V>) return __builtin_ia32_movmskps256(bits_as<V>(lanes)) != 0;
+#endif
+        return fold_lanes(any_of(), lanes) != 0;
+    }
+};
+template <class Op, class V, class = void> struct keeps_nan { static constexpr bool value = false; };
+template <class Op, class V> struct keeps_nan<Op, V, decltype(void(typename Op::ordered()))> { static constexpr bool value = is_float<V>; };
+
+// The fold of one row for extrema of floats: ordered extrema, and beside them whether a NaN was met. That is two
+// instructions a vector where keeping the NaN in every step takes three in a chain.
+template <class Op, class F> TILE_INLINE auto fold_row_keeping_nan(Op, long columns, F body) {
+    using V = decltype(body(whole{0}));
+    using E = element<V>;
+    typename Op::ordered op;
+    const V identity = splat_as<V>(Op::template identity<E>);
+    V part[4] = {identity, identity, identity, identity};
+    unordered<V> met;
+    long j = 0;
+    for (; j + 4 * LANES <= columns; j += 4 * LANES) {
+        V x[4];
+#pragma GCC unroll 4
+        for (int u = 0; u < 4; ++u) {
+            x[u] = body(whole{j + u * LANES});
+            part[u] = op(part[u], x[u]);
+        }
+        met.see(x[0], x[1]);
+        met.see(x[2], x[3]);
+    }
+    auto one = [&](V x) __attribute__((always_inline)) {
+        part[0] = op(part[0], x);
+        met.see(x, x);
+    };
+    for (; j + LANES <= columns; j += LANES) one(body(whole{j}));
+    if (j < columns) {
+        partial end{j, int(columns - j)};
+        one(select(present(end.count), body(end), identity));
+    }
+    const E total = fold_lanes(op, op(op(part[0], part[1]), op(part[2], part[3])));
+    return met.any() ? E(__builtin_nanf("")) : total;
+}
+
 // finish(i, fold of body(i, :)) for every row. Four vectors are folded side by side where the row is long enough, so
 // that the latency of the operation does not bound the loop. The order depends on `columns` and LANES only.
 template <class Op, class F, class G> TILE_INLINE void fold_rows(Op op, long rows, long columns, F body, G finish) {
     using V = decltype(body(0L, whole{0}));
     const V identity = splat_as<V>(Op::template identity<element<V>>);
     for (long i = 0; i < rows; ++i) {
+        if constexpr (keeps_nan<Op, V>::value) {
+            finish(i, fold_row_keeping_nan(op, columns, [&](auto j) __attribute__((always_inline)) { return body(i, j); }));
+            continue;
+        }
         V total = identity;
         long j = 0;
         if (columns >= 4 * LANES) {
