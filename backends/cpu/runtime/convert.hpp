@@ -45,6 +45,17 @@ TILE_INLINE halves bf16_from_f32(vec<float> x) {
 #endif
 }
 
+// The same in f32: no packing and unpacking where the rounded value stays in a register.
+TILE_INLINE vec<float> rounded_to_bf16(vec<float> x) {
+#if defined(__AVX512BF16__) && VECTOR_BYTES == 64
+    return f32_from_bf16(bf16_from_f32(x));
+#else
+    words u = bits_as<words>(x);
+    words rounded = u + 0x7fffu + ((u >> 16) & 1u);
+    return bits_as<vec<float>>((x == x ? rounded : u | 0x400000u) & 0xffff0000u);
+#endif
+}
+
 TILE_INLINE vec<float> f32_from_f16(halves h) {
 #if defined(__AVX512F__) && VECTOR_BYTES == 64
     return (vec<float>)__builtin_ia32_vcvtph2ps512_mask((vec<short>)h, vec<float>{}, (short)-1, 4);

@@ -62,6 +62,7 @@ template <class M> TILE_INLINE mask truth(M m) {
 template <class T, class V> TILE_INLINE V round_to(V x) {
     using E = element<V>;
     if constexpr (same<E, T>) return x;
+    else if constexpr (same<T, bf16> && same<V, vec<float>>) return rounded_to_bf16(x);
     else if constexpr (is_vector<V>) return convert<E>(widen_vector<T>(narrow_vector<T>(x)));
     else return E(widen(narrow<T>(x)));
 }
