@@ -21,6 +21,7 @@ from einsum_compiler.backends.cpu.values import (
     to_type,
 )
 from einsum_compiler.backends.cpu.view import C_TYPES, View, c_type
+from einsum_compiler.ir.build import add, multiply
 from einsum_compiler.ir.errors import BackendError
 from einsum_compiler.ir.expression import (
     Binary,
@@ -211,8 +212,36 @@ class Expressions:
             return Value(f"{operand(left, 'bool')} {operator} {operand(right, 'bool')}", "bool", LANE, simple=False)
         return Value(f"{left.atom} {operator * 2} {right.atom}", "bool", level, simple=False)
 
+    def _undivided(self, node: Comparison) -> Value | None:
+        """``x // c == k`` over lanes as ``k*c <= x < k*c + c``, and likewise for an order: no lane divides. For c > 0 that is no power of two."""
+        for (x, k), operator in ((node.operands, node.operators[0]), (node.operands[::-1], FLIPPED[node.operators[0]])):
+            match x:
+                case Binary(operator="//", left=inner, right=Constant(value=int() as c)) if c > 2 and c & (c - 1):
+                    whole = {self.value(k).dtype, self.value(inner).dtype} <= {"i64", "i32", "coord"}
+                    if not whole or self.value(k).level == LANE or self.value(inner).level < LANE:
+                        continue
+                    first = multiply(k, Constant(c))
+                    low, high = (
+                        Comparison((">=",), (inner, first)),
+                        Comparison(("<",), (inner, add(first, Constant(c)))),
+                    )
+                    match operator:
+                        case "==":
+                            return self._logical("&", self._link(low), self._link(high))
+                        case "<=":
+                            return self._link(high)
+                        case ">=":
+                            return self._link(low)
+                        case "<":
+                            return self._link(Comparison(("<",), (inner, first)))
+                        case ">":
+                            return self._link(Comparison((">=",), (inner, add(first, Constant(c)))))
+        return None
+
     def _link(self, node: Comparison) -> Value:
         if self.lane is not None:
+            if (found_range := self._undivided(node)) is not None:
+                return found_range
             found = position_bound(node, self.lane, self.names.known)
             if found is not None:
                 bound = self.bind(self.value(found[1]), "bound")

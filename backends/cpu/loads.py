@@ -177,10 +177,12 @@ def _emit_copy(
             step = access.strides[lane.rank]
             write.line(f"tile::copy_row({target}, {source}, {step}, {count}, {lane.size}, {fill});")
         else:
-            value = f"tile::widen(*({source}))"
             if live:
-                value = f"{' && '.join(live)} ? {value} : {fill}"
-            write.line(f"*({target}) = tile::narrow<{view.ctype}>({value});")
+                # All conditions are computed, and the address is chosen by them: a branch for each would be mispredicted at every edge of the filter.
+                tensor = C_TYPES[load.type.dtype]
+                write.line(f"const {tensor} nothing = tile::narrow<{tensor}>({fill});")
+                source = f"({' & '.join(f'({c})' for c in live)}) ? {source} : &nothing"
+            write.line(f"*({target}) = tile::narrow<{view.ctype}>(tile::widen(*({source})));")
 
 
 def _fill(load: Load) -> str:

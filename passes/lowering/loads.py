@@ -46,7 +46,7 @@ class Loads(Tiles):
             scope = scope.outer
         conditions = set(checks)
         conditions |= self.stream_bounds(i.name for i in read.indices if isinstance(i, Rank))
-        if inside and not self._projecting:
+        if inside and not self._projecting and not any(self._mixes(i) for i in indices):
             conditions |= self._projection(frozenset(a.rank for a in axes), read.tensor)
         partial = [c for c in sorted(conditions, key=str) if c in scope.predicate]
         always = [c for c in sorted(conditions, key=str) if c not in scope.predicate]
@@ -105,6 +105,11 @@ class Loads(Tiles):
             for node in nodes
             for n in walk(node)
         )
+
+    def _mixes(self, index: Expression) -> bool:
+        """Whether an index depends on rows and on the streamed coordinate, as that of a table of offsets: any entry of it may be read."""
+        axes = self.axes_of(index)
+        return bool(axes & self.tiling.row_axes) and bool(axes - self.tiling.row_axes)
 
     def _projection(self, axes: frozenset[str], tensor: str) -> set[Expression]:
         """The conjuncts of the loop's filter that concern only the axes of a load: a tile reads a key only if it may be seen."""
