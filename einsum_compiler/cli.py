@@ -201,13 +201,17 @@ def _parser() -> argparse.ArgumentParser:
     sub = command(
         "report",
         _report,
-        "Write one HTML page that shows what was derived, the plan and the generated code.",
+        "Write one HTML page: what was derived, the plan, data moved against the bound, times, code.",
         "attention.ein -o attention.html",
     )
     target(sub, *INSTRUCTION_SETS, *GPU_TARGETS)
     sub.add_argument(
         "-o", "--output", type=Path, metavar="PAGE", help="where to write it (default: FILE with the ending .html)"
     )
+    sub.add_argument(
+        "--device", metavar="h200", help="whose memories and rates are shown (default: that of the backend)"
+    )
+    sub.add_argument("--measure", action="store_true", help="time a call on random inputs too, on this machine")
     command(
         "repro",
         _repro,
@@ -430,12 +434,30 @@ def _compile(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
+    from einsum_compiler.cost.device import device, device_for
     from einsum_compiler.report.page import report_page
 
+    known = device(options.device) if options.device else None
+    if known is not None and options.backend is None and options.target is None:
+        options.backend = known.backend
     kernel = _kernel(options)
-    binding = _binding(kernel, options, False)
+    if known is not None and known.backend != kernel.backend:
+        raise UsageError(f"--device {options.device} runs kernels of the backend {known.backend}, not {kernel.backend}")
+    options.seed = 0
+    binding = _binding(kernel, options, options.measure)
+    measured = None
+    if options.measure:
+        from einsum_compiler.benchmark import benchmark
+
+        if known is not None and known.name != device_for(kernel.backend).name:
+            raise UsageError(
+                f"--measure times the machine this runs on, which --device {options.device} is not said to be"
+            )
+        measured = benchmark(kernel, binding).median
     page = kernel.with_plan(
-        binding, kernel.backend, lambda p: report_page(kernel._derivation, binding, kernel.backend, p)
+        binding,
+        kernel.backend,
+        lambda p: report_page(kernel._derivation, binding, kernel.backend, p, known, measured),
     )
     path = options.output or options.file.with_suffix(".html")
     try:

@@ -341,17 +341,29 @@ class Kernel:
         print(text)
         return text
 
-    def report(self, path: str | Path, *arguments: Any, **keywords: Any) -> Path:
+    def report(
+        self, path: str | Path, *arguments: Any, device: str | None = None, measure: bool = False, **keywords: Any
+    ) -> Path:
         """Write what ``explain`` tells, and more, as one HTML page that loads nothing; the path it was written to.
 
         The page shows the cascade as a graph coloured by pass, the text after every pass with its changes, what was proved and refused, the plan, the tiles
-        that masks leave, and the generated source. Raises ``BackendError`` and ``PlanError`` as a call would, and ``OSError`` for a path that cannot be written.
+        that masks leave, data moved against the bound, predicted times, and the generated source. ``device``: whose memories and rates these are (``h200``), by
+        default the device that the kernel runs on. ``measure``: time a call with these arguments too. Raises ``BackendError`` and ``PlanError`` as a call would,
+        and ``OSError`` for a path that cannot be written.
         """
+        from einsum_compiler.cost.device import device as known_device
         from einsum_compiler.report.page import report_page
 
         binding = self.binding(*arguments, **keywords)
-        backend = self._compiling_backend(binding)
-        page = self.with_plan(binding, backend, lambda p: report_page(self._derivation, binding, backend, p))
+        backend, figures = self._compiling_backend(binding), known_device(device) if device else None
+        measured = None
+        if measure:
+            from einsum_compiler.benchmark import benchmark
+
+            measured = benchmark(self, binding).median
+        page = self.with_plan(
+            binding, backend, lambda p: report_page(self._derivation, binding, backend, p, figures, measured)
+        )
         written = Path(path)
         written.write_text(page, encoding="utf-8")
         return written

@@ -14,6 +14,12 @@ def scaled(value: float, unit: str = "") -> str:
     return f"{shown} {unit}".rstrip()
 
 
+def rounded(value: float, unit: str = "") -> str:
+    """The same without zeros behind the point: ``10 MB``, for axes."""
+    number, _, rest = scaled(value, unit).partition(" ")
+    return f"{float(number):g} {rest}".rstrip()
+
+
 def data(count: float) -> str:
     """Bytes: ``16.8 MB``."""
     return scaled(count, "B")

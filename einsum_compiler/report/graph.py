@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from einsum_compiler.ir.build import conjunction
@@ -16,8 +16,8 @@ from einsum_compiler.passes.scope import free_ranks, ranks_of_tensors, reads_in
 
 @dataclass(frozen=True)
 class Node:
-    """A tensor. ``role``: input, output, or inner. ``level``: the pass it belongs to, 0 for none; ``traverses``: it is computed during that
-    pass, else after it. ``kernels``: the numbers of those that compute it. ``carried``: it is updated from tile to tile."""
+    """A tensor. ``role``: input, output, or inner. ``level``: the pass over ``rank`` that it belongs to, 0 for none; ``traverses``: it is computed during
+    that pass, else after it. ``colour``: the number of that pass among those over all ranks. ``kernels``: the numbers of those that compute it. ``carried``: it is updated from tile to tile."""
 
     name: str
     ranks: tuple[str, ...]
@@ -25,6 +25,8 @@ class Node:
     lines: tuple[str, ...] = ()
     equations: tuple[str, ...] = ()
     level: int = 0
+    rank: str = ""
+    colour: int = 0
     traverses: bool = False
     kernels: tuple[int, ...] = ()
     carried: bool = False
@@ -43,17 +45,17 @@ class Edge:
 
 @dataclass(frozen=True)
 class CascadeGraph:
-    """The tensors of a cascade in order and the reads between them; ``rank`` is what passes are counted over, if anything is."""
+    """The tensors of a cascade in order and the reads between them; ``ranks`` are what passes are counted over."""
 
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
-    rank: str | None
+    ranks: tuple[str, ...]
 
 
 def cascade_graph(
-    cascade: Cascade, levels: PassLevels | None = None, kernels: Mapping[str, tuple[int, ...]] | None = None
+    cascade: Cascade, levels: Sequence[PassLevels] = (), kernels: Mapping[str, tuple[int, ...]] | None = None
 ) -> CascadeGraph:
-    """The graph of a cascade without calls; ``kernels`` says which kernels compute a tensor."""
+    """The graph of a cascade without calls. ``levels``: the passes over each rank that loops run over; ``kernels``: those that compute a tensor."""
     computed = {t.tensor: e for e in reversed(cascade.equations) for t in e.targets}
     outputs = {t.name for t in cascade.outputs}
     axes = ranks_of_tensors(cascade)
@@ -68,8 +70,7 @@ def cascade_graph(
                 "output" if name in outputs else "inner",
                 tuple(line for e in equations for line in _lines(e)),
                 tuple(print_equation(e) for e in equations),
-                _level(cascade, name, levels) if levels else 0,
-                any(_traverses(e, levels.rank) for e in equations) if levels else False,
+                *_pass(cascade, name, levels),
                 (kernels or {}).get(name, ()),
                 any(r.tensor == name for e in equations for r in reads_in(e)),
             )
@@ -78,8 +79,20 @@ def cascade_graph(
     return CascadeGraph(
         tuple(nodes),
         tuple(e for e in _edges(cascade, set(computed)) if e.source in known),
-        levels.rank if levels and levels.passes else None,
+        tuple(found.rank for found in levels if found.passes),
     )
+
+
+def _pass(cascade: Cascade, name: str, levels: Sequence[PassLevels]) -> tuple[int, str, int, bool]:
+    """Level, rank, colour and whether it traverses: of the last rank that a tensor traverses, else of the last that it waits for."""
+    found, before = (0, "", 0, False), 0
+    for over in levels:
+        level = _level(cascade, name, over)
+        traverses = any(over.rank in free_ranks(r) for e in cascade.equations_of(name) for r in reads_in(e))
+        if level and (traverses or not found[3]):
+            found = (level, over.rank, before + level, traverses)
+        before += over.passes
+    return found
 
 
 def _level(cascade: Cascade, name: str, levels: PassLevels) -> int:
@@ -90,10 +103,6 @@ def _level(cascade: Cascade, name: str, levels: PassLevels) -> int:
             return 0
         name = equations[0].value.tensor
     return levels.levels[name]
-
-
-def _traverses(equation: Equation, rank: str) -> bool:
-    return any(rank in free_ranks(read) for read in reads_in(equation))
 
 
 def _lines(equation: Equation) -> list[str]:

@@ -87,11 +87,12 @@ def _size(node: Node) -> tuple[float, float]:
 
 
 def _node(parent: Element, node: Node, box: Box, before: list[str]) -> None:
-    kind = " ".join(("node", node.role, pass_class(node.level), "traverses" if node.traverses else "after"))
+    kind = " ".join(("node", node.role, pass_class(node.colour), "traverses" if node.traverses else "after"))
     group = add(parent, "g", kind=kind)
     tip = [*(node.equations or (f"input {_title(node)}",))]
     if node.level:
-        tip.append(f"computed {'during' if node.traverses else 'after'} pass {node.level}")
+        shown = node.rank.removesuffix(".1")
+        tip.append(f"computed {'during' if node.traverses else 'after'} pass {node.level} over {shown}")
     if before:
         tip.append(f"also reads {', '.join(before)} from the step before")
     add(group, "title", "\n".join(tip))
@@ -146,7 +147,7 @@ def _edge(parent: Element, edge: Edge, points: list[Point], target: Node) -> Non
         middle = (y0 + y1) / 2
         data += f" C{x0:.1f} {middle:.1f} {x1:.1f} {middle:.1f} {x1:.1f} {y1:.1f}"
     kind = "edge reduces" if edge.reduced else "edge"
-    add(parent, "path", d=data, kind=f"{kind} {pass_class(target.level)}", marker_end="url(#arrow)")
+    add(parent, "path", d=data, kind=f"{kind} {pass_class(target.colour)}", marker_end="url(#arrow)")
 
 
 def _label(parent: Element, edge: Edge, points: list[Point], taken: list[Box]) -> None:

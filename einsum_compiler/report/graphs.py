@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from einsum_compiler.compilation import Compilation, RankPasses
+from einsum_compiler.compilation import Compilation, CompiledPart, RankPasses
+from einsum_compiler.ir.hints import listed
 from einsum_compiler.ir.implicit_sums import explicit_sums
 from einsum_compiler.passes.analysis.levels import pass_levels
 from einsum_compiler.report.graph import CascadeGraph, cascade_graph
@@ -31,18 +32,22 @@ def written_graph(compiled: Compilation) -> GraphView:
             for name in {t.tensor for e in part.derived.part.cascade.equations for t in e.targets}:
                 kernels[name] = (*kernels.get(name, ()), number)
     rank = most_traversed(compiled)
-    return _view("As written", cascade_graph(inlined, rank.written if rank else None, kernels))
+    return _view("As written", cascade_graph(inlined, (rank.written,) if rank else (), kernels))
 
 
 def compiled_graphs(compiled: Compilation) -> list[GraphView]:
-    """The final cascade of every kernel, coloured by the passes over the first rank it streams."""
+    """The final cascade of every kernel, coloured by the passes over the ranks it streams."""
     views = []
     for number, part in enumerate(compiled.parts, 1):
-        stream = part.planned.plan.stream
-        levels = pass_levels(part.derived.final, f"{stream.rank}.1") if stream else None
         title = f"Kernel {number} of {len(compiled.parts)}, which writes {', '.join(part.planned.plan.outputs)}"
-        views.append(_view(title, cascade_graph(part.derived.final, levels)))
+        views.append(_view(title, kernel_graph(part)))
     return views
+
+
+def kernel_graph(part: CompiledPart) -> CascadeGraph:
+    """The final cascade of a kernel with the passes over every rank that it streams."""
+    cascade = part.derived.final
+    return cascade_graph(cascade, [pass_levels(cascade, f"{s.rank}.1") for s in part.planned.plan.streams])
 
 
 def most_traversed(compiled: Compilation) -> RankPasses | None:
@@ -51,10 +56,10 @@ def most_traversed(compiled: Compilation) -> RankPasses | None:
 
 
 def _view(title: str, graph: CascadeGraph) -> GraphView:
-    levels = sorted({n.level for n in graph.nodes if n.level and n.traverses})
-    shown = (graph.rank or "").removesuffix(".1")
-    legend = [(pass_class(level), f"pass {level} over {shown}") for level in levels]
-    if any(not n.level and n.role != "input" for n in graph.nodes) or not levels:
+    named = {n.colour: f"pass {n.level} over {n.rank.removesuffix('.1')}" for n in graph.nodes if n.level}
+    legend = [(pass_class(colour), named[colour]) for colour in sorted(named)]
+    shown = listed([r.removesuffix(".1") for r in graph.ranks], "or")
+    if any(not n.level and n.role != "input" for n in graph.nodes) or not named:
         legend.append((pass_class(0), f"no traversal of {shown}" if shown else "no rank is streamed"))
     carried = any(n.carried for n in graph.nodes)
     later = any(n.level and not n.traverses for n in graph.nodes)

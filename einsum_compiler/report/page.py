@@ -10,6 +10,7 @@ from typing import Any
 
 import einsum_compiler
 from einsum_compiler.compilation import compilation
+from einsum_compiler.cost.device import Device, device_for
 from einsum_compiler.derivation import Derivation
 from einsum_compiler.inspection import reproducible_view
 from einsum_compiler.ir.binding import Binding
@@ -17,10 +18,12 @@ from einsum_compiler.ir.plan import Plan
 from einsum_compiler.proofs import proofs
 from einsum_compiler.report.graphs import compiled_graphs, most_traversed, written_graph
 from einsum_compiler.report.kernels import kernel_views
+from einsum_compiler.report.movement import movement
 from einsum_compiler.report.stages import stage_groups
 from einsum_compiler.report.summary import figures, operands, settings
 from einsum_compiler.report.syntax import code_lines, html_of, tokens_of
 from einsum_compiler.report.tile_views import tile_views
+from einsum_compiler.report.times import times
 
 FOLDER = Path(__file__).resolve().parent.parent / "templates" / "report"
 
@@ -40,20 +43,35 @@ SECTIONS = (
     Section("passes", "The text after every pass"),
     Section("plan", "The plan"),
     Section("tiles", "The tiles visited"),
+    Section("movement", "Data movement"),
+    Section("time", "Time"),
     Section("source", "The generated source"),
     Section("versions", "Sizes and versions"),
 )
 
 
 @reproducible_view
-def report_page(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None) -> str:
-    """The page as HTML, which is also well-formed XML."""
+def report_page(
+    derivation: Derivation,
+    binding: Binding,
+    backend: str,
+    plan: Plan | None,
+    device: Device | None = None,
+    measured: float | None = None,
+) -> str:
+    """The page as HTML, which is also well-formed XML.
+
+    ``device``: what data movement and time are shown for; by default that of the backend. ``measured``: seconds of one call on it.
+    """
     compiled = compilation(derivation, binding, backend, plan)
+    known = device or device_for(backend)
+    moved = movement(compiled, known)
+    spent = times(compiled, known, plan, moved.kernels, measured)
     page: str = _template().render(
         title=derivation.declared.name,
         signature=html_of(tokens_of(compiled.signature, "cascade")[0]),
         sections=SECTIONS,
-        figures=figures(compiled),
+        figures=figures(compiled, moved, spent),
         source_name=derivation.source,
         text_lines=code_lines(derivation.text.strip("\n"), "cascade"),
         warnings=derivation.warnings,
@@ -68,6 +86,8 @@ def report_page(derivation: Derivation, binding: Binding, backend: str, plan: Pl
         kernels=kernel_views(compiled, backend),
         language="C++" if backend == "cpu" else "Triton",
         tiles=tile_views(compiled),
+        movement=moved,
+        times=spent,
         settings=[*settings(compiled, backend), *_versions()],
     )
     return page

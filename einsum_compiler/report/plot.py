@@ -11,8 +11,8 @@ from einsum_compiler.report.layers import Box, Point
 from einsum_compiler.report.svg import add, drawing, markup, path
 
 WIDTH, HEIGHT = 860.0, 430.0
-LEFT, RIGHT, TOP, BOTTOM = 76.0, 18.0, 22.0, 50.0
-TEXT = 12.0
+LEFT, RIGHT, TOP, BOTTOM = 92.0, 18.0, 22.0, 50.0
+TEXT = 13.0
 CHARACTER = 0.56  # mean width of proportional text, over its size
 # Where the label of a point may stand, from its point, best first: right and above, left and above, below, further away.
 PLACES = [(d, s * h) for h in (14.0, 30.0, 48.0, 68.0) for s in (-1.0, 1.0) for d in (10.0, -10.0)]
@@ -26,16 +26,16 @@ class Axis:
     show: Callable[[float], str]
     least: float
     greatest: float
-    base: int = 10  # ticks stand at powers of it
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Points joined by lines, in order; ``kind`` is a class of the style sheet."""
+    """Points joined by lines, in order; ``kind`` is a class of the style sheet. ``shaded``: what lies below is filled."""
 
     points: tuple[Point, ...]
     kind: str
     label: str = ""
+    shaded: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ class _Plot:
         self.x, self.y = x, y
         self.svg = drawing(WIDTH, HEIGHT, label, "plot")
         self.taken: list[Box] = []
+        self.lines: list[Box] = []
 
     def draw(self, curves: Sequence[Curve], marks: Sequence[Mark], guides: Sequence[Guide]) -> str:
         self._axes()
@@ -88,7 +89,12 @@ class _Plot:
         add(area, "rect", x=LEFT, y=TOP, width=WIDTH - LEFT - RIGHT, height=HEIGHT - TOP - BOTTOM)
         clipped = add(self.svg, "g", clip_path=f"url(#{area.get('id')})")
         for curve in curves:
-            add(clipped, "path", kind=f"curve {curve.kind}", d=path(map(self._place, curve.points)))
+            points = list(map(self._place, curve.points))
+            if curve.shaded:
+                closed = [*points, (points[-1][0], HEIGHT), (points[0][0], HEIGHT)]
+                add(clipped, "path", kind=f"below {curve.kind}", d=path(closed) + "Z")
+            add(clipped, "path", kind=f"curve {curve.kind}", d=path(points))
+            self.lines += _along(points)
         places = [self._place((m.x, m.y)) for m in marks]
         self.taken += [Box(px, py, 14, 14) for px, py in places]
         for curve in curves:
@@ -163,25 +169,37 @@ class _Plot:
         )
 
     def _free(self, boxes: list[Box]) -> Box:
-        """The first box that covers nothing, else the one that covers least; it is taken from now on."""
+        """The first of the boxes that cover least, texts before curves; it is taken from now on."""
 
-        def covered(box: Box) -> int:
-            return sum(box.overlaps(t) for t in self.taken)
+        def covered(box: Box) -> tuple[int, int]:
+            return sum(box.overlaps(t) for t in self.taken), sum(box.overlaps(t) for t in self.lines)
 
-        best = next((b for b in boxes if not covered(b)), None) or min(boxes, key=covered)
+        best = min(boxes, key=covered)
         self.taken.append(best)
         return best
 
 
 def ticks(axis: Axis) -> list[float]:
-    """Powers of the base inside the axis, at most about eight of them."""
-    first, last = math.ceil(math.log(axis.least, axis.base)), math.floor(math.log(axis.greatest, axis.base))
+    """Powers of ten inside the axis, at most about nine of them; where there are fewer than three, finer steps."""
+    first, last = math.ceil(math.log10(axis.least)), math.floor(math.log10(axis.greatest))
+    if last - first < 2:  # few powers inside: finer steps
+        exponents = range(first - 1, last + 2)
+        for digits in ((1, 2, 5), range(1, 10)):
+            found = [d * 10.0**e for e in exponents for d in digits if axis.least <= d * 10.0**e <= axis.greatest]
+            if len(found) > 2:
+                break
+        return found
     step = max(1, math.ceil((last - first + 1) / 9))
-    if last - first < 1 and axis.base > 2:  # less than a decade: 1, 2, 5
-        low, high = math.floor(math.log10(axis.least)), math.ceil(math.log10(axis.greatest))
-        fine = [m * 10.0**e for e in range(low, high + 1) for m in (1, 2, 5)]
-        return [v for v in fine if axis.least <= v <= axis.greatest]
-    return [float(axis.base) ** e for e in range(first, last + 1, step)]
+    return [10.0**e for e in range(first, last + 1, step)]
+
+
+def _along(points: Sequence[Point], step: float = 8.0) -> list[Box]:
+    """Small boxes on a line, for labels to stay away from."""
+    boxes = []
+    for (x0, y0), (x1, y1) in pairwise(points):
+        count = max(1, math.ceil(math.hypot(x1 - x0, y1 - y0) / step))
+        boxes += [Box(x0 + (x1 - x0) * i / count, y0 + (y1 - y0) * i / count, 4, 4) for i in range(count + 1)]
+    return boxes
 
 
 def _between(points: Sequence[Point], steps: int = 9) -> list[Point]:

@@ -8,6 +8,8 @@ from math import prod
 from einsum_compiler.compilation import Compilation
 from einsum_compiler.ir.types import bytes_of
 from einsum_compiler.quantities import data, scaled
+from einsum_compiler.report.movement import Movement
+from einsum_compiler.report.times import Times
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class Operand:
     size: str
 
 
-def figures(compiled: Compilation) -> list[Figure]:
-    """Passes before and after, kernels, work."""
+def figures(compiled: Compilation, moved: Movement, spent: Times) -> list[Figure]:
+    """Passes before and after, kernels, work, data moved, time."""
     found = []
     worst = max(compiled.passes, key=lambda p: p.written.passes, default=None)
     if worst is not None:
@@ -59,6 +61,16 @@ def figures(compiled: Compilation) -> list[Figure]:
     known = [o for o in operations if o is not None]
     if len(known) == len(operations):
         found.append(Figure(scaled(sum(known), "op"), "operations", "of all tiles visited"))
+    whole = moved.tensors[-1]
+    if whole.memory_ratio:
+        unit = "" if moved.unit == "bytes" else " elements"
+        found.append(
+            Figure(whole.memory + unit, f"moved behind {moved.last_level}", f"{whole.memory_ratio} each element once")
+        )
+    if spent.measured:
+        found.append(Figure(spent.measured, "measured", spent.agreement))
+    elif spent.predicted:
+        found.append(Figure(spent.predicted, "predicted", spent.device))
     return found
 
 

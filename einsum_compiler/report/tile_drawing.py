@@ -31,7 +31,7 @@ def tile_picture(tiles: TileMap) -> str:
     svg = drawing(left + width + 8, top + height + 8, label, "tiles")
     add(svg, "text", arrow, kind="axis", x=left, y=top - 8)
     if tiles.row_rank:
-        inside = add(svg, "g", transform=f"translate({left - 8} {top}) rotate(90)")
+        inside = add(svg, "g", transform=f"translate({left - 13} {top}) rotate(90)")
         add(inside, "text", f"{tiles.row_rank} →", kind="axis", x=0, y=0)
     grid = add(svg, "g", transform=f"translate({left} {top})")
     add(grid, "rect", kind="empty", x=0, y=0, width=columns * wide, height=rows * high)

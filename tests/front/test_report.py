@@ -19,11 +19,10 @@ import torch
 import einsum_compiler as ec
 from einsum_compiler import cli
 from einsum_compiler.compilation import Compilation, compilation
-from einsum_compiler.passes.analysis.levels import pass_levels
 from einsum_compiler.report.differences import marked_lines
 from einsum_compiler.report.graph import cascade_graph
 from einsum_compiler.report.graph_drawing import GAP, LAYER_GAP, _size
-from einsum_compiler.report.graphs import written_graph
+from einsum_compiler.report.graphs import kernel_graph, written_graph
 from einsum_compiler.report.layers import layout
 from einsum_compiler.report.stages import meaning_of, stage_groups
 from einsum_compiler.report.syntax import code_lines
@@ -38,11 +37,9 @@ COMPILED = ("ATTENTION", "COLUMN_SUM", "CLIPPED", "LAYERNORM_GEMM", "DIFFERENTIA
 XHTML = "{http://www.w3.org/1999/xhtml}"
 
 
-def compiled(text: str | Path, **sizes: int) -> Compilation:
-    from einsum_compiler.nominal import nominal_binding
-
-    kernel = ec.compile(text)
-    return compilation(kernel._derivation, nominal_binding(kernel.cascade, sizes), "cpu", None)
+def compiled(text: str | Path, plan: str | None = None) -> Compilation:
+    kernel = ec.compile(text, plan=plan)
+    return compilation(kernel._derivation, kernel.binding(), "cpu", kernel.plan)
 
 
 def text_of(page: str) -> str:
@@ -132,7 +129,7 @@ def test_a_warm_call_loads_nothing_of_the_report() -> None:
 def test_nodes_carry_the_pass_they_belong_to() -> None:
     program = compiled(EXAMPLES / "window.ein")
     levels = next(p.written for p in program.passes if p.rank == "n")
-    nodes = {n.name: n for n in cascade_graph(dict(program.derivation.stages)["inline"], levels).nodes}
+    nodes = {n.name: n for n in cascade_graph(dict(program.derivation.stages)["inline"], [levels]).nodes}
     assert {n: (nodes[n].level, nodes[n].traverses) for n in "SPAOL"} == {
         "S": (1, True),
         "P": (2, True),
@@ -142,6 +139,15 @@ def test_nodes_carry_the_pass_they_belong_to() -> None:
     }
     assert {n.name for n in nodes.values() if n.role == "input"} == {"Q", "K", "V"}
     assert {n.name for n in nodes.values() if n.role == "output"} == {"O", "L"}
+
+
+def test_a_kernel_that_streams_several_ranks_has_passes_over_each() -> None:
+    program = compiled(zoo.UNION)
+    both = [p for p in program.parts if len(p.planned.plan.streams) > 1]
+    assert both, program.plan
+    nodes = [n for n in kernel_graph(both[0]).nodes if n.traverses]
+    assert {n.rank for n in nodes} == {f"{s.rank}.1" for s in both[0].planned.plan.streams}
+    assert len({n.colour for n in nodes}) == len({(n.rank, n.level) for n in nodes})
 
 
 def test_edges_carry_the_ranks_read_and_those_reduced() -> None:
@@ -163,9 +169,7 @@ def test_a_running_value_is_marked_and_closes_no_cycle() -> None:
 @pytest.mark.parametrize("name", COMPILED)
 def test_no_box_covers_another_and_edges_point_down(name: str) -> None:
     for part in compiled(getattr(zoo, name)).parts:
-        stream = part.planned.plan.stream
-        levels = pass_levels(part.derived.final, f"{stream.rank}.1") if stream else None
-        graph = cascade_graph(part.derived.final, levels)
+        graph = kernel_graph(part)
         dependence = networkx.DiGraph()
         dependence.add_nodes_from(n.name for n in graph.nodes)
         dependence.add_edges_from((e.source, e.target) for e in graph.edges if not e.before)
@@ -195,7 +199,11 @@ def test_a_layout_is_the_best_one_where_it_is_known() -> None:
 
 
 def test_the_kernels_of_a_tensor_stand_in_its_corner() -> None:
-    svg = written_graph(compiled(zoo.COLUMN_SUM)).svg
+    first, second = (
+        "kernel A.mx, A.d { program m:96  stream n:128  resident e }",
+        "kernel CS { program n:96  stream m:128  resident e }",
+    )
+    svg = written_graph(compiled(zoo.COLUMN_SUM, f"plan column_sum {{ {first} {second} }}")).svg
     assert "kernel 1, 2" in svg and "kernel 2" in svg
     assert "kernel" not in written_graph(compiled(zoo.ATTENTION)).svg.replace("aria-label", "")
 
