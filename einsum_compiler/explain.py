@@ -20,7 +20,7 @@ from einsum_compiler.ir.printer import print_equation, print_expression
 from einsum_compiler.ir.tile import Loop, Range
 from einsum_compiler.passes.analysis.levels import PassLevels
 from einsum_compiler.proofs import LEGEND, Proof, proofs
-from einsum_compiler.quantities import data, scaled
+from einsum_compiler.quantities import scaled
 from einsum_compiler.work import Visits
 
 NO_REASON = "every traversal can be shared"
@@ -38,11 +38,11 @@ def explain(derivation: Derivation, binding: Binding, backend: str, plan: Plan |
         "",
         *_planned(compiled),
         "",
-        *_predicted(compiled, plan),
-        "",
         *_cost(compiled),
         "",
         *movement(compiled),
+        "",
+        *_predicted(compiled, plan),
     ]
     return tables.text_of(*parts)
 
@@ -196,12 +196,10 @@ def visited(visits: Visits | None) -> str:
 
 
 def _cost(compiled: Compilation) -> list[RenderableType]:
-    table = tables.table("cost", "kernel", ">products", ">other operations", ">to read", ">to write")
+    table = tables.table("operations", "kernel", ">products", ">others")
     for number, part in enumerate(compiled.parts, 1):
-        work = part.work
-        operations = [_operations(work.products), _operations(work.others)]
-        table.add_row(str(number), *operations, data(work.read), data(work.written))
-    return [table, "Operations of all tiles visited; bytes of each tensor of a kernel once."]
+        table.add_row(str(number), _operations(part.work.products), _operations(part.work.others))
+    return [table]
 
 
 def _operations(count: int | None) -> str:

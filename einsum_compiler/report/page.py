@@ -15,10 +15,11 @@ from einsum_compiler.derivation import Derivation
 from einsum_compiler.inspection import reproducible_view
 from einsum_compiler.ir.binding import Binding
 from einsum_compiler.ir.plan import Plan
+from einsum_compiler.movement import movement
 from einsum_compiler.proofs import proofs
 from einsum_compiler.report.graphs import compiled_graphs, most_traversed, written_graph
 from einsum_compiler.report.kernels import kernel_views
-from einsum_compiler.report.movement import movement
+from einsum_compiler.report.slope import slope_picture
 from einsum_compiler.report.stages import stage_groups
 from einsum_compiler.report.summary import figures, operands, settings
 from einsum_compiler.report.syntax import code_lines, html_of, tokens_of
@@ -87,6 +88,7 @@ def report_page(
         language="C++" if backend == "cpu" else "Triton",
         tiles=tile_views(compiled),
         movement=moved,
+        slope=slope_picture(moved),
         times=spent,
         settings=[*settings(compiled, backend), *_versions()],
     )

@@ -7,8 +7,8 @@ from math import prod
 
 from einsum_compiler.compilation import Compilation
 from einsum_compiler.ir.types import bytes_of
+from einsum_compiler.movement import Movement
 from einsum_compiler.quantities import data, scaled
-from einsum_compiler.report.movement import Movement
 from einsum_compiler.report.times import Times
 
 
@@ -65,7 +65,7 @@ def figures(compiled: Compilation, moved: Movement, spent: Times) -> list[Figure
     if whole.memory_ratio:
         unit = "" if moved.unit == "bytes" else " elements"
         found.append(
-            Figure(whole.memory + unit, f"moved behind {moved.last_level}", f"{whole.memory_ratio} each element once")
+            Figure(whole.memory + unit, f"moved behind {moved.last_level}", f"{whole.memory_ratio} × each element once")
         )
     if spent.measured:
         found.append(Figure(spent.measured, "measured", spent.agreement))

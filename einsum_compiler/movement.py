@@ -1,8 +1,8 @@
-"""What the plan moves, against the least that any schedule can move: per tensor, per level of memory, and against the capacity."""
+"""What the plan moves, against the least that any schedule can move: per tensor, and per level of memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,25 +10,25 @@ from einsum_compiler.bounding import analysis_of
 from einsum_compiler.compilation import Compilation, CompiledPart
 from einsum_compiler.cost.device import Device, Level
 from einsum_compiler.inspection import with_tile_lists
-from einsum_compiler.ir.hints import listed
 from einsum_compiler.ir.types import bytes_of
 from einsum_compiler.passes.bounds.analysis import Analysis, BoundReport
 from einsum_compiler.passes.traffic import KernelTraffic, footprint_of, traffic_behind_cache, traffic_of
 from einsum_compiler.passes.traffic.arrays import UnknownValues
-from einsum_compiler.quantities import ratio, rounded, scaled
-from einsum_compiler.report.plot import Axis, Curve, Guide, Mark, plot, spanning
+from einsum_compiler.quantities import ratio, scaled
 
-LEAST_CAPACITY = 64.0  # elements: what is asked for a smaller memory
-START = 1 / 8  # of the smallest level: where the curve starts
-STEP = 1.6  # between the capacities of the curve
+LEAST_CAPACITY = 64.0  # elements: bounds are asked for no smaller memory
 
 
 @dataclass(frozen=True)
-class Amounts:
-    """How numbers of elements are shown: as bytes where all tensors have elements of one size, else as elements."""
+class Sizes:
+    """How numbers of elements are shown: as bytes where all tensors have elements of one size, else as elements.
+
+    ``element``: bytes of the smallest element, what a capacity in bytes is divided by.
+    """
 
     each: int
     unit: str
+    element: int
 
     def __call__(self, elements: float | None) -> str:
         return "depends on values" if elements is None else scaled(elements * self.each, self.unit)
@@ -61,7 +61,10 @@ class LevelMovement:
 
 @dataclass(frozen=True)
 class Movement:
-    """The section of a report. ``note``: why a number is missing. ``laws``: schedules, formula and source of every bound in the table."""
+    """Data moved by a plan. ``laws``: schedules, formula and source of every bound. ``notes``: why numbers are missing. ``kernels``: bytes that each
+    kernel moves from and to memory. The rest is what pictures are drawn from: ``programs`` are elements loaded and stored, ``behind`` those moved behind each
+    cache, ``footprint`` the bytes that a program holds.
+    """
 
     unit: str
     device: str
@@ -70,9 +73,14 @@ class Movement:
     levels: tuple[LevelMovement, ...]
     laws: tuple[tuple[str, str, str], ...]
     assumptions: tuple[str, ...]
-    slope: str
-    note: str = ""
-    kernels: tuple[int | None, ...] = ()  # bytes that each kernel moves from and to memory
+    notes: tuple[str, ...]
+    kernels: tuple[int | None, ...]
+    analysis: Analysis
+    amounts: Sizes
+    caches: tuple[Level, ...]
+    programs: int | None
+    behind: Mapping[str, int | None]
+    footprint: int
 
 
 Moved = dict[str, int | None]  # elements by tensor
@@ -89,33 +97,34 @@ def movement(compiled: Compilation, device: Device) -> Movement:
     footprint = max((footprint_of(p.tile).total for p in compiled.parts), default=0)
     last = caches[-1].name
     unit = "core" if device.backend == "cpu" else "processor"
+    levels = [
+        _level(level, reports[level.name], _total(behind[level.name]), amounts, unit, footprint) for level in caches
+    ]
     return Movement(
         "bytes" if amounts.unit == "B" else "elements",
         device.title,
         last,
         tuple(_tensors(compiled, analysis, programs, behind[last], amounts)),
-        tuple(
-            _level(level, reports[level.name], _total(behind[level.name]), amounts, unit, footprint) for level in caches
-        ),
+        tuple(levels),
         tuple(_laws(reports.values())),
         tuple(dict.fromkeys(a for r in reports.values() for a in r.best.assumptions)),
-        _slope(analysis, amounts, caches, behind, footprint, _total(programs)),
-        "; ".join(notes),
+        notes,
         tuple(_bytes(part, compiled, caches[-1]) for part in compiled.parts),
+        analysis,
+        amounts,
+        caches,
+        _total(programs),
+        {name: _total(moved) for name, moved in behind.items()},
+        footprint,
     )
 
 
-@dataclass(frozen=True)
-class _Sizes(Amounts):
-    element: int = 4  # bytes of the smallest element: what a capacity in bytes is divided by
-
-
-def _amounts(compiled: Compilation) -> _Sizes:
+def _amounts(compiled: Compilation) -> Sizes:
     declared = compiled.derivation.declared
     sizes = {bytes_of(compiled.request.dtypes[t.name]) for t in (*declared.inputs, *declared.outputs)}
     sizes |= {bytes_of(o.dtype) for p in compiled.parts for o in (*p.tile.inputs, *p.tile.outputs)}
     least = min(sizes, default=4)
-    return _Sizes(least, "B", least) if len(sizes) == 1 else _Sizes(1, "", least)
+    return Sizes(least, "B", least) if len(sizes) == 1 else Sizes(1, "", least)
 
 
 def _traffic(
@@ -155,7 +164,7 @@ def _total(moved: Moved) -> int | None:
 
 
 def _tensors(
-    compiled: Compilation, analysis: Analysis, programs: Moved, memory: Moved, amounts: Amounts
+    compiled: Compilation, analysis: Analysis, programs: Moved, memory: Moved, amounts: Sizes
 ) -> list[TensorMovement]:
     declared = compiled.derivation.declared
     roles = {t.name: "input" for t in declared.inputs} | {t.name: "output" for t in declared.outputs}
@@ -163,7 +172,7 @@ def _tensors(
     names = [*(n for n in roles if n in least), *(n for n in programs if n not in least)]
 
     def row(name: str, role: str, count: int, seen: int | None, fetched: int | None) -> TensorMovement:
-        times = [ratio(n / count) + " ×" if n is not None and count else "" for n in (seen, fetched)]
+        times = [ratio(n / count) if n is not None and count else "" for n in (seen, fetched)]
         return TensorMovement(name, role, amounts(count), amounts(seen), times[0], amounts(fetched), times[1])
 
     rows = []
@@ -176,13 +185,13 @@ def _tensors(
 
 
 def _level(
-    level: Level, report: BoundReport, plan: int | None, amounts: _Sizes, unit: str, footprint: int
+    level: Level, report: BoundReport, plan: int | None, amounts: Sizes, unit: str, footprint: int
 ) -> LevelMovement:
     if footprint > level.bytes:  # what such a memory would move depends on how the tiles themselves are spilled
         plan, shown = None, f"a program holds {scaled(footprint, 'B')}"
     else:
         shown = amounts(plan)
-    times = ratio(plan / report.value) + " ×" if plan is not None and report.value else ""
+    times = ratio(plan / report.value) if plan is not None and report.value else ""
     own = f" of each {unit}" if level.per == "processor" else ""
     capacity = scaled(level.bytes, "B") if amounts.unit == "B" else scaled(level.bytes / amounts.element)
     return LevelMovement(level.name + own, capacity, amounts(report.value), report.optimal, shown, times)
@@ -199,57 +208,3 @@ def _laws(reports: Any) -> list[tuple[str, str, str]]:
             best.source,
         )
     return list(found.values())
-
-
-# -- the picture --------------------------------------------------------------------------------------------------------------
-
-
-def _slope(
-    analysis: Analysis,
-    amounts: _Sizes,
-    caches: Sequence[Level],
-    behind: Mapping[str, Moved],
-    footprint: int,
-    programs: int | None,
-) -> str:
-    """The ski-slope: the bound against the capacity, and the plan at the capacity of every level."""
-    least = float(analysis.compulsory.value or 0)
-    if least <= 0:
-        return ""
-    size = amounts.each
-    sizes = [level.bytes / amounts.element for level in caches]
-    points = _curve(analysis, min(sizes) * START, max(sizes) * 4)
-    marks = []
-    alike = {level.bytes: [other.name for other in caches if other.bytes == level.bytes] for level in caches}
-    for capacity, names in alike.items():
-        moved = _total(behind[names[-1]])
-        if moved and footprint <= capacity:
-            label = f"behind {listed(names)}: {amounts(moved)}"
-            marks.append(Mark(capacity / amounts.element * size, moved * size, label, "plan"))
-    if programs:
-        label = f"all loads and stores: {amounts(programs)}"
-        marks.append(Mark(footprint / amounts.element * size, programs * size, label, "plan", hollow=True))
-    show: Callable[[float], str] = lambda v: rounded(v, amounts.unit)
-    xs, ys = [p[0] * size for p in points], [p[1] * size for p in points]
-    x = Axis("capacity of the fast memory", show, min(xs), max(xs))
-    y = Axis("moved in and out of it", show, *spanning([*ys, *(m.y for m in marks), least * size], 2.2))
-    ends = ((min(xs), least * size), (max(xs), least * size))
-    curves = [
-        Curve(ends, "floor", "each element once"),
-        Curve(tuple(zip(xs, ys, strict=True)), "bound", "lower bound", True),
-    ]
-    guides = [Guide(capacity / amounts.element * size, ", ".join(names)) for capacity, names in alike.items()]
-    return plot("lower bound on data moved against the capacity of fast memory", x, y, curves, marks, guides)
-
-
-def _curve(analysis: Analysis, capacity: float, greatest: float) -> list[tuple[float, float]]:
-    """The bound against the capacity. Where it has come down to each element once, it stays there."""
-    least = float(analysis.compulsory.value or 0)
-    found: list[tuple[float, float]] = []
-    capacity = max(LEAST_CAPACITY, capacity)
-    while capacity < greatest:
-        if found and found[-1][1] <= least * 1.000001:
-            break
-        found += analysis.curve([capacity])
-        capacity *= STEP
-    return [*found, (greatest, least)] if found[-1][1] <= least * 1.000001 else found
