@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import resource
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,45 +12,46 @@ import pytest
 import torch
 
 from einsum_compiler.inspection import kernels_of, tile_kernels
-from einsum_compiler.ir.tile import Loop, Reduce, Statement
+from einsum_compiler.ir.tile import Loop, Reduce
 from einsum_compiler.kernel import Kernel
 from tests.zoo.cases import Case, Operator
 from tests.zoo.checking import compiled
 from tests.zoo.inputs34 import LEVEL3, LEVEL4
 
 LONG = Case("long", 3000, 3000, B=1)
-# Loops over a streamed rank, kernel by kernel (operators.md, 9.3): the passes over the keys.
-LOOPS = {
-    "music_rel": [1],
-    "cosine": [2, 1],  # norms of the keys are stored, then one pass
-    "sigmoid_attention": [1],
-    "relu_n": [1],
-    "clipped": [2],  # the log-sum-exp first; values are read in the second loop only
-    "urpe": [1],
-    "talking_heads": [2],
-    "transnext": [2, 1],  # norms of the keys are stored; window, with the pooled keys held whole
-    "row_stats": [1],
-    "block_max": [1],
-    "map_out": [2],
-    "region_mass": [1],
-    "rev_attn": [1, 1],
-    "col_sum": [1, 1],
-    "diff": [1],
-    "diff_norm": [1],
-    "agent": [1, 1],
-    "union": [2],  # one for each set of keys
-    "gated_sum": [2],
-    "multi_value": [1],
-    "landmark": [1],
-    "combiner": [1, 2],  # summaries; then the own block and the summaries
-    "channel": [2],  # the reduction over tokens, then the application
-    "xca": [2],
-    "tensor3": [1],
-    "slot": [1, 0],  # one batch leaves processors idle: partial sums, then their merge
-    "slot_dispatch": [1],
+# The loops over every rank of keys, all kernels together: the passes that the operator needs (operators.md, 9.3). The plan may take a pass
+# as programs of a kernel of its own, so these are what a plan must not exceed.
+PASSES = {
+    "music_rel": {"n": 1},
+    "cosine": {"n": 1},
+    "sigmoid_attention": {"n": 1},
+    "relu_n": {"n": 1},
+    "clipped": {"n": 2},  # the log-sum-exp first; values are read in the second loop only
+    "urpe": {"n": 1},
+    "transnext": {"o": 1, "c": 1},
+    "talking_heads": {"n": 2},
+    "row_stats": {"n": 1},
+    "block_max": {"n": 1},
+    "map_out": {"n": 2},
+    "region_mass": {"n": 1},
+    "rev_attn": {"n": 1, "m": 1},
+    "col_sum": {"n": 1, "m": 1},
+    "diff": {"n": 1},
+    "diff_norm": {"n": 1},
+    "agent": {"n": 1, "a": 1},
+    "union": {"i": 1, "j": 1},
+    "gated_sum": {"i": 1, "j": 1},
+    "multi_value": {"n": 1},
+    "landmark": {"c": 1},
+    "combiner": {"n": 2, "c": 1},  # summaries; then the own block, then the summaries
+    "channel": {"n": 2},  # the reduction over tokens, then the application
+    "xca": {"n": 2},
+    "tensor3": {"j_k": 1},
+    "slot": {"n": 1},
+    "slot_dispatch": {"c": 1},
 }
 STORED_MAP = {"map_out"}
-KNOWN = [o for o in (*LEVEL3, *LEVEL4) if o.program in LOOPS]
+KNOWN = [o for o in (*LEVEL3, *LEVEL4) if o.program in PASSES]
 
 
 def call(operator: Operator, case: Case) -> tuple[Kernel, dict[str, Any]]:
@@ -60,15 +62,15 @@ def call(operator: Operator, case: Case) -> tuple[Kernel, dict[str, Any]]:
     return kernel, {**tensors, **operator.scalars}
 
 
-def loops(statements: tuple[Statement, ...]) -> int:
-    return sum(isinstance(s, Loop) for s in statements)
-
-
 @pytest.mark.parametrize("operator", KNOWN, ids=str)
 def test_passes(operator: Operator) -> None:
     kernel, arguments = call(operator, LONG)
     programs = tile_kernels(kernel._derivation, kernel.binding(**arguments), "cpu", None)
-    assert [loops(p.body) for p in programs] == LOOPS[operator.program]
+    loops = Counter(s.rank.split(".")[0] for p in programs for s in p.body if isinstance(s, Loop))
+    allowed = PASSES[operator.program]
+    assert set(allowed) & set(loops)
+    # Beside the keys only channels are streamed: of a norm, or of a score.
+    assert all(number <= allowed.get(rank, 2 * (rank in "efrs")) for rank, number in loops.items()), loops
 
 
 @pytest.mark.parametrize("operator", [o for o in KNOWN if o.program not in STORED_MAP], ids=str)
