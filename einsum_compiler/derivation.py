@@ -27,6 +27,8 @@ class Derivation:
     module: Module
     stages: tuple[tuple[str, Cascade], ...]
     warnings: tuple[str, ...] = ()
+    reorderable: bool = False  # whether some contraction has another order
+    orders: tuple[str, ...] = ()  # of contractions, where the last stage put them in other orders than written
 
     @property
     def normalized(self) -> Cascade:
@@ -82,7 +84,11 @@ def derive(text: str, source: str, name: str | None, generated: bool = False) ->
             cascade = early.run(cascade, early.options(), Context(module)).cascade
             verify(cascade)
         stages.append((early.name, cascade))
-    return Derivation(text, source, declared, module, tuple(stages), warnings)
+    with step("reassociate"):
+        from einsum_compiler.passes.reassociate import has_orders
+
+        reorderable = has_orders(cascade)
+    return Derivation(text, source, declared, module, tuple(stages), warnings, reorderable)
 
 
 def output_dtypes(derivation: Derivation, dtypes: Mapping[str, str]) -> dict[str, str]:

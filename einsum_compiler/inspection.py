@@ -13,6 +13,7 @@ from einsum_compiler.ir.binding import Binding
 from einsum_compiler.ir.errors import BackendError
 from einsum_compiler.ir.plan import Plan
 from einsum_compiler.ir.tile import TileKernel
+from einsum_compiler.ordering import in_orders
 from einsum_compiler.planning import as_plan
 from einsum_compiler.specialise import case_of, derive_planned, lower_planned, plan_of, request
 from einsum_compiler.work import Work, work_of
@@ -96,9 +97,16 @@ def with_tile_lists(
 def stage_names(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None) -> list[str]:
     """What ``stage_text`` shows, in order."""
     names = [name for name, _ in derivation.stages]
+    names += ["reassociate"] if plan_orders(derivation, binding, backend, plan) else []
     for kernel in kernels_of(derivation, binding, backend, plan):
         names += [name for name, _ in kernel.stages if name not in names]
     return ["spec", *names, "plan", "tile"]
+
+
+def plan_orders(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None) -> tuple[str, ...]:
+    """The orders of contractions that the plan of a call has, where they are not as written."""
+    wanted = request(derivation, binding, backend)
+    return next((p.orders for p in plan_of(derivation, wanted, plan)), ())
 
 
 @reproducible_view
@@ -113,6 +121,8 @@ def stage_text(derivation: Derivation, binding: Binding, backend: str, plan: Pla
     planned = plan_of(derivation, wanted, plan)
     if stage == "plan":
         return str(as_plan(derivation, planned))
+    if stage == "reassociate" and planned and planned[0].orders:
+        return str(in_orders(derivation, planned[0].orders, wanted.dtypes).derivation.normalized)
     if stage == "tile":
         return "\n\n".join(str(lower_planned(p, wanted)) for p in planned)
     derived = [dict(derive_planned(p, wanted).stages) for p in planned]

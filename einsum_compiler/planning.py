@@ -23,6 +23,7 @@ from einsum_compiler.ir.expression import (
 )
 from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit
 from einsum_compiler.ir.scalar import evaluate_scalar
+from einsum_compiler.ordering import in_orders, least_orders
 from einsum_compiler.passes.box_order import BoxOrder, box_order
 from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.passes.flatten import merged_group
@@ -34,7 +35,8 @@ from einsum_compiler.splitting import SplitKernels, split_kernels
 class PlannedKernel:
     """A kernel's part of the cascade and its plan; of a split, also what that made and proved.
 
-    ``extents``: of ranks that passes made, such as chunks. ``dtypes``: of the partial states.
+    ``extents``: of ranks that passes made, such as chunks. ``dtypes``: of the partial states, and of what reordered contractions made. ``orders``: of
+    the contractions of the whole program.
     """
 
     part: KernelCascade
@@ -43,6 +45,7 @@ class PlannedKernel:
     extents: Mapping[str, int] = field(default_factory=dict)
     dtypes: Mapping[str, str] = field(default_factory=dict)
     certificates: tuple[Certificate, ...] = ()
+    orders: tuple[str, ...] = ()
 
 
 def plan_kernels(
@@ -65,12 +68,27 @@ def plan_kernels(
     if given is None:
         from einsum_compiler.cost.choice import choose
 
-        choice = choose(derivation, extents, backend, dtypes, numbers or {}, device or device_for(backend))
+        found_on = device or device_for(backend)
+        forms = [in_orders(derivation, o, dtypes) for o in dict.fromkeys(((), least_orders(derivation, extents)))]
+        choices = [
+            (choose(f.derivation, extents, backend, {**dtypes, **f.dtypes}, numbers or {}, found_on), f) for f in forms
+        ]
+        choice, form = min(choices, key=lambda c: c[0].considered[0][1].seconds)
         given, sizes, refusals = choice.plan, choice.extents, choice.refusals
-    found = _given(derivation, parts_of(derivation, sizes, given), extents, dtypes, given)
+    else:
+        form = in_orders(derivation, given.orders, dtypes)
+    types = {**dtypes, **form.dtypes}
+    found = _given(form.derivation, parts_of(form.derivation, sizes, given), extents, types, given)
+    proved = [form.certificates, *(() for _ in found[1:])]
     return tuple(
-        replace(p, extents={**merged, **p.extents}, certificates=p.certificates or refusals.get(p.plan.outputs, ()))
-        for p in found
+        replace(
+            p,
+            extents={**merged, **p.extents},
+            dtypes={**form.dtypes, **p.dtypes},
+            certificates=(*first, *(p.certificates or refusals.get(p.plan.outputs, ()))),
+            orders=form.orders,
+        )
+        for p, first in zip(found, proved, strict=True)
     )
 
 
@@ -183,7 +201,8 @@ def _checked(part: KernelCascade, plan: KernelPlan) -> KernelPlan:
 def as_plan(derivation: Derivation, kernels: Iterable[PlannedKernel]) -> Plan:
     kernels = tuple(kernels)
     splits = dict.fromkeys(k.split for k in kernels if k.split is not None)
-    return Plan(derivation.declared.name, tuple(k.plan for k in kernels), tuple(splits))
+    orders = kernels[0].orders if kernels else ()
+    return Plan(derivation.declared.name, tuple(k.plan for k in kernels), tuple(splits), orders)
 
 
 def scalar_types(derivation: Derivation, numbers: Mapping[str, object]) -> dict[str, str]:

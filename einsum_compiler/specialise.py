@@ -103,7 +103,7 @@ def kernel_key(derivation: Derivation, planned: PlannedKernel, wanted: Request, 
     fixed = sorted((r, wanted.extents.get(r)) for r in constants.extents)
     numbers = sorted((n, wanted.parameters.get(n)) for n in constants.parameters)
     types = sorted(wanted.dtypes.items()), sorted(wanted.scalars.items())
-    program = derivation.text, derivation.declared.name, planned.plan, planned.part.outputs
+    program = derivation.text, derivation.declared.name, planned.orders, planned.plan, planned.part.outputs
     return store.key_of("kernel", *program, types, fixed, numbers, wanted.backend, target)
 
 

@@ -11,6 +11,7 @@ kernels is the output of one and an input of later ones, so the outputs of the k
 stream are corrected as it runs by; with ``contexts finished`` each waits for what it depends on, in one more sweep.
 Ranks in parentheses are a box: ``program b, (y:8, x:12)  stream y2_x2:(y2:8, x2:16)`` spreads boxes of 8 x 12 over programs, each one axis of 96, and
 streams the merged rank of y2 and x2 box by box (``passes.box_order``).
+``order O = Q[m,e] * (K[n,e] * V[n,f])`` says in which order a contraction runs, one a line; ``order deferred``, first, that invariant factors left their sums before.
 ``split O, L over n:128 into 16`` says that the kernel of O and L became several: its stream was cut into 16 chunks of whole tiles.
 """
 
@@ -104,17 +105,19 @@ class RankSplit:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The kernels of a cascade in the order they run, and the splits that some of them come from."""
+    """The kernels of a cascade in the order they run, the splits that some of them come from, and the orders of contractions that are not as written."""
 
     name: str
     kernels: tuple[KernelPlan, ...]
     splits: tuple[RankSplit, ...] = ()
+    orders: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        lines = [*map(str, self.splits), *map(str, self.kernels)]
+        lines = [*(f"order {o}" for o in self.orders), *map(str, self.splits), *map(str, self.kernels)]
         return "\n".join([f"plan {self.name} {{", *(f"  {line}" for line in lines), "}"])
 
 
+_ORDER = re.compile(r"^\s*order[ \t]+(.*?)\s*$", re.MULTILINE)
 _SPLIT = re.compile(r"\bsplit\s+([^{}]+?)\s+over\s+(\S+)\s+into\s+(\d+)")
 _KERNEL = re.compile(r"kernel\s+([^{]+)\{([^}]*)\}")
 _CLAUSE = re.compile(
@@ -128,8 +131,10 @@ def parse_plan(text: str) -> Plan:
     head = re.match(r"\s*plan\s+([\w.]+)\s*\{(.*)\}\s*$", text, re.DOTALL)
     if not head:
         raise PlanError("not a plan: expected 'plan NAME { kernel ... }'")
+    orders = tuple(_ORDER.findall(head[2]))
+    rest = _ORDER.sub("", head[2])
     kernels = []
-    for outputs, body in _KERNEL.findall(head[2]):
+    for outputs, body in _KERNEL.findall(rest):
         clauses = {name: _names(value) for name, value in _CLAUSE.findall(body)}
         contexts = clauses.get("contexts", ["running"])[0]
         if contexts not in ("running", "finished"):
@@ -157,9 +162,9 @@ def parse_plan(text: str) -> Plan:
         raise PlanError("a plan needs at least one kernel")
     splits = tuple(
         RankSplit(tuple(_names(outputs)), _rank_tile(rank), int(chunks))
-        for outputs, rank, chunks in _SPLIT.findall(head[2])
+        for outputs, rank, chunks in _SPLIT.findall(rest)
     )
-    return Plan(head[1], tuple(kernels), splits)
+    return Plan(head[1], tuple(kernels), splits, orders)
 
 
 def _names(text: str) -> list[str]:

@@ -92,6 +92,16 @@ def chosen(cascade: Cascade, extents: Mapping[str, int], cost: Cost) -> Transfor
     return best
 
 
+def has_orders(cascade: Cascade) -> bool:
+    """Whether some contraction of a normalized cascade has another order than the one written, at whatever sizes."""
+    return _has_orders(cascade) or _has_orders(defer(cascade).cascade)
+
+
+def _has_orders(cascade: Cascade) -> bool:
+    networks = (network_of(cascade, e) for e in cascade.equations)
+    return any(n is not None and (len(n.leaves) > 2 or (n.opened and len(n.leaves) > 1)) for n in networks)
+
+
 def ordered(cascade: Cascade, orders: tuple[str, ...]) -> Transformed:
     """The cascade in the orders that certificates printed, one after the other; ``defer`` alone where the first order says so."""
     certificates: list[Certificate] = []

@@ -215,7 +215,8 @@ def search(
 def _plan(derivation: Derivation, options: Iterable[Option]) -> Plan:
     options = tuple(options)
     kernels = tuple(k for o in options for k in o.plans)
-    return Plan(derivation.declared.name, kernels, tuple(o.split for o in options if o.split is not None))
+    splits = tuple(o.split for o in options if o.split is not None)
+    return Plan(derivation.declared.name, kernels, splits, derivation.orders)
 
 
 def _options(

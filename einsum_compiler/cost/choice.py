@@ -45,7 +45,7 @@ def choose(
     sizes = class_of(derivation, extents)
     filters = {n: size_class(v) if type(v) is int else v for n, v in numbers.items()}
     key = store.key_of(
-        "plan", derivation.text, derivation.declared.name, sorted(sizes.items()), sorted(dtypes.items()), sorted(filters.items()), backend, device.digest
+        "plan", derivation.text, derivation.declared.name, derivation.orders, sorted(sizes.items()), sorted(dtypes.items()), sorted(filters.items()), backend, device.digest
     )  # fmt: skip
     found = _KNOWN.get(key) or store.load("plans", key, Choice)
     if found is None:

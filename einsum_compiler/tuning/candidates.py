@@ -8,6 +8,7 @@ from math import isfinite
 from einsum_compiler.derivation import Derivation
 from einsum_compiler.ir.binding import Binding
 from einsum_compiler.ir.plan import Plan
+from einsum_compiler.ordering import in_orders, least_orders
 from einsum_compiler.planning import as_plan
 from einsum_compiler.specialise import plan_of, request
 
@@ -22,13 +23,17 @@ class Candidate:
 
 def candidates(derivation: Derivation, binding: Binding, backend: str, exhaustive: bool = False) -> list[Candidate]:
     """Plans for the sizes of a call; the first is the one that is chosen without timing."""
-    from einsum_compiler.cost.candidates import candidate_plans
+    from einsum_compiler.cost.candidates import ScoredPlan, candidate_plans
     from einsum_compiler.cost.device import device_for
 
     wanted = request(derivation, binding, backend)
-    scored = candidate_plans(
-        derivation, wanted.extents, backend, wanted.dtypes, device_for(backend), binding.scalars, exhaustive
-    )
+    scored: list[ScoredPlan] = []
+    for orders in dict.fromkeys((least_orders(derivation, wanted.extents), ())):
+        form = in_orders(derivation, orders, wanted.dtypes)
+        types = {**wanted.dtypes, **form.dtypes}
+        device = device_for(backend)
+        scored += candidate_plans(form.derivation, wanted.extents, backend, types, device, binding.scalars, exhaustive)
+    scored.sort(key=lambda s: s.prediction.seconds)
     predicted = {s.plan: s.prediction.seconds for s in scored if isfinite(s.prediction.seconds)}
     default = as_plan(derivation, plan_of(derivation, wanted, None))
     plans = dict.fromkeys((default, *(s.plan for s in scored)))
