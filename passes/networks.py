@@ -37,7 +37,7 @@ MOST_LEAVES = 8
 class Network:
     """``target = sum[summed](product of leaves and scalars)`` at the points where all ``conditions`` hold.
 
-    ``opened``: the tensors that were opened into it; ``barriers``: for each tensor that was not, why.
+    ``inside``: for each leaf the ranks of the sums it stands in. ``opened``: the tensors that were opened into it; ``barriers``: for each tensor that was not, why.
     """
 
     root: Equation
@@ -47,6 +47,7 @@ class Network:
     conditions: tuple[Expression, ...]
     opened: tuple[str, ...]
     barriers: Mapping[str, str] = field(default_factory=dict)
+    inside: tuple[frozenset[str], ...] = ()
 
 
 def network_of(cascade: Cascade, root: Equation) -> Network | None:
@@ -61,7 +62,7 @@ def network_of(cascade: Cascade, root: Equation) -> Network | None:
         return None
     return Network(
         root, tuple(found.leaves), tuple(found.scalars), frozenset(found.summed), tuple(dict.fromkeys(found.conditions)),
-        tuple(found.opened), found.barriers,
+        tuple(found.opened), found.barriers, tuple(found.inside),
     )  # fmt: skip
 
 
@@ -76,6 +77,8 @@ class _Opening:
         self.conditions: list[Expression] = []
         self.opened: list[str] = []
         self.barriers: dict[str, str] = {}
+        self.inside: list[frozenset[str]] = []
+        self._around: frozenset[str] = frozenset()
 
     def sum(self, reduction: Reduction) -> None:
         """A sum whose ranks are given names of their own where they are in use."""
@@ -83,7 +86,10 @@ class _Opening:
         at: dict[str, Expression] = {r: Rank(name) for r, name in renamed.items()}
         self.summed |= {renamed.get(r, r) for r in reduction.ranks}
         self.conditions += [substitute(c, at) for c in conjuncts(reduction.where)]
+        before = self._around
+        self._around = before | {renamed.get(r, r) for r in reduction.ranks}
         self._product(substitute(reduction.body, at))
+        self._around = before
 
     def _product(self, body: Expression) -> None:
         for factor in factors(body):
@@ -95,14 +101,14 @@ class _Opening:
             elif isinstance(factor.value, Read) and not factor.inverse:
                 self._read(factor.value)
             else:
-                self.leaves.append(_inverse(factor))
+                self._leaf(_inverse(factor))
 
     def _read(self, read: Read) -> None:
         reason = self._obstacle(read)
         if reason is not None:
             if read.tensor not in self._inputs:
                 self.barriers.setdefault(read.tensor, reason)
-            self.leaves.append(read)
+            self._leaf(read)
             return
         equation = self._defined[read.tensor]
         value, where = opened(equation, read)
@@ -112,6 +118,10 @@ class _Opening:
             self.sum(value)
         else:
             self._product(value)
+
+    def _leaf(self, leaf: Expression) -> None:
+        self.leaves.append(leaf)
+        self.inside.append(self._around)
 
     def _obstacle(self, read: Read) -> str | None:
         """Why a read stays a leaf; None if it is opened."""

@@ -32,10 +32,10 @@ from einsum_compiler.ir.expression import (
     Read,
     Reduction,
     Unary,
+    children,
     walk,
 )
 from einsum_compiler.ir.printer import print_expression
-from einsum_compiler.passes.analysis.value_ranges import Ranges
 from einsum_compiler.passes.certificate import Certificate, Transformed
 from einsum_compiler.passes.defer import defer
 from einsum_compiler.passes.domains import Domains
@@ -43,7 +43,7 @@ from einsum_compiler.passes.networks import Network, network_of
 from einsum_compiler.passes.normalize import paired_contractions
 from einsum_compiler.passes.order import in_order, live
 from einsum_compiler.passes.products import Factor, product
-from einsum_compiler.passes.scope import free_ranks, fresh, plain, tensor_names
+from einsum_compiler.passes.scope import definitions, free_ranks, fresh, plain, tensor_names
 from einsum_compiler.passes.sharing import shared
 
 Cost = Callable[[Cascade, Mapping[str, int]], float]
@@ -142,11 +142,13 @@ def _improved(cascade: Cascade, extents: Mapping[str, int], cost: Cost) -> Trans
             continue
         if len(network.leaves) < 2:
             continue
-        if (infinite := _unguarded(cascade, network)) is not None:
-            certificates.append(_refused(network, infinite))
-            continue
         rewriting = _Rewriting(cascade, network)
-        trees = list(_trees(network)) if len(network.leaves) <= ENUMERATED else [_Shape(network).cheapest(extents)]
+        shape = _Shape(network)
+        orders = _trees(network) if len(network.leaves) <= ENUMERATED else iter([shape.cheapest(extents)])
+        held = _held(cascade, network)
+        leaving = {t: shape.leaving(t, held) for t in orders}
+        trees = [t for t, left in leaving.items() if left is None]
+        kept = next((left for left in leaving.values() if left is not None), None)
         least = WORTH * cost(cascade, extents)
         best: tuple[Tree, Cascade] | None = None
         for tree in trees:
@@ -156,7 +158,7 @@ def _improved(cascade: Cascade, extents: Mapping[str, int], cost: Cost) -> Trans
         if best is not None:
             certificates.append(_certificate(network, best[0]))
             cascade = best[1]
-        elif (refused := _refusal(network)) is not None:
+        elif (refused := _refusal(network, kept)) is not None:
             certificates.append(refused)
     return Transformed(cascade, tuple(certificates))
 
@@ -233,6 +235,14 @@ class _Shape:
             if not node.summed and node.kept not in [self.node(t).kept for t in tree]:
                 return True
         return any(self.multiplies_out(t, False) for t in tree)
+
+    def leaving(self, tree: Tree, held: Mapping[int, frozenset[str]]) -> int | None:
+        """Which leaf leaves a sum that holds it: one of its ranks is summed where the leaf has not been met."""
+        for side in () if isinstance(tree, int) else tree:
+            if (found := self.leaving(side, held)) is not None:
+                return found
+        members, summed = _members(tree), self.node(tree).summed
+        return next((i for i, ranks in held.items() if i not in members and summed & ranks), None)
 
     def cheapest(self, extents: Mapping[str, int]) -> Tree:
         """The bracketing with fewest operations, by the least of every set of leaves (dynamic programming)."""
@@ -398,7 +408,7 @@ def _certificate(network: Network, tree: Tree) -> Certificate:
     )
 
 
-def _refusal(network: Network) -> Certificate | None:
+def _refusal(network: Network, kept: int | None) -> Certificate | None:
     """Why a network has no better order, where a filter or what a leaf is stands in the way."""
     reasons = []
     for condition in network.conditions:
@@ -408,6 +418,11 @@ def _refusal(network: Network) -> Certificate | None:
             reasons.append(
                 f"{print_expression(condition)} ties {' and '.join(ranks)} together: neither is summed before it has acted"
             )
+    if kept is not None:
+        leaf = print_expression(network.leaves[kept])
+        reasons.append(
+            f"{leaf} may be infinite where a sum that it would leave is empty ('defer' has a guard for that)"
+        )
     reasons += [_barred(network)] if network.barriers else []
     return _refused(network, "; ".join(reasons)) if reasons else None
 
@@ -422,18 +437,58 @@ def _refused(network: Network, reason: str) -> Certificate:
     )
 
 
-def _unguarded(cascade: Cascade, network: Network) -> str | None:
-    """A factor that may be infinite and would leave a sum that may be empty: 0 times infinity is no number."""
-    domains, ranges = Domains(cascade), Ranges(cascade)
-    limits = [set(free_ranks(c)) for c in network.conditions]
-    limits += [set(free_ranks(leaf)) for leaf in network.leaves if domains.of(leaf) != ()]
-    for leaf in network.leaves:
-        computed = [n.tensor for n in walk(leaf) if isinstance(n, Read) and domains.is_computed(n.tensor)]
-        if not computed or ranges.of(leaf).finite:
-            continue
-        if any((ranks & network.summed) - set(free_ranks(leaf)) for ranks in limits):
-            return f"{print_expression(leaf)} may be infinite, and a sum that it would leave may be empty"
-    return None
+def _held(cascade: Cascade, network: Network) -> dict[int, frozenset[str]]:
+    """For leaves that may be infinite or no number where a sum is empty, the ranks whose sums they must not leave.
+
+    Such a leaf divides, takes a logarithm or reads an extremum. A sum may be empty if a filter or the range of an index limits its rank, or
+    where what the leaf divides by reduces that rank, so that both are degenerate together.
+    """
+    defined, domains = definitions(cascade), Domains(cascade)
+    limited = {r for c in network.conditions for r in free_ranks(c)}
+    limited |= {r for leaf in network.leaves if domains.of(leaf) != () for r in free_ranks(leaf)}
+    found: dict[int, frozenset[str]] = {}
+    for i, leaf in enumerate(network.leaves):
+        singular = [n for n in _below(leaf, defined) if _is_singular(n)]
+        if singular:
+            reduced = {r for n in singular for r in _first_reduced(n.right if isinstance(n, Binary) else n, defined)}
+            found[i] = frozenset(r for r in network.inside[i] if r in limited or r.split(".")[0] in reduced)
+    return found
+
+
+def _below(node: Expression, defined: Mapping[str, Equation]) -> list[Expression]:
+    """The nodes of an expression and of everything it is computed from."""
+    found: list[Expression] = []
+    seen: set[str] = set()
+    work = [node]
+    while work:
+        for n in walk(work.pop()):
+            found.append(n)
+            if isinstance(n, Read) and n.tensor in defined and n.tensor not in seen:
+                seen.add(n.tensor)
+                work.append(defined[n.tensor].value)
+    return found
+
+
+def _first_reduced(node: Expression, defined: Mapping[str, Equation]) -> set[str]:
+    """The ranks of the reductions that an expression is made of, without those inside of them."""
+    if isinstance(node, Reduction):
+        return set(node.ranks)
+    if isinstance(node, Read):
+        return _first_reduced(defined[node.tensor].value, defined) if node.tensor in defined else set()
+    return {r for child in children(node) for r in _first_reduced(child, defined)}
+
+
+def _is_singular(node: Expression) -> bool:
+    match node:
+        case Binary(operator="/" | "//" | "%", right=right):
+            return bool(free_ranks(right))
+        case Binary(operator="**", right=right):
+            return not (isinstance(right, Constant) and right.value > 0)
+        case Call(function=function):
+            return function in ("rsqrt", "log")
+        case Reduction(operator=operator):
+            return operator != "sum"
+    return False
 
 
 # -- cost

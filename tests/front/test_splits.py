@@ -67,6 +67,7 @@ def inputs(derivation: Derivation, **sizes: int) -> dict[str, torch.Tensor]:
 def forced(derivation: Derivation, binding: Binding, chunks: int) -> Plan:
     """The plan with every streaming kernel in chunks."""
     wanted = request(derivation, binding, "cpu")
+    orders = next((p.orders for p in plan_of(derivation, wanted, None)), ())
     kernels: list[KernelPlan] = []
     splits: list[RankSplit] = []
     for planned in plan_of(derivation, wanted, None):
@@ -78,7 +79,7 @@ def forced(derivation: Derivation, binding: Binding, chunks: int) -> Plan:
         assert made.parts, made.certificates
         kernels += [partition(p, {**binding.extents, **made.extents}) for p in made.parts]
         splits.append(choice)
-    return Plan(derivation.declared.name, tuple(kernels), tuple(splits))
+    return Plan(derivation.declared.name, tuple(kernels), tuple(splits), orders)
 
 
 def interpreted(derivation: Derivation, binding: Binding, plan: Plan) -> dict[str, Any]:

@@ -181,7 +181,14 @@ def test_a_factor_that_may_be_infinite_does_not_leave_a_sum_that_may_be_empty() 
       O[m,f] = S[m,e] * V[e,f]
     }"""
     found = at(text, {"m": 4096, "n": 4096, "e": 4096, "f": 1})
-    assert "may be infinite, and a sum that it would leave may be empty" in refusals(found)
+    # Another order is found, but the factor stays in the sum over n, which may be empty: outside it would turn a 0 into NaN.
+    last = str(found.cascade).splitlines()[-2]
+    assert orders_of(found) and last.startswith("  O[m,f] = ") and "R[m]" not in last
+    gemm = """cascade gemm(X[m,k], G[k], W[k,f]) -> Y[m,f] {
+      Z[m,k] = X[m,k] * rsqrt(mean[n](X[m,n]**2)) * G[k]  Y[m,f] = Z[m,k] * W[k,f]
+    }""".replace("[n]", "[k]").replace("X[m,n]", "X[m,k]")
+    kept = at(gemm, {"m": 4096, "k": 4096, "f": 4096})
+    assert "may be infinite where a sum that it would leave is empty ('defer' has a guard for that)" in refusals(kept)
 
 
 def test_sizes_and_orders_that_do_not_fit() -> None:
@@ -199,9 +206,12 @@ def test_it_is_a_pass_of_pipelines() -> None:
     assert "O.part[e,f]" in str(found.cascade)
 
 
-@given(
-    strategies.cascades(6, strategies.PLAIN_STEPS), st.tuples(*[st.sampled_from([1, 8, 512])] * 4), st.integers(0, 9)
+CASCADES = st.one_of(
+    strategies.cascades(6, strategies.PLAIN_STEPS), strategies.cascades(6, (strategies._contraction, strategies._join))
 )
+
+
+@given(CASCADES, st.tuples(*[st.sampled_from([1, 8, 512])] * 4), st.integers(0, 9))
 @settings(max_examples=60)
 def test_every_order_of_random_cascades_has_the_same_values(
     cascade: Cascade, extents: tuple[int, ...], seed: int
