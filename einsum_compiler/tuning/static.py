@@ -12,7 +12,7 @@ from einsum_compiler.ir.binding import Binding
 if TYPE_CHECKING:
     from einsum_compiler.kernel import Kernel
 
-# Bytes of stack per thread on NVIDIA, vector registers on AMD. Beyond it every candidate that was timed lost to one without: docs/decisions.md.
+# Bytes of stack per thread on NVIDIA, vector registers on AMD; beyond it a candidate is not timed. An assumption: no GPU has timed them.
 MOST_SPILLS = {"cuda": 512, "hip": 64}
 LAST_LEVEL = 32 * 2**20  # where the system does not tell the size of its last cache
 
@@ -53,7 +53,7 @@ def refusal(figures: Static, limits: Limits) -> str:
     if limits.shared and figures.shared > limits.shared:
         return f"needs {figures.shared // 1024} KiB of shared memory; the device has {limits.shared // 1024}"
     if limits.spills and figures.spills > limits.spills:
-        return f"spills {figures.spills} (more than {limits.spills} never paid)"
+        return f"spills {figures.spills} (more than {limits.spills} is not tried)"
     if limits.cache and figures.scratch * limits.threads > limits.cache:
         return f"tiles of {figures.scratch * limits.threads // 1024} KiB exceed the last cache ({limits.cache // 1024} KiB)"
     return ""

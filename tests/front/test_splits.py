@@ -13,7 +13,7 @@ from einsum_compiler.backends.reference.evaluate import evaluate
 from einsum_compiler.backends.reference.tile_interpreter import run_program
 from einsum_compiler.cost import device
 from einsum_compiler.cost.candidates import candidate_plans
-from einsum_compiler.derivation import Derivation, derive
+from einsum_compiler.derivation import Derivation, derive, kernel_cascades
 from einsum_compiler.ir.binding import Binding, bind
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit, parse_plan
@@ -67,19 +67,19 @@ def inputs(derivation: Derivation, **sizes: int) -> dict[str, torch.Tensor]:
 def forced(derivation: Derivation, binding: Binding, chunks: int) -> Plan:
     """The plan with every streaming kernel in chunks."""
     wanted = request(derivation, binding, "cpu")
-    orders = next((p.orders for p in plan_of(derivation, wanted, None)), ())
     kernels: list[KernelPlan] = []
     splits: list[RankSplit] = []
-    for planned in plan_of(derivation, wanted, None):
-        if planned.plan.stream is None or planned.split is not None:
-            kernels.append(planned.plan)
+    for part in kernel_cascades(derivation, binding.extents):
+        whole = partition(part, binding.extents)
+        if whole.stream is None:
+            kernels.append(whole)
             continue
-        choice = RankSplit(planned.plan.outputs, planned.plan.stream, chunks)
-        made = split_kernels(derivation, planned.part, choice, binding.extents, wanted.dtypes)
+        choice = RankSplit(whole.outputs, whole.stream, chunks)
+        made = split_kernels(derivation, part, choice, binding.extents, wanted.dtypes)
         assert made.parts, made.certificates
         kernels += [partition(p, {**binding.extents, **made.extents}) for p in made.parts]
         splits.append(choice)
-    return Plan(derivation.declared.name, tuple(kernels), tuple(splits), orders)
+    return Plan(derivation.declared.name, tuple(kernels), tuple(splits))
 
 
 def interpreted(derivation: Derivation, binding: Binding, plan: Plan) -> dict[str, Any]:
