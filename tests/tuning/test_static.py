@@ -28,7 +28,7 @@ def test_refusals() -> None:
         == "tiles of 65536 KiB exceed the last cache (32768 KiB)"
     )
     assert refusal(Static(shared=240000, spills=0), H100) == "needs 234 KiB of shared memory; the device has 227"
-    assert refusal(Static(shared=230000, spills=513), H100) == "spills 513 (more than 512 never paid)"
+    assert refusal(Static(shared=230000, spills=513), H100) == "spills 513 (more than 512 is not tried)"
     assert refusal(Static(shared=230000, spills=512), H100) == ""
     assert refusal(Static(), Limits()) == ""
 
