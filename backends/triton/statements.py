@@ -104,7 +104,9 @@ def _load(s: Load, frame: Frame) -> None:
         covered = tuple(d for d in dims if d in mask.dims or d in pointer.dims)
         whole = pointer if pointer.dims else _whole_pointer(pointer, covered)
         fill = literal(s.fill.value, s.type.dtype)
-        code = f"{spread(whole, covered).code}, mask={spread(mask, covered).code}, other={fill.code}"
+        # Triton's interpreter makes integers of a scalar condition that it spreads, and then refuses them as a mask.
+        masked = spread(mask, covered).code if mask.dims or not covered else f"{filled(mask, covered).code} != 0"
+        code = f"{spread(whole, covered).code}, mask={masked}, other={fill.code}"
     loaded = Value(f"tl.load({code})", frame.tensor(s.tensor).dtype, covered)
     _assign(s.target, s.type, loaded, frame, scope, padding=s.fill)
 
