@@ -174,6 +174,10 @@ def measure_case(case: Case, state: State, until: float) -> bool:
                 return False
             state.times |= {p: t for p, t in found.items() if p not in near}
             state.times |= race(first, near, seconds)
+        if default not in state.times:
+            state.save()
+            print(f"{case.name}: the default was refused: {state.wrong.get(default, 'not compiled')}")
+            return True
         ranked = sorted((p for p in state.times if p != default), key=state.times.__getitem__)
         finalists = [default, *ranked[:FINALISTS]]
         state.final = race(first, finalists, min(8.0, max(1.0, 30 * sum(state.times[p] for p in finalists))))
