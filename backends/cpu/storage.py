@@ -13,8 +13,8 @@ class Arena:
         self._used: dict[int, int] = {}
 
     def allocate(self, size: int) -> int:
-        """The offset of ``size`` bytes, a multiple of a cache line."""
-        size = -(-size // LINE) * LINE
+        """The offset of ``size`` bytes, a multiple of a cache line. A tile without elements has an offset of its own too: tiles are told apart by it."""
+        size = max(1, -(-size // LINE)) * LINE
         place = 0
         for offset in sorted(self._used):
             if offset - place >= size:

@@ -285,3 +285,14 @@ def test_loops_inside_loops_are_refused() -> None:
     with pytest.raises(BackendError) as error:
         compiled(nested)
     assert str(error.value) == "error: the CPU backend runs no loop inside a loop (loop t)"
+
+
+def test_tiles_without_elements_have_memory_of_their_own() -> None:
+    from einsum_compiler.backends.cpu.storage import Arena
+
+    arena = Arena()
+    offsets = [arena.allocate(size) for size in (512, 0, 0, 32)]
+    assert offsets == [0, 512, 576, 640] and arena.size == 704
+    for offset in (512, 576):
+        arena.release(offset)
+    assert arena.allocate(128) == 512
