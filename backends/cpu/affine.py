@@ -81,14 +81,14 @@ def position_bound(node: Expression, rank: str, known: Known) -> tuple[str, Expr
 
     Computed outside of the lanes, in 64 bits.
     """
-    if not isinstance(node, Comparison) or len(node.operators) != 1 or not _integral(node, known):
+    if not isinstance(node, Comparison) or len(node.operators) != 1 or not integral(node, known):
         return None
     found = affine(Binary("-", node.operands[0], node.operands[1]), {rank}, known)
     if found is None or abs(found[0].get(rank, 0)) != 1:
         return None
     operator = node.operators[0]
     if found[0][rank] == 1:  # rank + rest <op> 0
-        return operator, _negated(found[1])
+        return operator, negated(found[1])
     flipped = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}.get(operator, operator)
     return flipped, found[1]
 
@@ -101,7 +101,7 @@ def upper_bound(node: Expression, rank: str, known: Known) -> Expression | None:
     return found[1] if found[0] == "<" else add(found[1], Constant(1))
 
 
-def _integral(node: Expression, known: Known) -> bool:
+def integral(node: Expression, known: Known) -> bool:
     """Whether everything in it is an integer for sure."""
     match node:
         case Rank() | Extent():
@@ -111,7 +111,7 @@ def _integral(node: Expression, known: Known) -> bool:
         case Parameter(name=name) | Read(tensor=name, indices=()):
             return name in known.integers
         case Binary(operator="+" | "-" | "*" | "//" | "%") | Unary(operator="-") | Comparison():
-            return all(_integral(c, known) for c in children(node))
+            return all(integral(c, known) for c in children(node))
     return False
 
 
@@ -119,7 +119,7 @@ def _scaled(value: Affine, factor: int) -> Affine:
     return {r: c * factor for r, c in value[0].items()}, multiply(Constant(factor), value[1])
 
 
-def _negated(node: Expression) -> Expression:
+def negated(node: Expression) -> Expression:
     match node:
         case Constant(value=value):
             return Constant(-value)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from einsum_compiler.backends.cpu.affine import Known, links, position_bound
+from einsum_compiler.backends.cpu.affine import Known, integral, links, negated, position_bound
+from einsum_compiler.backends.cpu.columns import Columns, is_column, separate
 from einsum_compiler.backends.cpu.functions import FUNCTIONS
 from einsum_compiler.backends.cpu.values import (
     FIXED,
@@ -21,7 +22,7 @@ from einsum_compiler.backends.cpu.values import (
     to_type,
 )
 from einsum_compiler.backends.cpu.view import C_TYPES, View, c_type
-from einsum_compiler.ir.build import add, multiply
+from einsum_compiler.ir.build import add, conjuncts, multiply
 from einsum_compiler.ir.errors import BackendError
 from einsum_compiler.ir.expression import (
     Binary,
@@ -36,6 +37,7 @@ from einsum_compiler.ir.expression import (
     Rank,
     Read,
     Unary,
+    walk,
 )
 from einsum_compiler.ir.types import is_float
 
@@ -68,6 +70,7 @@ class Expressions:
     positions: Mapping[str, str]
     lane: str | None
     real: str
+    columns: Columns | None = None
     locals: dict[str, Value] = field(default_factory=dict)
     lines: tuple[list[str], list[str], list[str]] = field(default_factory=lambda: ([], [], []))
     _bound: dict[str, str] = field(default_factory=dict)
@@ -95,8 +98,25 @@ class Expressions:
 
     def value(self, node: Expression) -> Value:
         if node not in self._seen:
-            self._seen[node] = self._visit(node)
+            column = self._column(node)
+            self._seen[node] = self._visit(node) if column is None else column
         return self._seen[node]
+
+    def _column(self, node: Expression) -> Value | None:
+        """A value that all rows share, from a buffer filled before them."""
+        if self.columns is None or not self.positions or self.lane is None or not is_column(node, self.lane):
+            return None
+        if any(isinstance(n, Rank) and n.name in self.positions and n.name != self.lane for n in walk(node)):
+            return None
+        inner = Expressions(self.names, {}, self.lane, self.real)
+        value = inner.value(node)
+        if value.level < LANE:
+            return None
+        kind = REGISTER[value.dtype]
+        name, declaration = self.columns.allocate(kind)
+        filled = self.columns.loop([*inner.lines[LANE], f"tile::store<{kind}>({name}, j, {value.code});"])
+        self.lines[FIXED].extend([declaration, *inner.lines[FIXED], *inner.lines[ROW], *filled])
+        return self.bind(replace(value, code=f"tile::load({name}, j)", simple=True), "shared")
 
     def integer(self, node: Expression) -> str:
         """A scalar integer: an index or a bound."""
@@ -131,6 +151,8 @@ class Expressions:
             case Unary(operand=inner):
                 value = self.number(inner)
                 return replace(value, code=f"-{value.atom}", simple=False, nonnegative=False, constant=None)
+            case Binary(operator="and") if (joined := self._intervals(node)) is not None:
+                return joined
             case Binary(operator="and" | "or" as operator, left=left, right=right):
                 return self._logical("&" if operator == "and" else "|", self.condition(left), self.condition(right))
             case Binary(operator=operator, left=left, right=right):
@@ -238,8 +260,52 @@ class Expressions:
                             return self._link(Comparison((">=",), (inner, add(first, Constant(c)))))
         return None
 
+    def _apart(self, node: Comparison) -> Comparison | None:
+        """A comparison of integers with all that changes along lanes on the left, where that is a column."""
+        if self.columns is None or self.lane is None or not integral(node, self.names.known):
+            return None
+        difference = Binary("-", node.operands[0], node.operands[1])
+        parts = separate(difference, {self.lane}, set(self.positions) - {self.lane}, self.names.known)
+        if parts is None or not is_column(parts[0], self.lane):
+            return None
+        column, rest = parts
+        if isinstance(column, Unary):
+            return Comparison((FLIPPED[node.operators[0]],), (column.operand, rest))
+        return Comparison(node.operators, (column, negated(rest)))
+
+    def _intervals(self, node: Expression) -> Value | None:
+        """A conjunction where several bounds on one column are one: ``c < a and c < b`` is ``c < min(a, b)``."""
+        if self.columns is None:
+            return None
+        limits: dict[tuple[Expression, bool], list[Expression]] = {}
+        others: list[Expression] = []
+        parts: list[Expression] = []
+        for whole in conjuncts(node):
+            parts.extend(links(whole) or (whole,))
+        for part in parts:
+            moved = self._apart(part) if isinstance(part, Comparison) else None
+            if moved is None or moved.operators[0] in ("==", "!="):
+                others.append(part)
+                continue
+            operator, (column, bound) = moved.operators[0], moved.operands
+            above = operator in (">", ">=")
+            limits.setdefault((column, above), []).append(add(bound, Constant(int(operator in (">", "<=")))))
+        if all(len(found) == 1 for found in limits.values()):
+            return None
+        for (column, above), found in limits.items():
+            bound = found[0] if len(found) == 1 else Call("max" if above else "min", tuple(found))
+            others.append(Comparison((">=" if above else "<",), (column, bound)))
+        values = [self.condition(c) for c in others]
+        result = values[0]
+        for value in values[1:]:
+            result = self._logical("&", result, value)
+        return result
+
     def _link(self, node: Comparison) -> Value:
-        if self.lane is not None:
+        moved = self._apart(node)
+        if moved is not None:
+            node = moved
+        elif self.lane is not None:
             if (found_range := self._undivided(node)) is not None:
                 return found_range
             found = position_bound(node, self.lane, self.names.known)

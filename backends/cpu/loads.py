@@ -6,12 +6,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from einsum_compiler.backends.cpu.affine import Known, affine, depends, upper_bound
+from einsum_compiler.backends.cpu.columns import Columns, separate
 from einsum_compiler.backends.cpu.expressions import Expressions
 from einsum_compiler.backends.cpu.scope import Scope
-from einsum_compiler.backends.cpu.values import real_literal
+from einsum_compiler.backends.cpu.values import FIXED, LANE, ROW, operand, real_literal
 from einsum_compiler.backends.cpu.view import C_TYPES, WIDEST, View, atom, product, sum_of
 from einsum_compiler.ir.build import conjunction, conjuncts
-from einsum_compiler.ir.expression import Comparison, Expression
+from einsum_compiler.ir.expression import Comparison, Constant, Expression, Rank
 from einsum_compiler.ir.tile import Axis, Load
 from einsum_compiler.ir.types import is_float
 
@@ -149,6 +150,11 @@ def _emit_copy(
     lane = axes[-1] if axes else None
     by_row = lane is not None and access.strides[lane.rank] is not None
     by_row = by_row and not any(depends(c, {lane.rank}, known) for c in conditions if lane is not None)
+    if lane is not None and not by_row and len(axes) > 1 and (parts := _by_offsets(load, lane, known)) is not None:
+        with scope.columns(lane) as columns:
+            assert columns is not None
+            _emit_gather(scope, load, parts, bounds, conditions, view, columns)
+        return
     loops = axes[:-1] if by_row else axes
     positions = {a.rank: scope.position(a.rank) for a in loops}
     printer = scope.expressions(positions, None, "f32")
@@ -183,6 +189,61 @@ def _emit_copy(
                 write.line(f"const {tensor} nothing = tile::narrow<{tensor}>({fill});")
                 source = f"({' & '.join(f'({c})' for c in live)}) ? {source} : &nothing"
             write.line(f"*({target}) = tile::narrow<{view.ctype}>(tile::widen(*({source})));")
+
+
+def _by_offsets(load: Load, lane: Axis, known: Known) -> list[tuple[Expression, Expression]] | None:
+    """Every index as a part that rows share and one that lanes share; None if one has no such parts."""
+    rows = {a.rank for a in load.type.axes} - {lane.rank}
+    found = [separate(index, {lane.rank}, rows, known) for index in load.indices]
+    return [parts for parts in found if parts is not None] if None not in found else None
+
+
+def _emit_gather(
+    scope: Scope,
+    load: Load,
+    parts: list[tuple[Expression, Expression]],
+    bounds: dict[str, list[Expression]],
+    conditions: list[Expression],
+    view: View,
+    columns: Columns,
+) -> None:
+    """A pointer for every row and a distance for every lane: ``T[y - y2, x - x2]`` is ``T + f(y, x) + g(y2, x2)``."""
+    write, known = scope.writer, scope.known()
+    *rows, lane = load.type.axes
+    positions = {a.rank: scope.position(a.rank) for a in rows}
+    printer = scope.expressions(positions, lane.rank, "f32", columns)
+    steps = [scope.names.of("stride", f"{load.tensor}.{d}") for d in range(len(parts))]
+    inner = scope.expressions({}, lane.rank, "f32")
+    terms = [
+        f"{operand(inner.value(column), 'i64')} * {step}"
+        for (column, _), step in zip(parts, steps, strict=True)
+        if column != Constant(0)
+    ]
+    offsets, declaration = columns.allocate("int64_t")
+    filled = columns.loop([*inner.lines[LANE], f"tile::store<int64_t>({offsets}, j, {' + '.join(terms)});"])
+    base = [product(_index(printer, rest), step) for (_, rest), step in zip(parts, steps, strict=True)]
+    source = sum_of([scope.names.of("tensor", load.tensor), *base])
+    along = [c for c in conditions if depends(c, {lane.rank}, known)]
+    along += [Comparison(("<",), (Rank(lane.rank), b)) for b in bounds.get(lane.rank, [])]
+    live = [printer.condition(c).atom for c in conditions if not depends(c, {lane.rank}, known)]
+    for axis in rows:
+        live += [f"{positions[axis.rank]} < {atom(printer.integer(b))}" for b in bounds.get(axis.rank, [])]
+    seen = " & ".join(operand(printer.condition(c), "bool") for c in along)
+    fixed, row, lanes = printer.lines
+    write.extend([declaration, *inner.lines[FIXED], *inner.lines[ROW], *filled, *fixed])
+    with ExitStack() as nest:
+        for axis in rows:
+            i = positions[axis.rank]
+            nest.enter_context(write.block(f"for (long {i} = 0; {i} < {axis.size}; ++{i})"))
+        write.extend(row)
+        count = f"{' && '.join(live)} ? {lane.size} : 0" if live else str(lane.size)
+        arguments = f"{view.address(positions)}, {source}, {offsets}, {count}, {lane.size}, {_fill(load)}"
+        if not along:
+            write.line(f"tile::gather_row({arguments});")
+            return
+        with write.block(f"tile::gather_row_where({arguments}, [&](auto j) __attribute__((always_inline))", "});"):
+            write.extend(lanes)
+            write.line(f"return {seen};")
 
 
 def _fill(load: Load) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from einsum_compiler.backends.cpu.affine import Known
+from einsum_compiler.backends.cpu.columns import Columns
 from einsum_compiler.backends.cpu.expressions import Expressions
 from einsum_compiler.backends.cpu.expressions import Names as Visible
 from einsum_compiler.backends.cpu.names import Names
@@ -13,7 +15,7 @@ from einsum_compiler.backends.cpu.storage import Arena
 from einsum_compiler.backends.cpu.view import View, c_type, strides_of
 from einsum_compiler.backends.cpu.writer import Writer
 from einsum_compiler.ir.expression import Expression, Read, walk
-from einsum_compiler.ir.tile import TensorOperand, TileKernel, TileType
+from einsum_compiler.ir.tile import Axis, TensorOperand, TileKernel, TileType
 from einsum_compiler.ir.types import is_float
 
 
@@ -41,10 +43,20 @@ class Scope:
         integers |= {name for name, view in self.tiles.items() if not is_float(view.dtype) and view.dtype != "bool"}
         return Known(tiles, integers)
 
-    def expressions(self, positions: Mapping[str, str], lane: str | None, real: str) -> Expressions:
-        """A printer of expressions for one sweep."""
+    def expressions(
+        self, positions: Mapping[str, str], lane: str | None, real: str, columns: Columns | None = None
+    ) -> Expressions:
+        """A printer of expressions for one sweep; with ``columns`` it computes what rows share before them."""
         visible = Visible(self.scalars, self.extents, self.indices, self.tiles, self.known(), self.names.fresh)
-        return Expressions(visible, positions, lane, real)
+        return Expressions(visible, positions, lane, real, columns)
+
+    @contextmanager
+    def columns(self, lane: Axis | None) -> Iterator[Columns | None]:
+        """Buffers along an axis that live as long as one sweep."""
+        found = None if lane is None else Columns(self.arena, self.names.fresh, lane.rank, lane.size)
+        yield found
+        if found is not None:
+            found.release()
 
     def real_type(self, dtype: str | None, *nodes: Expression | None) -> str:
         """The type floats of a statement are computed in: f64 if its result or a tile it reads has it."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from einsum_compiler.backends.cpu.columns import Columns
 from einsum_compiler.backends.cpu.expressions import STORED, Expressions
 from einsum_compiler.backends.cpu.scope import Scope
 from einsum_compiler.backends.cpu.values import LANE, REGISTER, Value, literal, scalar_type, to_type
@@ -76,13 +77,26 @@ def emit_sweep(scope: Scope, group: Sequence[Pointwise | Reduce], live: set[str]
     space = space_of(scope, last, {s.target: s.type.axes for s in group})
     stored = [s.target for s in group if s.target in live]
     views = {s.target: scope.create(s.target, s.type) for s in group if s.target in stored}
-    if isinstance(last, Reduce) and (space.inner or space.outer != last.type.axes):
-        _emit_reduction(scope, last, space, views[last.target])
-        return
+    with scope.columns(space.lane) as columns:
+        if isinstance(last, Reduce) and (space.inner or space.outer != last.type.axes):
+            _emit_reduction(scope, last, space, views[last.target], columns)
+        else:
+            _emit_rows(scope, group, space, views, columns)
+
+
+def _emit_rows(
+    scope: Scope,
+    group: Sequence[Pointwise | Reduce],
+    space: Space,
+    views: Mapping[str, View],
+    columns: Columns | None,
+) -> None:
+    """One loop over rows: maps, and perhaps a reduction of every row."""
+    last = group[-1]
     positions = {a.rank: scope.position(a.rank) for a in space.outer}
     nodes = [e for s in group for e in _expressions(s)]
     real = scope.real_type("f64" if any(s.type.dtype == "f64" for s in group) else None, *nodes)
-    printer = scope.expressions(positions, space.lane.rank if space.lane else None, real)
+    printer = scope.expressions(positions, space.lane.rank if space.lane else None, real, columns)
     for statement in group:
         if isinstance(statement, Reduce):
             break
@@ -115,14 +129,14 @@ def emit_sweep(scope: Scope, group: Sequence[Pointwise | Reduce], live: set[str]
                 _finish(scope, last, views[last.target], positions, "total", real)
 
 
-def _emit_reduction(scope: Scope, statement: Reduce, space: Space, view: View) -> None:
+def _emit_reduction(scope: Scope, statement: Reduce, space: Space, view: View, columns: Columns | None) -> None:
     """A reduction over several axes, or across rows."""
     real = scope.real_type(statement.type.dtype, statement.value, statement.accumulator)
     kept = tuple(a for a in space.outer if a in statement.type.axes)
     inner = space.inner or tuple(a for a in space.outer if a not in kept)
     positions = {a.rank: scope.position(a.rank) for a in (*kept, *inner)}
     outer_positions = {a.rank: positions[a.rank] for a in kept}
-    printer = scope.expressions(positions, space.lane.rank if space.lane else None, real)
+    printer = scope.expressions(positions, space.lane.rank if space.lane else None, real, columns)
     result = _folded(printer, statement, real)
     fixed, row, lanes = printer.lines
     write = scope.writer

@@ -77,6 +77,24 @@ TILE_INLINE void copy_row(To* to, const From* from, long step, long count, long 
     const To rest = narrow<To>(fill);
     for (long l = count; l < size; ++l) to[l] = rest;
 }
+// to[l] = from[offsets[l]] for l < count, the rest up to `size` is the fill; and the same where a mask of the lanes is set.
+template <class From, class To>
+TILE_INLINE void gather_row(To* to, const From* from, const int64_t* offsets, long count, long size, computed_type<To> fill) {
+    for (long l = 0; l < count; ++l) to[l] = narrow<To>(widen(from[offsets[l]]));
+    const To rest = narrow<To>(fill);
+    for (long l = count; l < size; ++l) to[l] = rest;
+}
+template <class From, class To, class F>
+TILE_INLINE void gather_row_where(To* to, const From* from, const int64_t* offsets, long count, long size, computed_type<To> fill, F live) {
+    const From nothing = narrow<From>(fill);
+    for_each_column(count, [&](auto j) __attribute__((always_inline)) {
+        const mask m = live(j);
+        // The address is chosen by the mask: a branch would be mispredicted at every edge of the filter.
+        for (int l = 0; l < j.count; ++l) to[j.first + l] = narrow<To>(widen(*(m[l] ? from + offsets[j.first + l] : &nothing)));
+    });
+    const To rest = narrow<To>(fill);
+    for (long l = count; l < size; ++l) to[l] = rest;
+}
 // memory[l * step] = row[l] where the lane is live.
 template <class T, class J, class V, class M> TILE_INLINE void store_where(T* to, long step, J j, V v, M live) {
     const mask m = as_mask(live);
