@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from einsum_compiler.backends.cpu.affine import Known, integral, links, negated, position_bound
+from einsum_compiler.backends.cpu.affine import Known, depends, integral, links, negated, position_bound
 from einsum_compiler.backends.cpu.columns import Columns, is_column, separate
 from einsum_compiler.backends.cpu.functions import FUNCTIONS
 from einsum_compiler.backends.cpu.values import (
@@ -22,7 +22,7 @@ from einsum_compiler.backends.cpu.values import (
     to_type,
 )
 from einsum_compiler.backends.cpu.view import C_TYPES, View, c_type
-from einsum_compiler.ir.build import add, conjuncts, multiply
+from einsum_compiler.ir.build import add, conjunction, conjuncts, multiply
 from einsum_compiler.ir.errors import BackendError
 from einsum_compiler.ir.expression import (
     Binary,
@@ -163,6 +163,8 @@ class Expressions:
                 for link in found[1:]:
                     result = self._logical("&", result, link)
                 return result
+            case Conditional() if (branched := self._branch(node)) is not None:
+                return branched
             case Conditional(condition=condition, then=then, otherwise=otherwise):
                 return self.select(self.condition(condition), self.value(then), self.value(otherwise))
             case Cast(operand=inner, dtype=dtype):
@@ -333,6 +335,44 @@ class Expressions:
         code = f"{operand(left, dtype)} {operator} {operand(right, dtype)}"
         wide = dtype in ("f64", "i64")
         return Value(f"tile::as_mask({code})" if wide else code, "bool", LANE, simple=wide)
+
+    def _branch(self, node: Conditional) -> Value | None:
+        """``if(u and v, a, b)`` where u is the same for the whole tile: what a costs is paid only where u holds.
+
+        For values that call functions; others cost less than a branch in every vector.
+        """
+        if self.lane is None or not any(isinstance(n, Call) for n in walk(node.then)):
+            return None
+        axes = {*self.positions, self.lane}
+        parts = conjuncts(node.condition)
+        varying = [
+            p
+            for p in parts
+            if depends(p, axes, self.names.known)
+            or any(isinstance(n, Read) and n.tensor in self.locals for n in walk(p))
+        ]
+        uniform = [self.bind(self.condition(p)) for p in parts if p not in varying]
+        if not uniform or any(u.level > FIXED for u in uniform):
+            return None
+        otherwise = self._seen[node.otherwise] = self.bind(self.value(node.otherwise))
+        inner = replace(
+            self, lines=(self.lines[FIXED], self.lines[ROW], []), _bound=dict(self._bound), _seen=dict(self._seen)
+        )
+        then = inner.value(node.then)
+        if (rest := conjunction(varying)) is not None:
+            then = inner.select(inner.condition(rest), then, otherwise)
+        dtype = common(then.dtype, otherwise.dtype, self.real)
+        if dtype not in ("f32", "f64"):
+            return None
+        start, taken = (
+            v.code if v.level == LANE else f"tile::splat<{REGISTER[dtype]}>({v.code})"
+            for v in (to_type(otherwise, dtype), to_type(then, dtype))
+        )
+        name = self.names.fresh("chosen")
+        test = " && ".join(u.atom for u in uniform)
+        body = [f"    {line}" for line in [*inner.lines[LANE], f"{name} = {taken};"]]
+        self.lines[LANE].extend([f"auto {name} = {start};", f"if ({test}) {{", *body, "}"])
+        return Value(name, dtype, LANE)
 
     def select(self, condition: Value, then: Value, otherwise: Value) -> Value:
         if isinstance(condition.constant, bool):

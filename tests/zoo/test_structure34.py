@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import resource
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,26 +109,3 @@ def test_the_map_of_short_keys_is_asked_for() -> None:
     _, A = kernel(torch.randn(1, 2, 9, 4), torch.randn(1, 2, 7, 4), torch.randn(1, 2, 7, 3))
     assert A.shape == (1, 2, 9, 7)
     torch.testing.assert_close(A.sum(-1), torch.ones(1, 2, 9))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["union", "row_stats", "rev_attn", "urpe"])
-def test_no_call_holds_a_square_in_memory(name: str) -> None:
-    """At 24576 queries and keys one map is 2.4 GB; the address space of the call may grow by an eighth of that."""
-    (operator,) = (o for o in (*LEVEL3, *LEVEL4) if o.program == name)
-    process = multiprocessing.get_context("spawn").Process(target=_call_in_little_memory, args=(operator.program,))
-    process.start()
-    process.join()
-    assert process.exitcode == 0
-
-
-def _call_in_little_memory(name: str) -> None:
-    torch.set_num_threads(1)
-    (operator,) = (o for o in (*LEVEL3, *LEVEL4) if o.program == name)
-    case = Case("square", 24576, 24576, B=1, H=1, G=1, E=8, F=8)
-    kernel = compiled(operator.file, operator.name, "cpu")
-    kernel(**operator.inputs(Case("small", 3000, 3000, B=1, H=1, G=1, E=8, F=8)), **operator.scalars)
-    tensors = operator.inputs(case)
-    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + 24576**2 * 4 // 8,) * 2)
-    kernel(**tensors, **operator.scalars)
