@@ -67,6 +67,19 @@ def test_rows_without_keys_and_huge_logits_give_finite_gradients() -> None:
     assert not found[0][:, :, :4].any()
 
 
+@pytest.mark.parametrize("length", [1, 150, 200])
+def test_a_ragged_length_divides_by_no_statistic_beyond_the_last_row(length: int) -> None:
+    kernel = ec.compile("examples/softmax.ein")
+    torch.manual_seed(2)
+    tensors = [torch.randn(1, 1, length, 16, requires_grad=True) for _ in range(3)]
+    found = torch.autograd.grad(kernel(*tensors)[0].sin().sum(), tensors)
+    wide = [t.detach().double().requires_grad_() for t in tensors]
+    gold = torch.autograd.grad(torch.nn.functional.scaled_dot_product_attention(*wide).sin().sum(), wide)
+    same = torch.autograd.grad(torch.nn.functional.scaled_dot_product_attention(*tensors).sin().sum(), tensors)
+    for name, actual, plain, exact in zip("QKV", found, same, gold, strict=True):
+        assert_within_budget(actual, plain, exact, f"gradient of {name} at length {length}")
+
+
 def test_only_what_requires_a_gradient_gets_one() -> None:
     kernel = ec.compile(ATTENTION)
     q, k, v = qkv()
