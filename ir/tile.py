@@ -183,12 +183,17 @@ class Carry:
 
 @dataclass(frozen=True, slots=True)
 class Loop(Statement):
-    """``loop n.1 in ranges carry ... { body }``; after the loop the carried names hold the last values."""
+    """``loop n.1 in ranges where p carry ... { body }``; after the loop the carried names hold the last values.
+
+    Points of a tile where ``p`` is false add nothing to any carried value or store: what the body would compute there need not be
+    computed. ``p`` names the row axes and the axis of the loop (``n.0``); None if nothing is known of single points.
+    """
 
     rank: str
     ranges: tuple[Range | TileList, ...]
     carries: tuple[Carry, ...]
     body: tuple[Statement, ...]
+    where: Expression | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,10 +218,11 @@ class _TileBuilder(Builder):
         span: Span,
         rank: Token,
         ranges: tuple[Range | TileList, ...],
+        where: Expression | None,
         carries: tuple[Carry, ...] | None,
         body: tuple[Statement, ...],
     ) -> Loop:
-        return Loop(str(rank), ranges, carries or (), body)
+        return Loop(str(rank), ranges, carries or (), body, where)
 
     def rule_type(self, span: Span, dtype: Token, axes: tuple[Axis, ...] | None) -> TileType:
         return TileType(self._type_name(dtype), axes or ())

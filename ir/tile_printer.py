@@ -99,7 +99,7 @@ class _Printer:
             if isinstance(statement, Loop):
                 carries = f" carry {', '.join(map(self._carry, statement.carries))}" if statement.carries else ""
                 ranges = ", ".join(map(self._range, statement.ranges))
-                yield f"{INDENT}loop {statement.rank} in {ranges}{carries} {{"
+                yield f"{INDENT}loop {statement.rank} in {ranges}{self._where(statement.where)}{carries} {{"
                 yield from (INDENT + line for line in self._body(statement.body))
                 yield INDENT + "}"
             else:

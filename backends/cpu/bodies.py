@@ -9,6 +9,7 @@ from einsum_compiler.backends.cpu.loads import emit_load
 from einsum_compiler.backends.cpu.products import emit_dot
 from einsum_compiler.backends.cpu.scope import Scope
 from einsum_compiler.backends.cpu.simplify import simplify
+from einsum_compiler.backends.cpu.spans import Bounds, emit_spans, trim_of
 from einsum_compiler.backends.cpu.stores import emit_store
 from einsum_compiler.backends.cpu.sweeps import emit_sweep, joins
 from einsum_compiler.ir.errors import BackendError
@@ -40,12 +41,24 @@ def _targets(statement: Statement) -> tuple[str, ...]:
     return () if isinstance(statement, Store) else (statement.target,)  # type: ignore[attr-defined]
 
 
-def emit_body(scope: Scope, statements: Sequence[Statement], carries: Sequence[Carry], emit_loop: EmitLoop) -> None:
-    """Emit the statements of a body. ``carries`` of the loop around may be updated in place where they die."""
+def emit_body(
+    scope: Scope,
+    statements: Sequence[Statement],
+    carries: Sequence[Carry],
+    emit_loop: EmitLoop,
+    bounds: Bounds | None = None,
+) -> None:
+    """Emit the statements of a body. ``carries`` of the loop around may be updated in place where they die.
+
+    ``bounds``: those of columns that rows see; what lies outside of them is left out where all statements can.
+    """
     kept = {c.next for c in carries} | {n for s in statements if isinstance(s, Loop) for n in reads_in(s)}
     body = simplify(statements, kept)
     own = {t for s in body for t in _targets(s)}
     kept |= {c.next for c in carries}
+    trim = trim_of(scope, bounds, body, kept) if bounds else None
+    if bounds and trim:
+        scope.trim = emit_spans(scope, bounds, trim)
     pending = list(body)
     while pending:
         unit = _next_unit(scope, pending)
@@ -58,6 +71,7 @@ def emit_body(scope: Scope, statements: Sequence[Statement], carries: Sequence[C
         scope.in_place.clear()
         for name in [n for n in scope.tiles if n in own and n not in later]:
             scope.forget(name)
+    scope.trim = None
 
 
 def _next_unit(scope: Scope, pending: list[Statement]) -> Unit:

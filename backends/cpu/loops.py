@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from einsum_compiler.backends.cpu.bodies import emit_body
 from einsum_compiler.backends.cpu.scope import Scope
+from einsum_compiler.backends.cpu.spans import bounds_of
 from einsum_compiler.backends.cpu.sweeps import emit_sweep
 from einsum_compiler.ir.errors import BackendError
 from einsum_compiler.ir.expression import Expression, Read
@@ -32,7 +33,7 @@ def _emit_function(scope: Scope, loop: Loop, partial: bool) -> str:
     outside = dict(scope.tiles)
     scope.indices[loop.rank] = index
     with scope.writer.block(f"auto {name} = [&](const long {index})", "};"):
-        emit_body(scope, loop_body(loop, partial), loop.carries, emit_loop)
+        emit_body(scope, loop_body(loop, partial), loop.carries, emit_loop, bounds_of(scope, loop) if partial else None)
         _advance(scope, loop)
     del scope.indices[loop.rank]
     for tile in [t for t in scope.tiles if t not in outside]:

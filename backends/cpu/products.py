@@ -143,6 +143,7 @@ def _emit_call(
     c = f"tile::matrix<{result.ctype}>{{{c_start}, {result.stride(row.rank) if row else '0'}}}"
     a = f"tile::strided<const {left.ctype}>{{{a_start}, {a_row}, {a_depth}}}"
     columns = f"tile::padded({column.size})"
+    within = _within(scope, row, column, depth)
     along_depth = depth is not None and right.axes[-1] == depth
     if along_depth and rows <= FEW_ROWS and a_depth == "1" and right.dtype[0] in "fb":
         write.line(
@@ -155,16 +156,28 @@ def _emit_call(
         if rows <= FEW_ROWS:
             write.line(f"tile::product_few_rows<{rows}>({how}, {columns}, {steps}, {a}, {b}, {c});")
         else:
-            write.line(f"tile::product({how}, {rows}, {columns}, {steps}, {a}, {b}, {c});")
+            write.line(f"tile::product({how}, {rows}, {columns}, {steps}, {a}, {b}, {c}{within});")
         return
     buffer = _pack_buffer(scope, roles.right, steps, column.size, right.dtype, packed)
     inner = right.stride(depth.rank) if depth else "0"
     if right.axes[-1] == column:
         b = f"tile::matrix<const {right.ctype}>{{{b_start}, {inner}}}"
-        write.line(f"tile::product_packing({how}, {rows}, {column.size}, {steps}, {a}, {b}, {buffer}, {c});")
+        write.line(f"tile::product_packing({how}, {rows}, {column.size}, {steps}, {a}, {b}, {buffer}, {c}{within});")
     else:
         b = f"tile::strided<const {right.ctype}>{{{b_start}, {right.stride(column.rank)}, {inner}}}"
-        write.line(f"tile::product_transposing({how}, {rows}, {column.size}, {steps}, {a}, {b}, {buffer}, {c});")
+        write.line(
+            f"tile::product_transposing({how}, {rows}, {column.size}, {steps}, {a}, {b}, {buffer}, {c}{within});"
+        )
+
+
+def _within(scope: Scope, row: Axis | None, column: Axis, depth: Axis | None) -> str:
+    """The last argument of a product that leaves out what lies outside of spans."""
+    trim = scope.trim
+    if trim is None or row != trim.rows:
+        return ""
+    if column == trim.columns:
+        return f", tile::columns_within<{row.size}>{{{trim.name}}}"
+    return f", tile::depth_within<{row.size}>{{{trim.name}}}" if depth == trim.columns else ""
 
 
 def _pack_buffer(scope: Scope, tile: str, rows: int, columns: int, dtype: str, packed: list[int]) -> str:

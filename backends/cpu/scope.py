@@ -19,6 +19,21 @@ from einsum_compiler.ir.tile import Axis, TensorOperand, TileKernel, TileType
 from einsum_compiler.ir.types import is_float
 
 
+@dataclass(frozen=True)
+class Trim:
+    """Statements of the body that is being emitted cover the spans ``name`` only: of each row of ``rows`` some columns of ``columns``."""
+
+    rows: Axis
+    columns: Axis
+    name: str
+
+    def span(self, lane: Axis | None, positions: Mapping[str, str]) -> str | None:
+        """The columns of a sweep over rows whose lanes run along the columns; None for other sweeps."""
+        if lane is None or lane.rank != self.columns.rank or self.rows.rank not in positions:
+            return None
+        return f"{self.name}.of({positions[self.rows.rank]})"
+
+
 @dataclass
 class Scope:
     """The state of one kernel's emission."""
@@ -33,6 +48,7 @@ class Scope:
     tiles: dict[str, View] = field(default_factory=dict)
     arena: Arena = field(default_factory=Arena)
     widened: frozenset[str] = frozenset()  # tiles that products read on the left
+    trim: Trim | None = None
     in_place: dict[str, View] = field(
         default_factory=dict
     )  # tiles that take over a buffer that dies where they are made
@@ -62,6 +78,10 @@ class Scope:
         """The type floats of a statement are computed in: f64 if its result or a tile it reads has it."""
         reads = (n.tensor for node in nodes if node is not None for n in walk(node) if isinstance(n, Read))
         return "f64" if dtype == "f64" or any(self.tiles[r].dtype == "f64" for r in reads if r in self.tiles) else "f32"
+
+    def span(self, lane: Axis | None, positions: Mapping[str, str]) -> str | None:
+        """The columns of a trimmed sweep (C++), at a row."""
+        return self.trim.span(lane, positions) if self.trim else None
 
     def position(self, rank: str) -> str:
         """The loop variable of an axis."""

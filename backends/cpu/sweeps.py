@@ -117,12 +117,12 @@ def _emit_rows(
             if space.lane is None:
                 write.extend(lanes)
             elif result is None:
-                with write.block(
-                    f"tile::for_each_column({_columns(space.lane)}, [&](auto j) __attribute__((always_inline))", "});"
-                ):
+                covered = scope.span(space.lane, positions) or _columns(space.lane)
+                with write.block(f"tile::for_each_column({covered}, [&](auto j) __attribute__((always_inline))", "});"):
                     write.extend(lanes)
             elif isinstance(last, Reduce):
-                fold = f"tile::fold_row(tile::{FOLDS[last.operator]}(), {space.lane.size}, [&](auto j) __attribute__((always_inline))"
+                covered = scope.span(space.lane, positions) or str(space.lane.size)
+                fold = f"tile::fold_row(tile::{FOLDS[last.operator]}(), {covered}, [&](auto j) __attribute__((always_inline))"
                 with write.block(f"const auto total = {fold}", "});"):
                     write.extend(lanes)
                     write.line(f"return {result};")
@@ -165,11 +165,14 @@ def _emit_reduction(scope: Scope, statement: Reduce, space: Space, view: View, c
                     i = positions[axis.rank]
                     within.enter_context(write.block(f"for (long {i} = 0; {i} < {axis.size}; ++{i})"))
                 write.extend(row)
+                if across and scope.trim and scope.span(space.lane, positions):
+                    write.line(f"if (!{scope.trim.name}.sees({positions[scope.trim.rows.rank]}, j)) continue;")
                 if across or space.lane is None:
                     write.extend(lanes)
                     write.line(f"total = {fold}()(total, {result});")
                 else:
-                    part = f"tile::fold_row({fold}(), {space.lane.size}, [&](auto j) __attribute__((always_inline))"
+                    covered = scope.span(space.lane, positions) or str(space.lane.size)
+                    part = f"tile::fold_row({fold}(), {covered}, [&](auto j) __attribute__((always_inline))"
                     with write.block(f"const auto part = {part}", "});"):
                         write.extend(lanes)
                         write.line(f"return {result};")

@@ -15,7 +15,7 @@ from einsum_compiler.cost.prediction import Prediction, together
 from einsum_compiler.cost.shape import Operand, Shape, Visited
 from einsum_compiler.cost.skeletons import Skeleton, skeleton_of
 from einsum_compiler.cost.structures import structures
-from einsum_compiler.cost.visits import Filter, filter_of, visited
+from einsum_compiler.cost.visits import Filter, filter_of, trimmed, visited
 from einsum_compiler.derivation import Derivation, derive_kernel
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit
@@ -99,7 +99,12 @@ class Pricing:
         if key not in self._visited:
             numbers = self.setting.numbers
             boxed = [(rank, boxed_filter(f, plan, self.setting.extents)) for rank, f in filters]
-            self._visited[key] = tuple(visited(f, plan, rank, extents, numbers) for rank, f in boxed)
+            found = tuple(visited(f, plan, rank, extents, numbers) for rank, f in boxed)
+            if self.setting.device.backend == "cpu":
+                found = tuple(
+                    trimmed(f, plan, rank, extents, numbers, v) for (rank, f), v in zip(boxed, found, strict=True)
+                )
+            self._visited[key] = found
         shape = Shape(skeleton, plan, extents, self._tensors, self._visited[key])
         device = self.setting.device
         if not shape.programs:

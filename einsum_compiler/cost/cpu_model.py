@@ -14,7 +14,7 @@ from functools import cached_property
 from einsum_compiler.cost.cpu import vector_bytes
 from einsum_compiler.cost.device import Device
 from einsum_compiler.cost.prediction import Prediction
-from einsum_compiler.cost.shape import Shape
+from einsum_compiler.cost.shape import Shape, Visited
 from einsum_compiler.cost.skeletons import Fetch, Product, Step, Sweep, Tile, Write
 
 # Cycles; docs/decisions.md says what they were taken from.
@@ -66,6 +66,16 @@ class _Core:
         self.spent[resource] = self.spent.get(resource, 0.0) + seconds
 
 
+def _axes(step: Step) -> set[str]:
+    """All axes of a product or a sweep."""
+    match step:
+        case Product():
+            return {*step.batch, *step.rows, *step.columns, *step.depth}
+        case Sweep():
+            return set(step.axes)
+    return set()
+
+
 def predict_cpu(shape: Shape, device: Device) -> Prediction:
     """The time of one kernel, the call included."""
     return _Cpu(shape, device).prediction()
@@ -82,9 +92,9 @@ class _Cpu:
         shape, device = self.shape, self.device
         programs, cores = shape.programs, device.processors
         core = _Core({"launch": 0.0})
-        for times, body in shape.bodies:
+        for times, body, seen in shape.shares:
             if times > 0:
-                for resource, seconds in self.body(body).spent.items():
+                for resource, seconds in self.body(body, seen).spent.items():
                     core.add(resource, times * seconds)
         core.add("launch", PROGRAM * self.cycle)
         busy = sum(core.spent.values())
@@ -139,10 +149,11 @@ class _Cpu:
 
     # -- one stretch of code ------------------------------------------------------------------------------------------------------
 
-    def body(self, steps: Sequence[Step]) -> _Core:
-        core = _Core()
+    def body(self, steps: Sequence[Step], seen: Visited | None = None) -> _Core:
+        total = _Core()
         level, bandwidth = self._scratch(steps)
         for step in steps:
+            core = _Core()
             core.add("vector", STEP * self.cycle)
             match step:
                 case Product():
@@ -154,7 +165,10 @@ class _Cpu:
                 case Write():
                     rows, columns = self._rows(step.tile)
                     core.add("copies", rows * (ROW + columns / self.lanes * 1.5) * self.cycle)
-        return core
+            trimmed = seen is not None and seen.share < 1.0 and seen.axes <= _axes(step)
+            for resource, seconds in core.spent.items():
+                total.add(resource, seconds * seen.share if seen and trimmed else seconds)
+        return total
 
     def _scratch(self, steps: Sequence[Step]) -> tuple[str, float]:
         """The level that tiles of a body stay in, and the bandwidth of one core to it."""

@@ -13,11 +13,16 @@ from einsum_compiler.ir.plan import KernelPlan
 
 @dataclass(frozen=True)
 class Visited:
-    """Tiles that a loop visits in one program: full and partial ones, on the average, and at most."""
+    """Tiles that a loop visits in one program: full and partial ones, on the average, and at most.
+
+    Of partial tiles with both ``axes`` only a ``share`` is computed.
+    """
 
     full: float
     partial: float
     most: float
+    share: float = 1.0
+    axes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,16 @@ class Shape:
     @property
     def bodies(self) -> Iterator[tuple[float, Sequence[Step]]]:
         """Every stretch of straight-line code with how often one program runs it."""
-        yield 1.0, self.skeleton.outside
+        for times, body, _ in self.shares:
+            yield times, body
+
+    @property
+    def shares(self) -> Iterator[tuple[float, Sequence[Step], Visited | None]]:
+        """The same with the tiles of a loop whose partial ones are computed in part."""
+        yield 1.0, self.skeleton.outside, None
         for loop, seen in zip(self.skeleton.loops, self.visited, strict=True):
-            yield seen.full, loop.full
-            yield seen.partial, loop.partial
+            yield seen.full, loop.full, None
+            yield seen.partial, loop.partial, seen
 
     def points(self, axes: Iterable[str]) -> int:
         return prod(self.sizes.get(a, 1) for a in axes)

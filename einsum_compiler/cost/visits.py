@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
 import numpy.typing as npt
 
 from einsum_compiler.cost.shape import Visited
-from einsum_compiler.ir.build import ceil_divide, conjunction, parameters_of, ranks_of, reads_of
+from einsum_compiler.ir.build import ceil_divide, conjunction, conjuncts, parameters_of, ranks_of, reads_of
 from einsum_compiler.ir.expression import Constant, Expression, Extent
-from einsum_compiler.ir.plan import KernelPlan
+from einsum_compiler.ir.plan import KernelPlan, RankTile
 from einsum_compiler.ir.tile import ProgramRank, Schedule
 
+ROWS, COLUMNS = 6, 8  # of the blocks that the CPU backend leaves out
 MOST_ROWS = 48  # tiles along a program rank that are looked at; beyond that every k-th
 # A filter that reads tensors is judged without them: each row is taken to see one run of this share of the streamed rank.
 UNKNOWN_SHARE = 0.25
@@ -34,6 +35,41 @@ def filter_of(predicate: frozenset[Expression], numbers: Mapping[str, float]) ->
     known = [c for c in predicate if not reads_of(c) and numbers.keys() >= set(parameters_of(c))]
     combined = conjunction(sorted(known, key=str)) or Constant(True)
     return Filter(combined, frozenset(ranks_of(combined)), len(known) < len(predicate))
+
+
+def trimmed(
+    condition: Filter,
+    plan: KernelPlan,
+    rank: str,
+    extents: Mapping[str, int],
+    scalars: Mapping[str, float],
+    seen: Visited,
+) -> Visited:
+    """The same tiles with the share of the partial ones that the CPU backend computes: blocks of rows by vectors (backends/cpu/spans.py)."""
+    from einsum_compiler.backends.cpu.affine import Known, links, position_bound
+    from einsum_compiler.backends.cpu.products import FEW_ROWS
+
+    integers = {n for n, v in scalars.items() if isinstance(v, int)}
+    pairs = [p for c in conjuncts(condition.known) for p in links(c) or ()]
+    bounds = [p for p in pairs if rank in ranks_of(p) and position_bound(p, rank, Known({}, integers))]
+    tiled = [t for t in plan.program if t.size > FEW_ROWS and t.rank in ranks_of(*bounds)]
+    size = plan.tile(rank)
+    if (
+        len(tiled) != 1
+        or plan.rows
+        or seen.partial <= 0
+        or size % COLUMNS
+        or set(ranks_of(*bounds)) != {rank, tiled[0].rank}
+    ):
+        return seen
+    # The same tiles in blocks: every column block that a row block meets is computed.
+    plan = replace(plan, program=(replace(tiled[0], size=ROWS),), stream=RankTile(rank, COLUMNS), later=(), box=())
+    whole = conjunction(bounds)
+    assert whole is not None
+    blocks = visited(Filter(whole, frozenset(ranks_of(whole)), False), plan, rank, extents, scalars)
+    columns = (blocks.full + blocks.partial) * COLUMNS - seen.full * size
+    share = min(1.0, max(0.0, columns / (seen.partial * size)))
+    return replace(seen, share=share, axes=frozenset((f"{tiled[0].rank}.0", f"{rank}.0")))
 
 
 def visited(

@@ -188,9 +188,7 @@ class Filters(Loads):
             for c in sorted(domain - held, key=str)
             if not any(isinstance(n, Read) and n.tensor not in self.translator.inputs for n in walk(c))
         }
-        # A load is masked by the filter of the loop; what is computed may divide by what a masked load left.
-        masked = self.scope.predicate if facts.loaded else EVERYWHERE
-        own = [c for c, axes in about.items() if axes and axes <= own_axes and c not in masked]
+        own = [c for c, axes in about.items() if axes and axes <= own_axes and c not in self.scope.predicate]
         cross = [c for c, axes in about.items() if axes & own_axes and not axes <= own_axes and c in weights[1]]
         if not own and not cross:
             return operand

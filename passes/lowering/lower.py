@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from einsum_compiler.ir.build import ceil_divide, conjunction, extents_of, parameters_of
+from einsum_compiler.ir.build import ceil_divide, conjunction, extents_of, parameters_of, ranks_of, reads_of
 from einsum_compiler.ir.cascade import Cascade, Equation
 from einsum_compiler.ir.expression import Constant, Expression, Extent, Read, Reduction, walk
 from einsum_compiler.ir.fold import substitute
@@ -252,7 +252,16 @@ class _Lowering:
         ranges, schedule = loop_ranges(inner, stream, self.plan, self.tiling, self.writer, len(self.schedules))
         if schedule:
             self.schedules.append(schedule)
-        return Loop(loop, ranges, carries, tuple(scope.statements))
+        return Loop(loop, ranges, carries, tuple(scope.statements), self._visible(inner, stream))
+
+    def _visible(self, predicate: Domain, stream: RankTile) -> Expression | None:
+        """What decides single points of a partial tile: conjuncts that bind the streamed rank to a row, at the tile's coordinates."""
+        found = [
+            c for c in sorted(predicate, key=str)
+            if stream.rank in ranks_of(c) and self.writer.domain_axes(frozenset({c})) & self.tiling.row_axes and not reads_of(c)
+        ]  # fmt: skip
+        whole = conjunction(found)
+        return None if whole is None else self.writer.translator.place(whole)
 
     def _body(self, inside: list[Equation], carries: tuple[Carry, ...], scope: Scope) -> None:
         self.writer.scope = scope
@@ -332,6 +341,7 @@ def _expressions(statements: tuple[Statement, ...]) -> list[Expression]:
         found += expressions_of(statement)
         if isinstance(statement, Loop):
             found += [c.initial for c in statement.carries]
+            found += [statement.where] if statement.where else []
             for r in statement.ranges:
                 found += [r.lower, r.upper] if isinstance(r, Range) else [r.position]
             found += _expressions(statement.body)

@@ -84,13 +84,20 @@ def test_resources_of_a_cpu_add_up() -> None:
 
 
 def test_visited_tiles_count_and_not_points() -> None:
-    """A window of 64 keys in tiles of 512 costs as much as whole tiles of 512."""
-    wide, narrow = (attention("where m - W < n and n <= m") for _ in range(2))
+    """A window of 64 keys in tiles of 512 costs as much as whole tiles of 512, where rows have no bounds in closed form."""
+    wide, narrow = (attention("where (m - W < n and n <= m) or n < 0") for _ in range(2))
     times = {n: predicted(wide, tiles(96, n), sizes(4096), ZEN3, W=64).seconds for n in (64, 512)}
     dense = predicted(narrow, tiles(96, 512), sizes(4096), ZEN3, W=4096).seconds
     assert times[512] > 2 * times[64]
     # 96 rows and 64 keys span one or two tiles of eight; by points it would be a thirtieth of the triangle.
     assert 0.2 < times[512] / dense < 0.5
+
+
+def test_bounds_of_rows_cut_partial_tiles() -> None:
+    """The same window with bounds: what no row of a register block sees is left out of products, but not of copies."""
+    window = attention("where m - W < n and n <= m")
+    few, many = (predicted(window, tiles(96, n), sizes(4096), ZEN3, W=64).seconds for n in (64, 512))
+    assert few < many < 1.5 * few
 
 
 def test_partial_tiles_cost_their_mask() -> None:
@@ -99,7 +106,7 @@ def test_partial_tiles_cost_their_mask() -> None:
         predicted(causal, tiles(96, 128), sizes(), ZEN3).seconds
         / predicted(dense, tiles(96, 128), sizes(), ZEN3).seconds
     )
-    assert 0.53 < half < 0.65
+    assert 0.5 < half < 0.65
 
 
 def test_bytes_alone_mislead() -> None:

@@ -42,6 +42,16 @@ template <class Op, class F> TILE_INLINE auto fold_row(Op op, long columns, F bo
               [&](long, element<V> total) __attribute__((always_inline)) { result = total; });
     return result;
 }
+// The same over the columns of a span.
+template <class F> TILE_INLINE void for_each_column(span s, F body) {
+    for (long j = s.begin; j < s.end; j += LANES) body(whole{j});
+}
+template <class Op, class F> TILE_INLINE auto fold_row(Op op, span s, F body) {
+    return fold_row(op, long(s.end - s.begin), [&](auto j) __attribute__((always_inline)) {
+        j.first += s.begin;
+        return body(j);
+    });
+}
 template <class T, class V> TILE_INLINE vec<T> lanes_as(V x) {
     if constexpr (is_vector<V>) return convert<T>(x);
     else return splat<T>(T(x));
@@ -126,33 +136,37 @@ template <class T> TILE_INLINE update<T> update_of(update<T> u) { return u; }
 
 // C = A B with B given by rows [depth, columns] or by its transpose [columns, depth]. B is packed in `buffer`, depth rows
 // of an odd number of cache lines: as pairs of bf16 where the machine multiplies them, else in the type products read.
-template <class How, class A, class B, class C>
-TILE_INLINE void product_packing(How how, long rows, long columns, long depth, strided<A> a, matrix<B> b, void* buffer, matrix<C> c) {
+template <class How, class A, class B, class C, class Where = everywhere>
+TILE_INLINE void product_packing(How how, long rows, long columns, long depth, strided<A> a, matrix<B> b, void* buffer, matrix<C> c, Where where = {}) {
     using T = typename plain<B>::type;
     const long width = padded(columns);
     if constexpr (same<T, bf16> && has_pair_product)
         if (depth % 2 == 0) {
             const matrix<bf16> packed{(bf16*)buffer, padded_stride<bf16>(2 * width)};
             pack_pairs(depth, columns, b, packed, width);
-            return product_pairs(how, rows, width, depth / 2, a, matrix<const bf16>(packed), c);
+            return product_pairs(how, rows, width, depth / 2, a, matrix<const bf16>(packed), c, where);
         }
     const matrix<right_type<B>> packed{(right_type<B>*)buffer, padded_stride<right_type<B>>(width)};
-    copy(depth, columns, b, packed);
-    product(how, rows, width, depth, a, matrix<const right_type<B>>(packed), c);
+    const span read = where.depths(depth);
+    copy(read.end - read.begin, columns, matrix<B>{b.row(read.begin), b.stride}, matrix<right_type<B>>{packed.row(read.begin), packed.stride});
+    product(how, rows, width, depth, a, matrix<const right_type<B>>(packed), c, where);
 }
-template <class How, class A, class B, class C>
-TILE_INLINE void product_transposing(How how, long rows, long columns, long depth, strided<A> a, strided<B> b, void* buffer, matrix<C> c) {
+template <class How, class A, class B, class C, class Where = everywhere>
+TILE_INLINE void product_transposing(How how, long rows, long columns, long depth, strided<A> a, strided<B> b, void* buffer, matrix<C> c, Where where = {}) {
     using T = typename plain<B>::type;
     const long width = padded(columns);
     if constexpr (same<T, bf16> && has_pair_product)
         if (depth % 2 == 0 && b.column_stride == 1) {
             const matrix<bf16> packed{(bf16*)buffer, padded_stride<bf16>(2 * width)};
             transpose_pairs(columns, depth, matrix<const bf16>{b.data, b.row_stride}, packed, width);
-            return product_pairs(how, rows, width, depth / 2, a, matrix<const bf16>(packed), c);
+            return product_pairs(how, rows, width, depth / 2, a, matrix<const bf16>(packed), c, where);
         }
     const matrix<right_type<B>> packed{(right_type<B>*)buffer, padded_stride<right_type<B>>(width)};
-    transpose(columns, depth, b, packed, width);
-    product(how, rows, width, depth, a, matrix<const right_type<B>>(packed), c);
+    const span read = where.columns(columns);
+    const long some = read.end - read.begin;
+    transpose(some, depth, strided<B>{b.data + read.begin * b.row_stride, b.row_stride, b.column_stride},
+              matrix<right_type<B>>{packed.data + read.begin, packed.stride}, Where::is_everywhere ? width : some);
+    product(how, rows, width, depth, a, matrix<const right_type<B>>(packed), c, where);
 }
 // Rows that are read once are fetched this many bytes ahead: AVX2, one core, 32k keys of 128: 11.4 GB/s with, 9.0 without.
 constexpr long fetch_ahead = 2048;

@@ -52,10 +52,10 @@ template <bool Adjacent> struct dot_step {
 
 // C[rows, columns] = A B with B packed as [pairs][columns][2]: B.stride is the distance of pairs (2 * padded columns or
 // more). A is bf16 (or f32, widened path) with any strides, best with unit column stride; an odd depth is completed by a zero in A and B.
-template <class How, class A, class C>
-TILE_INLINE void product_pairs(How how, long rows, long columns, long pairs, strided<A> a, matrix<const bf16> b, matrix<C> c) {
+template <class How, class A, class C, class Where = everywhere>
+TILE_INLINE void product_pairs(How how, long rows, long columns, long pairs, strided<A> a, matrix<const bf16> b, matrix<C> c, Where where = {}) {
     auto with = [&](auto step) __attribute__((always_inline)) {
-        product_tiles<decltype(step), C>(update_of<C>(how), rows, columns, pairs, a.data, a.row_stride, a.column_stride, b.data, b.stride, c.data, c.stride);
+        product_tiles<decltype(step), C>(update_of<C>(how), rows, columns, pairs, a.data, a.row_stride, a.column_stride, b.data, b.stride, c.data, c.stride, where);
     };
 #if defined(__AVX512BF16__) && VECTOR_BYTES == 64
     if constexpr (same<typename plain<A>::type, bf16>) {

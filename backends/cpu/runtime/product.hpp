@@ -1,6 +1,7 @@
 // Matrix products on register blocks.
 #pragma once
 #include "convert.hpp"
+#include "spans.hpp"
 
 namespace tile {
 
@@ -9,14 +10,12 @@ namespace tile {
 // A, R N multiply-adds. Two loads and two multiply-adds a cycle are the machine's, so R N >= R + N keeps the arithmetic
 // busy, and R N must reach the latency of the multiply-add times two (8 to 10). 16 registers (AVX2): 6 x 2 = 12 for C,
 // 2 for B, 1 for A. 32 registers (AVX-512): 6 x 4 = 24, 4, 1. Without a fused instruction the product needs a register
-// of its own: 4 x 2. What is left over at the edges runs as narrower blocks of the same code.
+// of its own: 4 x 2 (``block_rows`` stands in spans.hpp). What is left over at the edges runs as narrower blocks of the same code.
 // Measured with AVX2 on one core: 93 % of the multiply-add peak at depth 64, 95 % at 128, 98 % at 1024.
 #if VECTOR_BYTES == 64 || defined(__aarch64__)
-constexpr int block_rows = 6, block_vectors = 4;
-#elif defined(__FMA__)
-constexpr int block_rows = 6, block_vectors = 2;
+constexpr int block_vectors = 4;
 #else
-constexpr int block_rows = 4, block_vectors = 2;
+constexpr int block_vectors = 2;
 #endif
 
 // Note [Odd strides]
@@ -107,16 +106,20 @@ TILE_INLINE void product_rows(long i, long rows, long depth, const typename Step
 
 // Column blocks outside, row blocks inside: the columns of B (depth x 64 bytes or 256) stay in the first cache level
 // while A streams from the second.
-template <class Step, class C>
+template <class Step, class C, class Where = everywhere>
 void product_tiles(update<C> u, long rows, long columns, long depth, const typename Step::a_type* a, long a_row, long a_depth,
-                   const typename Step::b_type* b, long b_depth, C* c, long c_row) {
-    constexpr int L = Step::lanes, N = block_vectors, width = L * Step::depth;
+                   const typename Step::b_type* b, long b_depth, C* c, long c_row, Where where = {}) {
+    constexpr int L = Step::lanes, N = block_vectors, D = Step::depth, width = L * D;
     long j = 0;
     for (; j + N * L <= columns; j += N * L)
-        product_rows<Step, block_rows, N>(0, rows, depth, a, a_row, a_depth, b + j * Step::depth, b_depth, c + j, c_row, u);
+        where.parts(j, N * L, rows, depth * D, [&](long i, long end, long k, long steps) __attribute__((always_inline)) {
+            product_rows<Step, block_rows, N>(i, end, steps / D, a + k * a_depth, a_row, a_depth, b + j * D + k / D * b_depth, b_depth, c + j, c_row, u);
+        });
     for (; j + L <= columns; j += L)
-        product_rows<Step, block_rows, 1>(0, rows, depth, a, a_row, a_depth, b + j * Step::depth, b_depth, c + j, c_row, u);
-    if (j == columns) return;
+        where.parts(j, L, rows, depth * D, [&](long i, long end, long k, long steps) __attribute__((always_inline)) {
+            product_rows<Step, block_rows, 1>(i, end, steps / D, a + k * a_depth, a_row, a_depth, b + j * D + k / D * b_depth, b_depth, c + j, c_row, u);
+        });
+    if (j == columns || !Where::is_everywhere) return;  // spans are those of padded tiles: whole vectors
     // The last columns go through a buffer, so that nothing outside B and C is touched.
     constexpr int steps = 64, height = 16;
     const long count = columns - j;
@@ -144,10 +147,10 @@ void product_tiles(update<C> u, long rows, long columns, long depth, const typen
 // C[rows, columns] = A[rows, depth] B[depth, columns], then as `how` says. A has any strides; B and C have unit column
 // stride. C is f32, f64 or an integer; A and B may be narrower and are widened. Any sizes, zero included. Fastest when
 // `columns` is a multiple of LANES: pad B and C in scratch and pass the padded number.
-template <class How, class A, class B, class C>
-TILE_INLINE void product(How how, long rows, long columns, long depth, strided<A> a, matrix<B> b, matrix<C> c) {
+template <class How, class A, class B, class C, class Where = everywhere>
+TILE_INLINE void product(How how, long rows, long columns, long depth, strided<A> a, matrix<B> b, matrix<C> c, Where where = {}) {
     using Step = single_step<typename plain<A>::type, typename plain<B>::type, C>;
-    product_tiles<Step, C>(update_of<C>(how), rows, columns, depth, a.data, a.row_stride, a.column_stride, b.data, b.stride, c.data, c.stride);
+    product_tiles<Step, C>(update_of<C>(how), rows, columns, depth, a.data, a.row_stride, a.column_stride, b.data, b.stride, c.data, c.stride, where);
 }
 template <class How, class A, class B, class C>
 TILE_INLINE void product(How how, long rows, long columns, long depth, matrix<A> a, matrix<B> b, matrix<C> c) {

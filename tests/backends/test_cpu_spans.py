@@ -1,0 +1,85 @@
+"""Partial tiles leave out what no row of a register block sees: values, scratch that is never read, and which masks have spans."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+import einsum_compiler as ec
+from einsum_compiler.backends.cpu.build import instruction_set, runs_here
+from tests.budget import assert_within_budget
+
+TEXT = """
+cascade attention(Q[b,h,m,e], K[b,h,n,e], V[b,h,n,f]; W: int = 40, scale = 1/sqrt(E)) -> O[b,h,m,f], L[b,h,m] {{
+  S[b,h,m,n] = Q[b,h,m,e] * K[b,h,n,e] * scale where {filter}
+  MX[b,h,m]  = max[n](S[b,h,m,n])
+  P[b,h,m,n] = exp(S[b,h,m,n] - MX[b,h,m])
+  D[b,h,m]   = sum[n](P[b,h,m,n])
+  A[b,h,m,n] = P[b,h,m,n] / D[b,h,m]
+  O[b,h,m,f] = A[b,h,m,n] * V[b,h,n,f]
+  L[b,h,m]   = MX[b,h,m] + log(D[b,h,m])
+}}
+"""
+PLAN = "plan attention { kernel O, L { program b, h, m:32 stream n:64 resident e, f } }"
+BOUNDED = {
+    "causal": ("n <= m", lambda m, n: n <= m),
+    "window": ("n <= m and m - n < W", lambda m, n: (n <= m) & (m - n < 40)),
+    "both sides": ("m - n < 20 and n - m < 9", lambda m, n: (m - n < 20) & (n - m < 9)),
+    "diagonal": ("n == m + 3", lambda m, n: n == m + 3),
+    "with gaps": ("n <= m and (n + m) % 3 != 0", lambda m, n: (n <= m) & ((n + m) % 3 != 0)),
+    "far rows see nothing": ("n < m - 30", lambda m, n: n < m - 30),
+}
+UNBOUNDED = {"dense": "n >= 0", "prefix": "n <= m or n < 5", "blocks": "n // 16 <= m // 16"}
+
+
+def plain(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """The same in PyTorch; rows that see nothing are 0, their log-sum-exp -inf."""
+    scores = (q @ k.mT * q.shape[-1] ** -0.5).masked_fill(~seen, -torch.inf)
+    weights = torch.softmax(scores.float() if q.dtype != torch.float64 else scores, -1).nan_to_num(0.0)
+    return weights.to(q.dtype) @ v, torch.logsumexp(scores, -1)
+
+
+def check(name: str, dtype: torch.dtype, sizes: tuple[tuple[int, int], ...]) -> None:
+    text, predicate = BOUNDED[name]
+    kernel = ec.compile(TEXT.format(filter=text), plan=PLAN)
+    torch.manual_seed(0)
+    for m, n in sizes:
+        q, k, v = (torch.randn(1, 2, s, 24).to(dtype) for s in (m, n, n))
+        seen = predicate(torch.arange(m)[:, None], torch.arange(n)[None])
+        # Scratch of the same thread is full of NaN: whatever is read outside of the spans shows.
+        kernel(q * torch.nan, k, v)
+        found, gold = kernel(q, k, v), plain(*(t.double() for t in (q, k, v)), seen)
+        for what, a, p, g in zip("OL", found, plain(q, k, v, seen), gold, strict=True):
+            assert_within_budget(a, p, g, f"{what} of {name}, {m} x {n}")
+        assert all(torch.equal(a, b) for a, b in zip(found, kernel(q, k, v), strict=True))
+        # A NaN behind a key that nobody sees does not leak.
+        hidden = ~seen.any(0)
+        k[:, :, hidden], v[:, :, hidden] = torch.nan, torch.nan
+        for a, b in zip(kernel(q, k, v), found, strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_bounded_masks(name: str) -> None:
+    check(name, torch.float32, ((1, 1), (37, 129), (130, 200), (96, 64)))
+
+
+@pytest.mark.parametrize(
+    ("isa", "dtype"),
+    [("native", torch.bfloat16), ("portable", torch.float64), ("wide", torch.float64), ("widepairs", torch.bfloat16)],
+)
+def test_every_vector_width(isa: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not runs_here(instruction_set("native") if isa == "native" else isa):
+        pytest.skip(f"this processor has no {isa}")
+    monkeypatch.setenv("EINSUM_ISA", isa)
+    check("window", dtype, ((130, 200), (45, 45)))
+
+
+def test_which_masks_have_spans() -> None:
+    q = torch.randn(1, 2, 96, 24)
+    for texts, has in (([t for t, _ in BOUNDED.values()], True), (list(UNBOUNDED.values()), False)):
+        for text in texts:
+            source = ec.compile(TEXT.format(filter=text), plan=PLAN).source("cpu", q, q, q)
+            assert ("tile::spans<32>" in source) is has, text
+            assert ("tile::columns_within" in source and "tile::depth_within" in source) is has, text
