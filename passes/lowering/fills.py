@@ -13,6 +13,7 @@ from einsum_compiler.ir.expression import (
     Binary,
     Call,
     Cast,
+    Comparison,
     Conditional,
     Constant,
     Expression,
@@ -50,6 +51,41 @@ _FINITE_FOR_FINITE = frozenset(
         "sign",
     )
 )
+
+_FINITE_WHEREVER = _FINITE_FOR_FINITE - {"exp", "exp2"} | {"max", "min", "clamp"}
+
+
+def stays_finite(node: Expression, finite: Callable[[str], bool], steady: Callable[[Expression], bool]) -> bool:
+    """Whether ``node`` is finite at removed points too, ``finite`` telling this of tiles.
+
+    There a divisor may be 0, a logarithm's argument too, and an exponent is bounded by nothing. A ``steady`` expression has one value
+    for points removed and not, so it is as finite as the result.
+    """
+    if steady(node):
+        return True
+
+    def inner(part: Expression) -> bool:
+        return stays_finite(part, finite, steady)
+
+    match node:
+        case Constant() | Parameter() | Extent() | Rank() | Comparison():
+            return True
+        case Read(tensor=tensor):
+            return finite(tensor)
+        case Cast(operand=operand) | Unary(operand=operand):
+            return inner(operand)
+        case Binary(operator="+" | "-" | "*", left=left, right=right):
+            return inner(left) and inner(right)
+        case Binary(operator="/", left=left, right=right):
+            return inner(left) and (steady(right) or (isinstance(right, Constant) and right.value != 0))
+        case Binary(operator="**", left=left, right=Constant(value=exponent)):
+            return exponent >= 0 and float(exponent).is_integer() and inner(left)
+        case Call(function=function, arguments=arguments):
+            return function in _FINITE_WHEREVER and all(map(inner, arguments))
+        case Conditional(then=then, otherwise=otherwise):
+            return inner(then) and inner(otherwise)
+        case _:
+            return False
 
 
 def filled_value(node: Expression, operand: Callable[[str], Filled]) -> Filled:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from math import prod
+from math import isfinite, prod
 
 from einsum_compiler.ir.build import conjunction, multiply
 from einsum_compiler.ir.expression import (
@@ -19,7 +19,7 @@ from einsum_compiler.ir.expression import (
 )
 from einsum_compiler.ir.operators import REDUCTIONS
 from einsum_compiler.ir.tile import Axis, Map, Reduce, Select, TileType
-from einsum_compiler.passes.lowering.fills import FINITE, Filled, filled_value
+from einsum_compiler.passes.lowering.fills import FINITE, Filled, filled_value, stays_finite
 from einsum_compiler.passes.lowering.loads import Loads
 from einsum_compiler.passes.lowering.tile_facts import TileFacts
 from einsum_compiler.passes.lowering.translate import EVERYWHERE, Domain
@@ -38,8 +38,14 @@ class Filters(Loads):
         type = TileType(self.dtype_of(value), self._ordered(self.axes_of(value), first))
         self.scope.statements.append(Map(name, type, value))
         inside = self.scope.loop is not None
-        self.facts[name] = TileFacts(type, domain=domain, fill=self._fill_of(value, domain), inside=inside)
+        fill = self._fill_of(value, domain)
+        self.facts[name] = TileFacts(type, domain=domain, fill=fill, inside=inside, finite=self.stays_finite(value))
         return name
+
+    def stays_finite(self, value: Expression) -> bool:
+        """Whether a map is finite at points that a filter or an extent removed, if the inputs are."""
+        rows = self.tiling.row_axes
+        return stays_finite(value, lambda n: self.facts[n].finite, lambda node: self.axes_of(node) <= rows)
 
     def _fill_of(self, value: Expression, domain: Domain) -> tuple[float, Domain] | None:
         """What a map holds at points its operands' fills removed."""
@@ -90,7 +96,7 @@ class Filters(Loads):
             if facts.fill and domain <= facts.fill[1]:
                 return facts.fill[0]
             varies = bool(axes & set(facts.type.ranks))
-            return None if varies and not finite else FINITE
+            return None if varies and not (finite and facts.finite) else FINITE
 
         return operand
 
@@ -102,6 +108,9 @@ class Filters(Loads):
         Nothing is written if fills already made give the identity there; else one operand is filled, else the body itself.
         """
         identity = float(REDUCTIONS[operator].identity)
+        if product:
+            for name in [n.tensor for n in walk(body) if isinstance(n, Read)]:
+                body = _replace_read(body, name, self._finite(name, domain))
         reads = list(dict.fromkeys(n.tensor for n in walk(body) if isinstance(n, Read)))
         covered: set[Expression] = set()
         for name in reads:
@@ -131,6 +140,19 @@ class Filters(Loads):
             return multiply(Read(first), body.right)
         condition = self.translator.place(conjunction(domain))
         return Conditional(condition, body, self.identity(operator, self.kind(body)))
+
+    def _finite(self, name: str, domain: Domain) -> str:
+        """An operand of a product with 0 where ``domain`` removed points along its own axes, unless it is finite there anyway: ``0 * v``."""
+        facts = self.facts[name]
+        held = facts.fill[1] if facts.fill and isfinite(facts.fill[0]) else EVERYWHERE
+        own = frozenset(
+            c for c in domain - held if (axes := self.domain_axes(frozenset({c}))) and axes <= set(facts.type.ranks)
+        )
+        if facts.finite or not own:
+            return name
+        filled = self._select(name, own, 0.0)
+        self.facts[filled] = replace(self.facts[filled], finite=True)
+        return filled
 
     def identity(self, operator: str, kind: str) -> Constant:
         """The identity of a reduction of such values: integers have a smallest and a largest one."""
@@ -166,9 +188,8 @@ class Filters(Loads):
         partial = self.scope.loop is not None and domain <= self.scope.predicate
         condition = self.translator.place(conjunction(sorted(domain, key=str)))
         self.scope.statements.append(Select(result, facts.type, condition, Read(name), Constant(value), partial))
-        self.facts[result] = TileFacts(
-            facts.type, facts.ranks, facts.domain, (value, domain), inside=self.scope.loop is not None
-        )
+        inside = self.scope.loop is not None
+        self.facts[result] = replace(facts, fill=(value, domain), loaded=False, inside=inside)
         self.scope.filled.setdefault(name, []).append(result)
         return result
 

@@ -36,6 +36,7 @@ class TileFacts:
     fill: tuple[float, Domain] | None = None  # the value wherever one of these conjuncts is false
     loaded: bool = False
     inside: bool = False  # defined in a loop body
+    finite: bool = True  # for finite inputs, also where a filter or an extent removed the point
 
 
 class Tiles(ABC):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from einsum_compiler.ir.build import add, multiply
 from einsum_compiler.ir.cascade import Equation
 from einsum_compiler.ir.errors import PlanError
@@ -44,12 +46,13 @@ class TileWriter(Filters):
         inside = self.scope.loop is not None
         if isinstance(value, Read) and not name.endswith(".next"):
             facts = self.facts[value.tensor]
-            self.facts[name] = TileFacts(facts.type, ranks, domain, facts.fill, facts.loaded, facts.inside)
+            self.facts[name] = replace(facts, ranks=ranks, domain=domain)
             self.scope.current[name] = value.tensor
             return
         type = TileType(self.dtype_of(value), axes)
         self.scope.statements.append(Map(name, type, value))
-        self.facts[name] = TileFacts(type, ranks, domain, self._fill_of(value, domain), inside=inside)
+        fill, finite = self._fill_of(value, domain), self.stays_finite(value)
+        self.facts[name] = TileFacts(type, ranks, domain, fill, inside=inside, finite=finite)
 
     def reduction(self, name: str, equation: Equation, reduction: Reduction, accumulator: Expression | None) -> None:
         """A reduction equation, as a product of tiles where it is one; ``accumulator`` is combined with the result."""
@@ -74,7 +77,7 @@ class TileWriter(Filters):
         own_domain = self.filter(equation.where)
         ranks = tuple(r for r in equation.target.ranks if r not in tiling.loops)
         if product and product.right:
-            type = self._dot(name, product, domain, over, target, carried)
+            type, finite = self._dot(name, product, domain, over, target, carried)
         else:
             body = self._neutral(reduction.operator, body, domain, over)
             axes = self._ordered(self.axes_of(body) - over_axes, target)
@@ -82,7 +85,8 @@ class TileWriter(Filters):
                 axes = self._ordered(frozenset(a.rank for a in axes) | self.axes_of(carried), target)
             type = TileType({"real": self.real, "int": "i64", "bool": "bool"}[self.kind(body)], axes)
             self.scope.statements.append(Reduce(name, type, reduction.operator, over, body, carried))
-        self.facts[name] = TileFacts(type, ranks, own_domain, inside=self.scope.loop is not None)
+            finite = self.stays_finite(body)
+        self.facts[name] = TileFacts(type, ranks, own_domain, inside=self.scope.loop is not None, finite=finite)
         if equation.target.dtype is not None and not name.endswith(".next"):
             rounded = self._temporary(f"{name}.rounded", Cast(Read(name), equation.target.dtype))
             self.scope.current[name] = rounded
@@ -95,7 +99,8 @@ class TileWriter(Filters):
         over: tuple[Axis, ...],
         target: tuple[Axis, ...],
         carried: Expression | None,
-    ) -> TileType:
+    ) -> tuple[TileType, bool]:
+        """The type of the product, and whether it is finite wherever its inputs are."""
         assert product.right is not None
         left = self._temporary(f"{name}.left", product.left.value, first=target)
         right = self._temporary(f"{name}.right", product.right.value, first=target)
@@ -107,18 +112,19 @@ class TileWriter(Filters):
             left, right = self._unseen(left, right, domain), self._unseen(right, left, domain)
         axes = (set(self.facts[left].type.ranks) | set(self.facts[right].type.ranks)) - {a.rank for a in over}
         type = TileType(self.real, self._ordered(frozenset(axes), target))
+        finite = self.facts[left].finite and self.facts[right].finite
         names = tuple(a.rank for a in over)
         if product.scale is None:
             self.scope.statements.append(Dot(name, type, left, right, names, carried))
-            return type
+            return type, finite
         inner = self._name(f"{name}.sum")
         self.scope.statements.append(Dot(inner, type, left, right, names))
-        self.facts[inner] = TileFacts(type, inside=self.scope.loop is not None)
+        self.facts[inner] = TileFacts(type, inside=self.scope.loop is not None, finite=finite)
         value = multiply(Read(inner), product.scale)
         value = value if carried is None else add(carried, value)
         type = TileType(self.real, self._ordered(self.axes_of(value), target))
         self.scope.statements.append(Map(name, type, value))
-        return type
+        return type, self.stays_finite(value)
 
     def _same_dtype(self, left: str, right: str) -> tuple[str, str]:
         """Both operands of a product in one floating type: the more precise of the two."""

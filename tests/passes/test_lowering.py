@@ -52,3 +52,23 @@ def test_extrema_of_integers_start_from_the_limits_of_their_type(operator: str, 
     (kernel,) = kernels(ec.compile(text), torch.zeros(40, 50, dtype=torch.int64))
     (loop,) = (s for s in kernel.body if isinstance(s, Loop))
     assert [str(c.initial) for c in loop.carries] == [str(type(loop.carries[0].initial)(limit))]
+
+
+@pytest.mark.parametrize(
+    ("weight", "where"),
+    [
+        ("G[m] / Z[m] * exp(S[m,n])", ""),  # 0 / 0 where a tile is padded
+        ("exp(S[m,n] - G[m] * 1000)", ""),  # overflows there
+        ("S[m,n] / (m - n)", " where m != n"),
+        ("exp(1000 * (m - n))", " where m <= n"),
+        ("log(Z[m]) * S[m,n]", ""),
+        ("rsqrt(n - m) * S[m,n]", " where m < n"),
+    ],
+)
+def test_removed_points_of_a_product_need_not_be_finite(weight: str, where: str) -> None:
+    text = (
+        "cascade c(G[m], Z[m], S[m,n], X[m,f]) -> O[n,f] {\n"
+        f"  W[m,n] = {weight}{where}\n  O[n,f] = sum[m](W[m,n] * X[m,f])\n}}"
+    )
+    near_one = lambda g, shape: torch.rand(shape, generator=g, dtype=torch.float64) * 1e-3 + 1
+    check(Variant(weight, text, {"G": near_one, "Z": near_one}), {"m": 37, "n": 41})
