@@ -27,6 +27,12 @@ COST_VOLUME = """
 cascade cost_volume(A[c,y,x], B[c,i,j]; R: int, DY = 2 * R + 1, DX = 2 * R + 1) -> O[y,x,dy,dx] {
   O[y,x,dy,dx] = A[c,y,x] * default(B[c,y + dy - R,x + dx - R], 0)
 }"""
+GROUP_NORM = """
+cascade group_norm(X[b,c,p], G[c], B[c]; GROUPS: int, eps = 1e-5) -> Y[b,c,p] {
+  MU[b,groups]  = sum[c,p](X[b,c,p] where c // (C // GROUPS) == groups) / (C // GROUPS * P)
+  VAR[b,groups] = sum[c,p]((X[b,c,p] - MU[b,groups]) ** 2 where c // (C // GROUPS) == groups) / (C // GROUPS * P)
+  Y[b,c,p]      = (X[b,c,p] - MU[b,c // (C // GROUPS)]) * rsqrt(VAR[b,c // (C // GROUPS)] + eps) * G[c] + B[c]
+}"""
 RETENTION = """
 cascade retention(Q[h,m,e], K[h,n,e], V[h,n,f], GAMMA[h]) -> O[h,m,f] {
   S[h,m,n]  = Q[h,m,e] * K[h,n,e] * sigmoid(GAMMA[h]) ** (m - n) where n <= m
@@ -86,6 +92,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "kernel regression": (KERNEL_REGRESSION, {"bandwidth": 1.3}),
     "cross entropy": (CROSS_ENTROPY, {}),
     "cost volume": (COST_VOLUME, {"R": 2}),
+    "group norm": (GROUP_NORM, {"GROUPS": 2}),
     "retention": (RETENTION, {}),
     "contrastive": (CONTRASTIVE, {"temperature": 1.2}),
     "random features": (RANDOM_FEATURES, {}),
