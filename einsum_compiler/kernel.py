@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
+import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +35,8 @@ T = TypeVar("T")
 # Signatures and sizes kept ready per kernel; a service with ever new lengths starts over now and then.
 REMEMBERED = 2048
 BUDGET = 60.0  # seconds of a search for plans
+# Living kernels by what makes them equal: a traced call names the one it needs.
+KNOWN: dict[str, weakref.WeakSet[Kernel]] = {}
 
 
 def compile(
@@ -108,8 +112,14 @@ class Kernel:
         self._executables: dict[object, dict[object, Executable]] = {}
         self._prepared: dict[object, PreparedCall] = {}
         self._last: Binding | None = None
-        self._gradients: dict[object, GradientKernels] = {}
-        self.program  # noqa: B018  a wrong text is an error now, not at the first call
+        self.gradients: dict[object, GradientKernels] = {}
+        # What a traced call reads, as plain attributes; a wrong text is an error now, not at the first call.
+        self.names = tuple(binder(self.cascade).names)
+        self.parameters = tuple(p.name for p in self.cascade.parameters)
+        self.outputs = tuple(t.name for t in self.cascade.outputs)
+        # The same for the same program and choices, in every process.
+        self.identity = _identity(self.cascade.name, text, name, backend, plan, target, budget)
+        KNOWN.setdefault(self.identity, weakref.WeakSet()).add(self)
 
     # -- calling ------------------------------------------------------------------------------------------------------------
 
@@ -124,6 +134,17 @@ class Kernel:
         Raises ``ShapeError`` for arguments that do not fit, ``SpecError`` where their types make the text wrong, ``BackendError`` for a device that the
         backend does not serve, and ``PlanError`` where a gradient is asked for that does not exist.
         """
+        if self.backend != "reference":
+            from einsum_compiler.tracing import is_watched
+
+            if is_watched(arguments, keywords):
+                from einsum_compiler.operators import dispatched
+
+                return dispatched(self, arguments, keywords)
+        return self.call_now(arguments, keywords)
+
+    def call_now(self, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
+        """A call of tensors that nothing but autograd watches (``tracing``)."""
         signature = _signature(arguments, keywords)
         prepared = self._prepared.get(signature) if signature else None
         if prepared is None:
@@ -138,15 +159,14 @@ class Kernel:
             if devices.wants_gradient(tensors):
                 return self._differentiable(arguments, keywords)
             results = prepared.executable.run(tensors, prepared.scalars, prepared.extents)
-        found = tuple([results[name] for name in self._outputs])
+        found = tuple([results[name] for name in self.outputs])
         return found[0] if len(found) == 1 else found
 
     def _differentiable(self, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
         """The outputs with their history, for autograd."""
-        from einsum_compiler.gradients import differentiable_call, gradient_kernels
+        from einsum_compiler.gradients import differentiable_call
 
-        binding = bind(self.cascade, arguments, keywords)
-        return differentiable_call(gradient_kernels(self, binding, self._gradients), self._outputs, binding)
+        return differentiable_call(self, {**dict(zip(self.names, arguments, strict=False)), **keywords})
 
     def _first(self, signature: object, binding: Binding, names: list[str]) -> dict[str, Any]:
         results = self.run(binding)
@@ -296,10 +316,6 @@ class Kernel:
         """The cascade as written."""
         return self.program.cascade
 
-    @cached_property
-    def _outputs(self) -> tuple[str, ...]:
-        return tuple(t.name for t in self.cascade.outputs)
-
     # -- looking ------------------------------------------------------------------------------------------------------------
 
     def binding(self, *arguments: Any, **keywords: Any) -> Binding:
@@ -409,10 +425,19 @@ class Kernel:
             chosen = self.backend if self.backend != "auto" else devices.backend_of(self.target) or "cpu"
         return "cpu" if chosen == "reference" else chosen
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        choices = self.backend, self.plan, self.target, self.budget, self.generated
+        return Kernel, (self.text, self.source_name, self.requested, *choices)
+
     def __repr__(self) -> str:
         inputs = ", ".join(f"{t.name}[{','.join(t.ranks)}]" for t in self.cascade.inputs)
         outputs = ", ".join(f"{t.name}[{','.join(t.ranks)}]" for t in self.cascade.outputs)
         return f"Kernel({self.cascade.name}: {inputs} -> {outputs}, backend={self.backend})"
+
+
+def _identity(name: str, *choices: object) -> str:
+    digest = hashlib.sha256("\0".join(map(str, choices)).encode()).hexdigest()[:12]
+    return f"{name.replace('.', '__')}_{digest}"
 
 
 def _signature(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Any, ...] | None:

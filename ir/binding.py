@@ -187,7 +187,7 @@ class Binder:
             known = sizes.get(rank)
             if known is None or known.value != size:
                 source = f"{declared.name}[{_ranks(declared)}] of shape {_shape(shape)}"
-                self.assert_size(sizes, rank, int(size), source, declared.span)
+                self.assert_size(sizes, rank, size, source, declared.span)
 
     def assert_size(self, sizes: dict[str, _Size], rank: str, value: int, source: str, span: Span | None) -> None:
         known = sizes.setdefault(rank, _Size(value, source))
@@ -252,7 +252,7 @@ class Binder:
                     parameter.span,
                 )
             value = item()
-        if not isinstance(value, bool | int | float):
+        if not isinstance(value, bool | int | float) and not _is_symbol(value):
             raise ShapeError(f"{parameter.name}: expected a number, found {type(value).__name__}", parameter.span)
         wanted = parameter.dtype
         whole = wanted == "int" or (wanted is not None and is_integer(wanted))
@@ -264,12 +264,19 @@ class Binder:
         return _converted(value, wanted) if wanted else value
 
     def extent(self, parameter: Scalar, value: Number) -> int:
-        if isinstance(value, bool) or value != int(value) or value < 0:
+        if isinstance(value, bool) or (not _is_symbol(value) and value != int(value)) or value < 0:
             raise ShapeError(f"{parameter.name}: an extent is an integer from 0, found {value}", parameter.span)
-        return int(value)
+        return value if _is_symbol(value) else int(value)  # type: ignore[return-value]
+
+
+def _is_symbol(value: Any) -> bool:
+    """Whether a number is known by name only: ``torch.SymInt`` and its like, while PyTorch traces with dynamic sizes."""
+    return hasattr(value, "node")
 
 
 def _converted(value: Number, dtype: str) -> Number:
+    if _is_symbol(value):
+        return value
     if dtype == "float" or is_float(dtype):
         return float(value)
     return bool(value) if dtype == "bool" else int(value)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from einsum_compiler.ir.build import conjunction
 from einsum_compiler.ir.cascade import Cascade, Equation, Scalar, Target, Tensor
 from einsum_compiler.ir.errors import PlanError
-from einsum_compiler.ir.expression import Binary, Call, Constant, Expression, Rank, Read, Reduction
+from einsum_compiler.ir.expression import Binary, Call, Constant, Expression, Extent, Rank, Read, Reduction, walk
+from einsum_compiler.ir.extents import equalities, expressions
 from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.passes.domains import Conditions, Domains
 from einsum_compiler.passes.gradient.adjoints import Adjoints, Contribution
@@ -91,7 +92,7 @@ class _Differentiation:
         backward = normalize(self._restored(whole, saved))
         used = {r.tensor for e in backward.equations for r in reads_in(e)}
         given = {self._saved_name(s): s for s in saved}
-        backward = replace(backward, inputs=tuple(t for t in backward.inputs if t.name in used))
+        backward = _with_extents(replace(backward, inputs=tuple(t for t in backward.inputs if t.name in used)))
         saved = tuple(s for n, s in given.items() if n in used)
         return Gradient(
             self._forward(saved),
@@ -218,6 +219,21 @@ class _Differentiation:
         returned = {t.name for t in self._cascade.outputs}
         further = tuple(Tensor(s, self._axes[s], self._accumulator) for s in saved if s not in returned)
         return replace(self._cascade, outputs=(*self._cascade.outputs, *further))
+
+
+def _with_extents(cascade: Cascade) -> Cascade:
+    """The cascade with a parameter for every extent that no input has any more: the gradient of a sum is as long as what was summed."""
+    known = {r for t in cascade.inputs for r in t.ranks} | {p.name.lower() for p in cascade.parameters}
+    reads = [(e.rank, e.axis_rank) for e in equalities(cascade)]
+    while found := {r for pair in reads if known & set(pair) for r in pair} - known:
+        known |= found
+    needed = {r for e in cascade.equations for t in e.targets for r in t.ranks}
+    values = [n for e in cascade.equations for n in expressions(e)]
+    values += [n for p in cascade.parameters if p.default is not None for n in walk(p.default)]
+    for node in values:
+        needed |= {node.rank} if isinstance(node, Extent) else set(node.ranks) if isinstance(node, Reduction) else set()
+    extents = tuple(Scalar(r.upper(), "int") for r in sorted(needed - known))
+    return replace(cascade, parameters=(*extents, *cascade.parameters))
 
 
 def _parameters(equation: Equation) -> set[str]:
