@@ -46,7 +46,7 @@ class StaticFigures:
     """What a binary tells without running it.
 
     ``registers`` per thread; ``spills``: bytes of stack per thread on NVIDIA, spilled vector registers on AMD;
-    ``shared_memory`` in bytes per program; ``matrix_instructions`` by name (``wgmma mma tcgen05 mfma``) and ``tma``, the
+    ``shared_memory`` in bytes and ``warps`` per program; ``matrix_instructions`` by name (``wgmma mma tcgen05 mfma``) and ``tma``, the
     tensor copies, as they stand in the assembly (loops count once); ``assembly`` is PTX or AMD assembly.
     """
 
@@ -54,6 +54,7 @@ class StaticFigures:
     registers: int
     spills: int
     shared_memory: int
+    warps: int
     matrix_instructions: Mapping[str, int]
     tma: int
     assembly: str
@@ -133,6 +134,7 @@ def _nvidia_figures(target: str, binary: Any, printed: TritonKernel) -> StaticFi
         registers=usage["REG"],
         spills=usage["STACK"],
         shared_memory=int(binary.metadata.shared),
+        warps=int(binary.metadata.num_warps),
         matrix_instructions=_counted(ptx),
         tma=len(re.findall(TENSOR_COPIES, ptx)),
         assembly=ptx,
@@ -168,6 +170,7 @@ def _amd_figures(target: str, binary: Any, printed: TritonKernel) -> StaticFigur
         registers=figure(".vgpr_count"),
         spills=figure(".vgpr_spill_count"),
         shared_memory=int(binary.metadata.shared),
+        warps=int(binary.metadata.num_warps),
         matrix_instructions=_counted(assembly),
         tma=0,
         assembly=assembly,

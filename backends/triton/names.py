@@ -6,7 +6,7 @@ import keyword
 
 # Names the generated file defines or uses itself.
 RESERVED = frozenset(
-    {"tl", "triton", "range", "kernel", "INFINITY", "NAN", "NEGATIVE_INFINITY"}
+    {"tl", "triton", "range", "kernel", "INFINITY", "float", "NEGATIVE_INFINITY"}
     | {f"reduce_{operator}" for operator in ("sum", "prod", "max", "min", "any", "all")}
     | {
         "add",

@@ -72,7 +72,7 @@ def literal(number: bool | float, dtype: str) -> Value:
         )  # fmt: skip
     real = float(number)
     if math.isnan(real):
-        return Value("NAN", dtype, constant=real)
+        return Value('float("nan")', dtype, constant=real)
     if math.isinf(real):
         return Value("INFINITY" if real > 0 else "NEGATIVE_INFINITY", dtype, constant=real)
     return Value(repr(real), dtype, level=ATOM if real >= 0 else NEGATION, nonnegative=real >= 0, constant=real)

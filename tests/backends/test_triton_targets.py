@@ -9,6 +9,7 @@ import pytest
 from einsum_compiler.backends.triton.cross import TARGETS, StaticFigures, cross_compile
 from einsum_compiler.backends.triton.warps import warps_for
 from einsum_compiler.ir.errors import BackendError
+from einsum_compiler.ir.tile_parser import parse_kernel
 from tests.backends.tile_samples import SAMPLES, attention
 
 pytest.importorskip("triton")
@@ -68,3 +69,14 @@ def test_warps_follow_the_registers_tiles_need() -> None:
     ] == [4, 8, 8]
     assert warps_for(attention("bf16", depth=128, rows=128, keys=128)) == 8
     assert warps_for(SAMPLES["decoding"]().kernel) == 4
+
+
+def test_powers_compile(tmp_path: Path) -> None:
+    """Triton refuses a global NaN that a function reads which is called twice: it is not equal to itself."""
+    kernel = parse_kernel("""
+kernel powers(X: f32[I]; c: f64; extents i) -> Y: f32[I] {
+  program i.1 in (I + 127) // 128
+  x: f32[i.0:128] = load X[128 * i.1 + i.0] where 128 * i.1 + i.0 < I fill 0
+  store Y[128 * i.1 + i.0] over i.0:128 = x ** c + (x + 1) ** c where 128 * i.1 + i.0 < I
+}""")
+    assert cross_compile(kernel, "sm_90", cache_directory=tmp_path).spills == 0
