@@ -138,7 +138,7 @@ def _planned(compiled: Compilation) -> list[RenderableType]:
 
 def _predicted(compiled: Compilation, given: Plan | None) -> list[RenderableType]:
     """The predicted time of every kernel, and the plans that were compared if none was given."""
-    from einsum_compiler.cost.considered import compared, compared_table, prediction_table, predictions
+    from einsum_compiler.cost.considered import compared, compared_table, passed_over, prediction_table, predictions
     from einsum_compiler.cost.device import device_for
     from einsum_compiler.cost.gpu_model import DoesNotFit
 
@@ -150,7 +150,8 @@ def _predicted(compiled: Compilation, given: Plan | None) -> list[RenderableType
     device = device_for("cpu" if wanted.backend == "meta" else wanted.backend)
     parts: list[RenderableType] = [prediction_table(found, [p.planned.plan.outputs for p in compiled.parts], device)]
     if given is None:
-        parts += ["", compared_table(compared(compiled.derivation, wanted))]
+        choice = compared(compiled.derivation, wanted)
+        parts += ["", compared_table(choice), *passed_over(choice)]
     return parts
 
 

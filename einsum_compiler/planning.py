@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from einsum_compiler.cost.device import Device, device_for
+from einsum_compiler.cost.device import Device, device_for, is_present
 from einsum_compiler.derivation import Derivation, kernel_cascades, scalar_dtypes
 from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.errors import PlanError
@@ -56,10 +56,12 @@ def plan_kernels(
     given: Plan | None = None,
     numbers: Mapping[str, float] | None = None,
     device: Device | None = None,
+    compiled: bool | None = None,
 ) -> tuple[PlannedKernel, ...]:
     """The kernels for these sizes: those of a given plan, else of the one with the least predicted time for their class.
 
     ``numbers``: values of scalar parameters, which filters compare with; ``device``: the one that kernels of the backend run on, if it is not given.
+    ``compiled``: whether plans are passed over whose kernels spill when they are compiled for the device (``fitting``); if not given, where that GPU is there.
     """
     merged = merged_extents(derivation.normalized, extents)
     extents = {**extents, **merged}
@@ -69,9 +71,11 @@ def plan_kernels(
         from einsum_compiler.cost.choice import choose
 
         found_on = device or device_for(backend)
+        checked = is_present(found_on) if compiled is None else compiled
         forms = [in_orders(derivation, o, dtypes) for o in dict.fromkeys(((), least_orders(derivation, extents)))]
         choices = [
-            (choose(f.derivation, extents, backend, {**dtypes, **f.dtypes}, numbers or {}, found_on), f) for f in forms
+            (choose(f.derivation, extents, backend, {**dtypes, **f.dtypes}, numbers or {}, found_on, checked), f)
+            for f in forms
         ]
         choice, form = min(choices, key=lambda c: c[0].considered[0][1].seconds)
         given, sizes, refusals = choice.plan, choice.extents, choice.refusals

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import gcd, prod
 
 from einsum_compiler.ir.build import ranks_of, reads_of
-from einsum_compiler.ir.expression import Binary, Rank
+from einsum_compiler.ir.expression import Binary, Expression, Rank, Reduction, walk
 from einsum_compiler.ir.plan import KernelPlan, RankTile
 from einsum_compiler.ir.scalar import evaluate_scalar
 from einsum_compiler.passes.boxes import choose_boxes
@@ -32,20 +32,28 @@ class Partition:
     powers_of_two: bool = False
     warps: int = 0
     stages: int = 2
+    batches: bool = True  # whether ranks that both operands of a product have may be tiled
+    shared_rows: bool = (
+        True  # whether a tile of rows may hold several ranks where one has fewer coordinates than asked for
+    )
 
 
 @dataclass(frozen=True)
 class Reuse:
-    """What decides which ranks of a kernel get tiles: the ranks of every streamed read, and program ranks that streamed reads divide."""
+    """What decides which ranks of a kernel get tiles: the ranks of every streamed read, and program ranks that streamed reads divide.
+
+    ``batched``: program ranks that no product has in one operand only. A tile of them is as many products, which share nothing; a matrix unit does one at a time.
+    """
 
     kernel: KernelCascade
     streamed: tuple[tuple[str, ...], ...]
     groups: Mapping[str, int]
+    batched: frozenset[str] = frozenset()
 
 
 def reuse(kernel: KernelCascade, extents: Mapping[str, int]) -> Reuse:
     """The reuse in a kernel; it depends on extents only through divisors such as ``H // G``."""
-    return Reuse(kernel, tuple(_streamed_reads(kernel)), _groups(kernel, extents))
+    return Reuse(kernel, tuple(_streamed_reads(kernel)), _groups(kernel, extents), _batched(kernel))
 
 
 def tile_class(extent: int, target: int, powers_of_two: bool = False) -> int:
@@ -65,6 +73,8 @@ def partition(
     kernel, streamed = found.kernel, found.streamed
     tiles = dict.fromkeys(kernel.program, 1)
     reused = [r for r in kernel.program if any(r not in ranks for ranks in streamed)]
+    if not options.batches:
+        reused = [r for r in reused if r not in found.batched] or reused
     reused.sort(key=lambda r: -extents[r])
     rows = options.rows
     if options.powers_of_two:
@@ -93,7 +103,7 @@ def partition(
                 crossed = any(first in ranks and other not in ranks for ranks in streamed)
                 if crossed and not any(tiles[r] > 1 for r in reused[1:]):
                     tiles[other] = tile_class(extents[other], options.columns, options.powers_of_two)
-            elif tiles[first] * 2 <= rows and extents[other] > 1:
+            elif options.shared_rows and tiles[first] * 2 <= rows and extents[other] > 1:
                 tiles[other] = tile_class(extents[other], rows // tiles[first], options.powers_of_two)
                 break
     # A rank read as r // c by what is streamed: tiles of c coordinates share it (grouped heads become rows).
@@ -116,6 +126,28 @@ def partition(
     return KernelPlan(
         kernel.outputs, program, stream, kernel.resident, options.warps, options.stages, tuple(streams[1:])
     )
+
+
+def _batched(kernel: KernelCascade) -> frozenset[str]:
+    """The program ranks that, in every contracted product that has them, all factors have."""
+    batched: set[str] = set()
+    others: set[str] = set()
+    for equation in kernel.cascade.equations:
+        for node in walk(equation.value):
+            if isinstance(node, Reduction) and node.operator == "sum" and len(factors := _factors(node.body)) > 1:
+                ranks = [{r for read in reads_of(f) for r in ranks_of(*read.indices)} for f in factors]
+                carried = [r for r in ranks if r.intersection(node.ranks)]
+                if len(carried) > 1:
+                    common = set.intersection(*carried)
+                    batched |= common
+                    others |= set.union(*carried) - common
+    return frozenset((batched - others) & set(kernel.program))
+
+
+def _factors(node: Expression) -> list[Expression]:
+    if isinstance(node, Binary) and node.operator == "*":
+        return [*_factors(node.left), *_factors(node.right)]
+    return [node]
 
 
 def _groups(kernel: KernelCascade, extents: Mapping[str, int]) -> dict[str, int]:

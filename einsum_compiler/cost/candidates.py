@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import product
 from math import ceil, inf, prod
 
 from einsum_compiler.cost.boxed import boxed_extents, boxed_filter
@@ -169,10 +170,14 @@ def candidate_plans(
 
 @dataclass(frozen=True)
 class Search:
-    """What was compared: plans by predicted time; and for the kernels of some outputs why their stream was not split."""
+    """What was compared: plans by predicted time; and for the kernels of some outputs why their stream was not split.
+
+    ``options``: the ways to run every part of the best plan, best first.
+    """
 
     plans: tuple[ScoredPlan, ...]
     refusals: Mapping[tuple[str, ...], tuple[Certificate, ...]]
+    options: tuple[tuple[Option, ...], ...] = ()
 
 
 def search(
@@ -192,6 +197,7 @@ def search(
     grid = (EXHAUSTIVE if exhaustive else GRIDS)[backend]
     refusals: dict[tuple[str, ...], tuple[Certificate, ...]] = {}
     plans: dict[Plan, Prediction] = {}
+    ways: dict[Plan, tuple[tuple[Option, ...], ...]] = {}  # by the best plan of a structure
     known: dict[KernelCascade, list[Option]] = {}  # structures share most of their kernels
     for parts in structures(derivation, extents, dtypes, device, 1.5 if exhaustive else 1.0):
         try:
@@ -204,20 +210,23 @@ def search(
             continue  # another way to cut the program, which its kernels do not allow
         options = [known[part] for part in parts]
         best = [found[0] for found in options]
-        plans.setdefault(_plan(derivation, best), together(o.prediction for o in best))
+        plans.setdefault(plan_of_options(derivation, best), together(o.prediction for o in best))
+        ways.setdefault(plan_of_options(derivation, best), tuple(map(tuple, options)))
         for i, found in enumerate(options):
             for option in found[1:]:
                 chosen = [*best[:i], option, *best[i + 1 :]]
-                plans.setdefault(_plan(derivation, chosen), together(o.prediction for o in chosen))
+                plans.setdefault(plan_of_options(derivation, chosen), together(o.prediction for o in chosen))
     scored = sorted((ScoredPlan(p, t) for p, t in plans.items()), key=lambda s: s.prediction.seconds)
+    best_ways = next((ways[s.plan] for s in scored if s.plan in ways), ())
     if len(scored) > MOST_EXHAUSTIVE and exhaustive:
         half = MOST_EXHAUSTIVE // 2
         rest = scored[half:]
         scored = [*scored[:half], *(rest[i * len(rest) // half] for i in range(half))]
-    return Search(tuple(scored), refusals)
+    return Search(tuple(scored), refusals, best_ways)
 
 
-def _plan(derivation: Derivation, options: Iterable[Option]) -> Plan:
+def plan_of_options(derivation: Derivation, options: Iterable[Option]) -> Plan:
+    """The plan of a program from one option for each of its parts."""
     options = tuple(options)
     kernels = tuple(k for o in options for k in o.plans)
     splits = tuple(o.split for o in options if o.split is not None)
@@ -267,7 +276,7 @@ def _tiled(pricing: Pricing, grid: Grid) -> list[tuple[Prediction, KernelPlan]]:
     wide = any(setting.dtypes[t.name] in ("f32", "f64") for t in part.cascade.inputs if len(t.ranks) > 1)
     warps = max(WARPS) if wide and setting.device.backend == "triton" else 0
     reach = reach_of(part, setting.extents, setting.numbers)
-    plans = tilings(pricing.reuse, setting.extents, grid, warps, reach)
+    plans = tilings(pricing.reuse, setting.extents, grid, warps, reach, setting.device.backend == "cpu")
     found: list[tuple[Prediction, KernelPlan]] = []
     smallest: KernelPlan | None = None
     refusal: PlanError | None = None
@@ -286,21 +295,24 @@ def _tiled(pricing: Pricing, grid: Grid) -> list[tuple[Prediction, KernelPlan]]:
 
 
 def tilings(
-    found: Reuse, extents: Mapping[str, int], grid: Grid, warps: int = 0, reach: Mapping[str, int] | None = None
+    found: Reuse,
+    extents: Mapping[str, int],
+    grid: Grid,
+    warps: int = 0,
+    reach: Mapping[str, int] | None = None,
+    batches: bool = True,
 ) -> Iterator[KernelPlan]:
-    """Every plan of a kernel whose tiles have the sizes of a grid, each once. ``reach``: see ``passes.boxes``."""
+    """Every plan of a kernel whose tiles have the sizes of a grid, each once. ``reach``: see ``passes.boxes``; ``batches``: see ``Partition``."""
     seen: set[KernelPlan] = set()
     streams = grid.stream if found.kernel.stream else grid.stream[:1]
-    for rows in grid.rows:
-        for columns in grid.columns:
-            for stream in streams:
-                for vector in grid.vector:
-                    plan = partition(
-                        found, extents, Partition(rows, columns, stream, vector, grid.powers_of_two, warps), reach
-                    )
-                    if plan not in seen:
-                        seen.add(plan)
-                        yield plan
+    # A matrix unit does the products of a batch one by one, and rows of several ranks are a batch of what has only one of them.
+    for shared_rows in (True,) if batches else (True, False):
+        for rows, columns, stream, vector in product(grid.rows, grid.columns, streams, grid.vector):
+            sizes = Partition(rows, columns, stream, vector, grid.powers_of_two, warps)
+            plan = partition(found, extents, replace(sizes, batches=batches, shared_rows=shared_rows), reach)
+            if plan not in seen:
+                seen.add(plan)
+                yield plan
 
 
 def _worth_splitting(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from einsum_compiler import store
 from einsum_compiler.cost.candidates import ScoredPlan, search
 from einsum_compiler.cost.device import Device
 from einsum_compiler.cost.prediction import Prediction
 from einsum_compiler.derivation import Derivation, kernel_cascades
-from einsum_compiler.ir.plan import Plan
+from einsum_compiler.ir.plan import KernelPlan, Plan
 from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.size_classes import size_class
 
@@ -20,13 +20,14 @@ SHOWN = 5  # candidates that are kept to be shown, besides the best of every oth
 @dataclass(frozen=True)
 class Choice:
     """The plan for a class of sizes. ``extents``: those it was chosen at; ``considered``: the best candidates, the chosen one first; ``refusals``: of splits,
-    by the outputs of the kernel.
+    by the outputs of the kernel. ``passed_over``: plans of kernels with less predicted time, and why they were not taken (``fitting``).
     """
 
     plan: Plan
     extents: Mapping[str, int]
     considered: tuple[tuple[Plan, Prediction], ...]
     refusals: Mapping[tuple[str, ...], tuple[Certificate, ...]]
+    passed_over: tuple[tuple[KernelPlan, str], ...] = ()
 
 
 _KNOWN: dict[str, Choice] = {}
@@ -40,18 +41,30 @@ def choose(
     dtypes: Mapping[str, str],
     numbers: Mapping[str, float],
     device: Device,
+    compiled: bool = False,
 ) -> Choice:
-    """The plan with the least predicted time; arguments as of ``candidates.candidate_plans``."""
+    """The plan with the least predicted time; arguments as of ``candidates.candidate_plans``.
+
+    ``compiled``: of those whose kernels, compiled for the device, keep their tiles in registers and shared memory (``fitting``).
+    """
     sizes = class_of(derivation, extents)
     filters = {n: size_class(v) if type(v) is int else v for n, v in numbers.items()}
     key = store.key_of(
-        "plan", derivation.text, derivation.declared.name, derivation.orders, sorted(sizes.items()), sorted(dtypes.items()), sorted(filters.items()), backend, device.digest
+        "plan", derivation.text, derivation.declared.name, derivation.orders, sorted(sizes.items()), sorted(dtypes.items()), sorted(filters.items()), backend, device.digest, compiled
     )  # fmt: skip
     found = _KNOWN.get(key) or store.load("plans", key, Choice)
     if found is None:
         compared = search(derivation, sizes, backend, dtypes, device, filters)
         best = tuple((s.plan, s.prediction) for s in _shown(compared.plans))
         found = Choice(best[0][0], sizes, best, compared.refusals)
+        if compiled:
+            from einsum_compiler.fitting import Sizes, fitted
+
+            fit = fitted(derivation, compared.options, Sizes(sizes, dtypes, filters), device)
+            others = (b for b in best if b[0] != fit.plan)
+            found = replace(
+                found, plan=fit.plan, considered=((fit.plan, fit.prediction), *others), passed_over=fit.passed_over
+            )
         store.save("plans", key, found)
     if len(_KNOWN) >= REMEMBERED:
         _KNOWN.clear()

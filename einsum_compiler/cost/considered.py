@@ -9,7 +9,7 @@ from rich.table import Table
 from einsum_compiler import tables
 from einsum_compiler.cost.candidates import Pricing, Setting
 from einsum_compiler.cost.choice import Choice, choose
-from einsum_compiler.cost.device import Device, device_for
+from einsum_compiler.cost.device import Device, device_for, is_present
 from einsum_compiler.cost.prediction import Prediction
 from einsum_compiler.derivation import Derivation
 from einsum_compiler.ir.plan import KernelPlan, Plan
@@ -34,7 +34,8 @@ def predictions(planned: Sequence[PlannedKernel], wanted: Request, device: Devic
 def compared(derivation: Derivation, wanted: Request) -> Choice:
     """The plans that were compared for a request, the one with the least predicted time first."""
     backend = "cpu" if wanted.backend == "meta" else wanted.backend
-    return choose(derivation, wanted.extents, backend, wanted.dtypes, wanted.numbers, device_for(backend))
+    device = device_for(backend)
+    return choose(derivation, wanted.extents, backend, wanted.dtypes, wanted.numbers, device, is_present(device))
 
 
 def prediction_table(found: Sequence[Prediction], outputs: Sequence[Sequence[str]], device: Device) -> Table:
@@ -56,6 +57,11 @@ def compared_table(choice: Choice) -> Table:
     for plan, predicted in choice.considered:
         table.add_row(plan_summary(plan), _milliseconds(predicted.seconds), predicted.limiting)
     return table
+
+
+def passed_over(choice: Choice) -> list[str]:
+    """A line for every plan of a kernel that has less predicted time than the chosen one and does not fit the device."""
+    return [f"passed over: {_kernel_summary(plan)}: {reason}" for plan, reason in choice.passed_over]
 
 
 def plan_summary(plan: Plan) -> str:

@@ -129,6 +129,11 @@ def device_for(backend: str, target: str | None = None) -> Device:
     return next((d for d in gpus if d.match in present), _read("h100"))
 
 
+def is_present(device: Device) -> bool:
+    """Whether the device is a GPU that is there."""
+    return bool(device.match) and device.match in _present()
+
+
 @cache
 def _present() -> str:
     """The name of the GPU that is there, as its driver says it."""
