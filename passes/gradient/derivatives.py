@@ -84,6 +84,8 @@ class Derivatives:
                 return self._call(node, variable, value)
             case Comparison():
                 return None
+        if isinstance(node, Read):
+            raise PlanError(f"{variable.tensor} chooses what is read, and a choice has no gradient", node.span)
         raise PlanError(f"no derivative is known of {type(node).__name__.lower()}", node.span)
 
     def _binary(self, node: Binary, variable: Expression, value: Expression) -> Expression | None:
