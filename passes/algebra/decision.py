@@ -89,7 +89,7 @@ def _sum(
     else:
         moved = transport(value, found, variables)
         if moved is None:
-            return Refused(f"the dependence on the context has rank {found.rank}, too large a state")
+            return Refused(f"the dependence on the context has rank {found.rank}, and no small state follows it")
         basis = moved.basis
         matrix = tuple(tuple(e.subs(_renamed(moved.new, new), simultaneous=True) for e in row) for row in moved.matrix)
         conditions = (f"the body and its derivatives along the context span {moved.rank} functions",)

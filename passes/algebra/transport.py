@@ -33,7 +33,7 @@ class Transport:
 
 
 def transport(value: Symbolic, separation: Separation, variables: tuple[Symbolic, ...]) -> Transport | None:
-    """The basis and the matrix of a separated F; None if the rank exceeds ``MAX_RANK``."""
+    """The basis and the matrix of a separated F; None if the rank exceeds ``MAX_RANK``, or if a context stands inside a function whose derivative is unknown."""
     if separation.rank > MAX_RANK:
         return None
     points = separation.points
@@ -43,6 +43,8 @@ def transport(value: Symbolic, separation: Separation, variables: tuple[Symbolic
     while next_ < len(basis):
         for variable in variables:
             row = rows[next_].diff(variable)
+            if row.has(sp.Derivative, sp.Subs):
+                return None
             candidate = sp.diff(basis[next_], variable)
             row, candidate = _reduced(row, candidate, rows, basis)
             if sp.Matrix.vstack(*rows, row).rank(simplify=True) > len(rows):

@@ -106,16 +106,29 @@ def filled_value(node: Expression, operand: Callable[[str], Filled]) -> Filled:
             return _binary(op, filled_value(left, operand), filled_value(right, operand))
         case Call(function=function, arguments=arguments):
             return _call(function, [filled_value(a, operand) for a in arguments])
+        case Conditional(
+            condition=Comparison(operators=("==",), operands=(left, right)), then=then, otherwise=otherwise
+        ) if (equal := _equal(filled_value(left, operand), filled_value(right, operand))) is not None:
+            return filled_value(then if equal else otherwise, operand)
         case Conditional(then=then, otherwise=otherwise):
             a, b = filled_value(then, operand), filled_value(otherwise, operand)
             if a is None or b is None:
                 return None
-            return a if a == b else (FINITE if _is_finite(a) and _is_finite(b) else None)
+            return a if a == b else (FINITE if is_finite(a) and is_finite(b) else None)
         case _:
             return None
 
 
-def _is_finite(value: Filled) -> bool:
+def _equal(left: Filled, right: Filled) -> bool | None:
+    """Whether two values are equal, where that is known."""
+    if isinstance(left, float) and isinstance(right, float):
+        return left == right
+    unequal = (left, right) in ((FINITE, math.inf), (FINITE, -math.inf), (math.inf, FINITE), (-math.inf, FINITE))
+    return False if unequal else None
+
+
+def is_finite(value: Filled) -> bool:
+    """Whether a value is certainly finite."""
     return value == FINITE or (isinstance(value, float) and math.isfinite(value))
 
 
@@ -132,9 +145,9 @@ def _binary(op: str, left: Filled, right: Filled) -> Filled:
             return right if op == "+" else -right
         return FINITE
     if op == "*":
-        if 0.0 in (left, right) and _is_finite(left) and _is_finite(right):
+        if 0.0 in (left, right) and is_finite(left) and is_finite(right):
             return 0.0
-        return FINITE if _is_finite(left) and _is_finite(right) else None
+        return FINITE if is_finite(left) and is_finite(right) else None
     if op == "/" and isinstance(right, float) and right not in (0.0, math.inf, -math.inf):
         return left / right if isinstance(left, float) else left
     return None  # a divisor that may be 0
@@ -159,4 +172,4 @@ def _call(function: str, values: list[Filled]) -> Filled:
         return _AT_MINUS_INFINITY.get(function)
     if len(values) == 1 and value == 0.0:
         return _AT_ZERO.get(function)
-    return FINITE if function in _FINITE_FOR_FINITE and all(map(_is_finite, values)) else None
+    return FINITE if function in _FINITE_FOR_FINITE and all(map(is_finite, values)) else None

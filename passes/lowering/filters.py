@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from math import isfinite, prod
+from math import isfinite, isnan, nan, prod
 
 from einsum_compiler.ir.build import conjunction, multiply
 from einsum_compiler.ir.expression import (
@@ -19,7 +19,7 @@ from einsum_compiler.ir.expression import (
 )
 from einsum_compiler.ir.operators import REDUCTIONS
 from einsum_compiler.ir.tile import Axis, Map, Reduce, Select, TileType
-from einsum_compiler.passes.lowering.fills import FINITE, Filled, filled_value, stays_finite
+from einsum_compiler.passes.lowering.fills import FINITE, Filled, filled_value, is_finite, stays_finite
 from einsum_compiler.passes.lowering.loads import Loads
 from einsum_compiler.passes.lowering.tile_facts import TileFacts
 from einsum_compiler.passes.lowering.translate import EVERYWHERE, Domain
@@ -38,14 +38,27 @@ class Filters(Loads):
         type = TileType(self.dtype_of(value), self._ordered(self.axes_of(value), first))
         self.scope.statements.append(Map(name, type, value))
         inside = self.scope.loop is not None
-        fill = self._fill_of(value, domain)
-        self.facts[name] = TileFacts(type, domain=domain, fill=fill, inside=inside, finite=self.stays_finite(value))
+        fill, finite, empty = self._fill_of(value, domain), self.stays_finite(value), self.empty_of(value)
+        self.facts[name] = TileFacts(type, domain=domain, fill=fill, inside=inside, finite=finite, empty=empty)
         return name
 
     def stays_finite(self, value: Expression) -> bool:
         """Whether a map is finite at points that a filter or an extent removed, if the inputs are."""
         rows = self.tiling.row_axes
         return stays_finite(value, lambda n: self.facts[n].finite, lambda node: self.axes_of(node) <= rows)
+
+    def empty_of(self, value: Expression) -> float | None:
+        """What a map of extrema may hold where they are of no points; None if it is finite even there."""
+        held = {n.tensor: self.facts[n.tensor].empty for n in walk(value) if isinstance(n, Read)}
+        if all(empty is None for empty in held.values()):
+            return None
+
+        def operand(name: str) -> Filled:
+            empty = held[name]
+            return FINITE if empty is None else None if isnan(empty) else empty
+
+        found = filled_value(value, operand)
+        return None if is_finite(found) else found if isinstance(found, float) else nan
 
     def _fill_of(self, value: Expression, domain: Domain) -> tuple[float, Domain] | None:
         """What a map holds at points its operands' fills removed."""
@@ -86,7 +99,7 @@ class Filters(Loads):
         self, domain: Domain, assume: Mapping[str, float] | None = None, finite: bool = False
     ) -> Callable[[str], Filled]:
         """What each tile holds at a point that some conjunct of ``domain`` removed."""
-        # Rows are never reduced: a value per row (a statistic) is finite, whatever the filter does to the row's points.
+        # Rows are never reduced: a value per row (a statistic) is finite, whatever the filter does to the row's points, but for an extremum of no points.
         axes = self.domain_axes(domain) - self.tiling.row_axes
 
         def operand(name: str) -> Filled:
@@ -96,7 +109,7 @@ class Filters(Loads):
             if facts.fill and domain <= facts.fill[1]:
                 return facts.fill[0]
             varies = bool(axes & set(facts.type.ranks))
-            return None if varies and not (finite and facts.finite) else FINITE
+            return None if facts.empty is not None or (varies and not (finite and facts.finite)) else FINITE
 
         return operand
 

@@ -45,7 +45,7 @@ class Loads(Tiles):
         while scope.loop and not inside and scope.outer:
             scope = scope.outer
         conditions = set(checks)
-        conditions |= self.stream_bounds(i.name for i in read.indices if isinstance(i, Rank))
+        conditions |= self.stream_bounds(ranks_of(*read.indices))
         if inside and not self._projecting and not any(self._mixes(i) for i in indices):
             conditions |= self._projection(frozenset(a.rank for a in axes), read.tensor)
         partial = [c for c in sorted(conditions, key=str) if c in scope.predicate]

@@ -266,7 +266,7 @@ class _Lowering:
     def _body(self, inside: list[Equation], carries: tuple[Carry, ...], scope: Scope) -> None:
         self.writer.scope = scope
         for carry in carries:
-            self.writer.declare(carry.name, carry.type)
+            self.writer.declare(carry.name, carry.type, carry.initial)
         for equation in inside:
             self._equation(equation)
             self._store_streamed(equation)

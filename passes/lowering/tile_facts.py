@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from math import inf
 
 from einsum_compiler.ir.build import add, less, ranks_of
 from einsum_compiler.ir.cascade import Cascade
@@ -37,6 +38,8 @@ class TileFacts:
     loaded: bool = False
     inside: bool = False  # defined in a loop body
     finite: bool = True  # for finite inputs, also where a filter or an extent removed the point
+    # What an extremum, or a function of one, may hold where it is of no points: an infinity, or NaN for anything; None where it is finite.
+    empty: float | None = None
 
 
 class Tiles(ABC):
@@ -78,9 +81,10 @@ class Tiles(ABC):
     def restore(self, saved: tuple[dict[str, TileFacts], dict[str, None]]) -> None:
         self.facts, self.loaded = dict(saved[0]), dict(saved[1])
 
-    def declare(self, name: str, type: TileType) -> None:
+    def declare(self, name: str, type: TileType, initial: Expression) -> None:
         """A carried tile."""
-        self.facts[name] = TileFacts(type, inside=self.scope.loop is not None)
+        empty = initial.value if isinstance(initial, Constant) and initial.value in (inf, -inf) else None
+        self.facts[name] = TileFacts(type, inside=self.scope.loop is not None, empty=empty)
 
     def alias(self, name: str, other: str, domain: Domain) -> None:
         """``name`` is the tile ``other`` where ``domain`` holds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 
 from einsum_compiler.ir.build import add, multiply
 from einsum_compiler.ir.cascade import Equation
@@ -51,8 +52,8 @@ class TileWriter(Filters):
             return
         type = TileType(self.dtype_of(value), axes)
         self.scope.statements.append(Map(name, type, value))
-        fill, finite = self._fill_of(value, domain), self.stays_finite(value)
-        self.facts[name] = TileFacts(type, ranks, domain, fill, inside=inside, finite=finite)
+        fill, finite, empty = self._fill_of(value, domain), self.stays_finite(value), self.empty_of(value)
+        self.facts[name] = TileFacts(type, ranks, domain, fill, inside=inside, finite=finite, empty=empty)
 
     def reduction(self, name: str, equation: Equation, reduction: Reduction, accumulator: Expression | None) -> None:
         """A reduction equation, as a product of tiles where it is one; ``accumulator`` is combined with the result."""
@@ -86,7 +87,8 @@ class TileWriter(Filters):
             type = TileType({"real": self.real, "int": "i64", "bool": "bool"}[self.kind(body)], axes)
             self.scope.statements.append(Reduce(name, type, reduction.operator, over, body, carried))
             finite = self.stays_finite(body)
-        self.facts[name] = TileFacts(type, ranks, own_domain, inside=self.scope.loop is not None, finite=finite)
+        empty, inside = {"max": -inf, "min": inf}.get(reduction.operator), self.scope.loop is not None
+        self.facts[name] = TileFacts(type, ranks, own_domain, inside=inside, finite=finite, empty=empty)
         if equation.target.dtype is not None and not name.endswith(".next"):
             rounded = self._temporary(f"{name}.rounded", Cast(Read(name), equation.target.dtype))
             self.scope.current[name] = rounded

@@ -1,0 +1,46 @@
+"""One composed program, compiled and compared with the float64 evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+import einsum_compiler as ec
+from einsum_compiler.ir.binding import Binding
+from einsum_compiler.kernel import Kernel
+from einsum_compiler.validate import reference_of
+from tests.budget import assert_within_budget
+from tests.composition.text import Program
+from tests.variants.agreement import assert_close, evaluated, interpreted
+
+
+def _bound(kernel: Kernel, program: Program, dtype: torch.dtype) -> Binding:
+    return kernel.binding(**program.inputs({t.name: t.ranks for t in kernel.cascade.inputs}, dtype))
+
+
+def tile_programs_agree(program: Program, backend: str = "cpu") -> None:
+    """The tile programs of a backend, run exactly as they stand in float64, agree with the evaluator."""
+    kernel = ec.compile(program.text)
+    binding = _bound(kernel, program, torch.float64)
+    assert_close(interpreted(kernel, binding, backend), evaluated(kernel, binding), 1e-8)
+
+
+def kernels_agree(program: Program, dtype: torch.dtype, backend: str = "cpu") -> None:
+    """The compiled kernels are within the error budget of the plain program of the same types; nothing is asked where float64 gives NaN."""
+    kernel = ec.compile(program.text, backend=backend)
+    binding = _bound(kernel, program, dtype)
+    within_budget(kernel, binding, kernel.run(binding))
+
+
+def within_budget(kernel: Kernel, binding: Binding, found: Mapping[str, Tensor]) -> None:
+    reference = reference_of(kernel.cascade, kernel._derivation.module, binding)
+    for name, actual in found.items():
+        gold, plain = reference.gold[name].double(), reference.plain[name].to(actual.dtype)
+        known = ~gold.isnan()
+        zero = torch.zeros((), dtype=torch.float64)
+        assert_within_budget(
+            torch.where(known, actual, zero.to(actual.dtype)), torch.where(known, plain, zero.to(plain.dtype)),
+            torch.where(known, gold, zero), name,
+        )  # fmt: skip
