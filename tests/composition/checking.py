@@ -8,8 +8,12 @@ import torch
 from torch import Tensor
 
 import einsum_compiler as ec
+from einsum_compiler.derivation import kernel_cascades
 from einsum_compiler.ir.binding import Binding
+from einsum_compiler.ir.plan import Plan
 from einsum_compiler.kernel import Kernel
+from einsum_compiler.passes.partition import Partition, partition
+from einsum_compiler.planning import merged_extents
 from einsum_compiler.validate import reference_of
 from tests.budget import assert_within_budget
 from tests.composition.text import Program
@@ -20,10 +24,21 @@ def _bound(kernel: Kernel, program: Program, dtype: torch.dtype) -> Binding:
     return kernel.binding(**program.inputs({t.name: t.ranks for t in kernel.cascade.inputs}, dtype))
 
 
-def tile_programs_agree(program: Program, backend: str = "cpu") -> None:
-    """The tile programs of a backend, run exactly as they stand in float64, agree with the evaluator."""
+def small_tiles(kernel: Kernel, binding: Binding, backend: str) -> Plan:
+    """The usual kernels with tiles smaller than most extents of the tests, without a search for better ones."""
+    derivation = kernel._derivation
+    extents = {**binding.extents, **merged_extents(derivation.normalized, binding.extents)}
+    options = Partition(rows=8, columns=8, stream=16, vector=32, powers_of_two=backend == "triton")
+    parts = kernel_cascades(derivation, extents)
+    return Plan(derivation.declared.name, tuple(partition(part, extents, options) for part in parts))
+
+
+def tile_programs_agree(program: Program, backend: str = "cpu", chosen: bool = False) -> None:
+    """The tile programs of a backend, run exactly as they stand in float64, agree with the evaluator; with small tiles or those of the ``chosen`` plan."""
     kernel = ec.compile(program.text)
     binding = _bound(kernel, program, torch.float64)
+    if not chosen:
+        kernel.plan = small_tiles(kernel, binding, backend)
     assert_close(interpreted(kernel, binding, backend), evaluated(kernel, binding), 1e-8)
 
 
