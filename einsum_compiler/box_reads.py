@@ -16,16 +16,27 @@ from einsum_compiler.box_values import Array, Interval, Truth
 
 
 def count_true(table: Array, low: Sequence[Array], high: Sequence[Array]) -> Array:
-    """How many entries of a truth table are true in each box ``low <= index <= high``; indices lie inside the table."""
-    sums = np.zeros([size + 1 for size in table.shape], dtype=np.int64)
-    sums[tuple(slice(1, None) for _ in table.shape)] = table
-    for axis in range(table.ndim):
+    """How many entries of a truth table are true in each box ``low <= index <= high``; indices lie inside the table.
+
+    Prefix sums run along the axes in which some box has several indices; the others are indexed.
+    """
+    wide = [axis for axis in range(table.ndim) if bool(np.any(low[axis] != high[axis]))]
+    if not wide:
+        return np.asarray(table[tuple(low)], dtype=np.int64)
+    sums = np.zeros(
+        [size + (axis in wide) for axis, size in enumerate(table.shape)],
+        dtype=np.int32 if table.size < 1 << 31 else np.int64,
+    )
+    sums[tuple(slice(axis in wide, None) for axis in range(table.ndim))] = table
+    for axis in wide:
         np.cumsum(sums, axis=axis, out=sums)
     total: Any = 0
-    for ends in product((False, True), repeat=table.ndim):
-        index = tuple(h + 1 if end else lo for end, lo, h in zip(ends, low, high, strict=True))
+    for ends in product((False, True), repeat=len(wide)):
+        index = list(low)
+        for axis, end in zip(wide, ends, strict=True):
+            index[axis] = high[axis] + 1 if end else low[axis]
         sign = -1 if ends.count(False) % 2 else 1
-        total = total + sign * sums[index]
+        total = total + sign * sums[tuple(index)]
     return np.asarray(total)
 
 
@@ -71,17 +82,20 @@ def _range_extreme(combine: np.ufunc, table: Array, axis: int, index: list[Array
     return np.asarray(combine(left, right))
 
 
-def tile_extremes(table: Array, axis: int, size: int, count: int) -> tuple[Array, Array]:
-    """The least and greatest entry of each of ``count`` tiles along an axis; tiles beyond the axis repeat the last."""
-    length = table.shape[axis]
-    if size == 1 and count == length:
-        return table, table
-    starts = np.minimum(np.arange(count) * size, length - 1)
-    inside = np.flatnonzero(np.arange(count) * size < length)
-    pick = np.minimum(np.arange(count), len(inside) - 1)
-    least = np.minimum.reduceat(table, starts[inside], axis=axis).take(pick, axis=axis)
-    greatest = np.maximum.reduceat(table, starts[inside], axis=axis).take(pick, axis=axis)
-    return least, greatest
+def tile_extremes(least: Array, greatest: Array, axis: int, size: int) -> tuple[Array, Array]:
+    """The least entry of ``least`` and the greatest of ``greatest`` in each tile along an axis."""
+    if size == 1:
+        return least, greatest
+    # numpy has no vector code for booleans.
+    low, high = (t.view(np.uint8) if t.dtype == np.bool_ else t for t in (least, greatest))
+    starts = np.arange(0, least.shape[axis], size)
+    if axis == least.ndim - 1:
+        low, high = np.minimum.reduceat(low, starts, axis=axis), np.maximum.reduceat(high, starts, axis=axis)
+    else:  # reduceat has vector code along the last axis only
+        tiles = [(slice(None),) * axis + (slice(start, start + size),) for start in starts]
+        both = [(low[tile].min(axis=axis), high[tile].max(axis=axis)) for tile in tiles]
+        low, high = (np.stack(part, axis=axis) for part in zip(*both, strict=True))
+    return low.astype(least.dtype, copy=False), high.astype(greatest.dtype, copy=False)
 
 
 def members(collection: Array, values: int) -> Array:

@@ -7,9 +7,10 @@ cost is that of the tiles, not of their points. Imports numpy and nothing of the
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 # Predicates of one integer are tabulated if it takes at most so many values.
 LONGEST_TABLE = 1 << 22
+# Boxes looked at together: arrays of so many numbers stay in a cache.
+BOXES_AT_ONCE = 1 << 16
 
 
 def build_tile_list(
@@ -61,12 +64,36 @@ def build_tile_list(
     """
     import torch
 
-    full, touched = classify(schedule, tensors, scalars, extents)
+    full, touched = _in_pieces(schedule, tensors, scalars, extents)
     both = np.stack([full, touched & ~full], axis=1)
     offsets = np.zeros(2 * both.shape[0] + 1, dtype=np.int32)
     np.cumsum(both.sum(axis=2).reshape(-1), out=offsets[1:])
     tiles = np.nonzero(both)[2].astype(np.int32)
     return torch.from_numpy(offsets), torch.from_numpy(tiles)
+
+
+def _in_pieces(
+    schedule: Schedule, tensors: Mapping[str, Any], scalars: Mapping[str, float], extents: Mapping[str, int]
+) -> tuple[Array, Array]:
+    """``classify`` for some tiles of the longest index at a time, so that what it computes with stays in a cache."""
+    names = {**{rank.upper(): size for rank, size in extents.items()}, **scalars}
+    counts = [int(evaluate_scalar(index.count, names)) for index in (*schedule.program, schedule.stream)]
+    axis = max(range(len(counts) - 1), key=counts.__getitem__, default=None)
+    boxes = math.prod(counts)
+    if axis is None or boxes <= BOXES_AT_ONCE:
+        return classify(schedule, tensors, scalars, extents)
+    step = max(counts[axis] * BOXES_AT_ONCE // boxes, 1)
+    tensors = {name: _host(tensor) for name, tensor in tensors.items()}
+    pieces = []
+    for first in range(0, counts[axis], step):
+        tiles = np.arange(first, min(first + step, counts[axis]), dtype=np.int64)
+        some = replace(schedule.program[axis], count=Constant(len(tiles)))
+        piece = replace(schedule, program=(*schedule.program[:axis], some, *schedule.program[axis + 1 :]))
+        found = classify(piece, tensors, scalars, extents, {some.rank: tiles})
+        shape = *counts[:axis], len(tiles), *counts[axis + 1 :]
+        pieces.append([part.reshape(shape) for part in found])
+    full, touched = (np.concatenate(parts, axis=axis).reshape(-1, counts[-1]) for parts in zip(*pieces, strict=True))
+    return full, touched
 
 
 def count_tiles(offsets: torch.Tensor) -> tuple[int, int]:
@@ -153,6 +180,11 @@ class _Boxes:
         outer, size = next(((o, s) for r, o, s in self.schedule.ranks if r == rank), (rank, 1))
         return self._axes.get(outer), size
 
+    def _tiles(self, axis: int) -> Array:
+        """The numbers of the tiles along an index."""
+        outer = (*self.schedule.program, self.schedule.stream)[axis].rank
+        return self.sampled.get(outer, np.arange(self.shape[axis], dtype=np.int64))
+
     def _along(self, axis: int, values: Array) -> Array:
         return values.reshape([-1 if a == axis else 1 for a in range(len(self.shape))])
 
@@ -164,8 +196,7 @@ class _Boxes:
             if extent is None:
                 raise PlanError(f"rank '{rank}' of a schedule has neither an index nor an extent")
             return Interval(np.asarray(0), np.asarray(extent - 1))
-        outer = (*self.schedule.program, self.schedule.stream)[axis].rank
-        low = self.sampled.get(outer, np.arange(self.shape[axis], dtype=np.int64)) * size
+        low = self._tiles(axis) * size
         high = low + size - 1
         if extent is not None:
             high = np.minimum(high, extent - 1)
@@ -320,7 +351,28 @@ class _Boxes:
         low, high, empty, void = self._indices(node.indices, table.shape)
         if 0 in table.shape:
             return Truth(box_values.NEVER, box_values.NEVER, ~box_values.NEVER)
-        return box_reads.truth_of(table, low, high, empty, void)
+        some, every = self._per_tile(node.indices, table, low, high)
+        if some is every:
+            return box_reads.truth_of(table, low, high, empty, void)
+        true = box_reads.count_true(some, low, high) > 0
+        return Truth(true & ~void, (box_reads.count_true(~every, low, high) > 0) & ~void, empty)
+
+    def _per_tile(
+        self, indices: tuple[Expression, ...], table: Array, low: list[Array], high: list[Array]
+    ) -> tuple[Array, Array]:
+        """The greatest and the least entry per tile along the axes that a bare rank indexes, whose ``low`` and ``high`` become the tile."""
+        least = greatest = table
+        for axis, index in enumerate(indices):
+            if not isinstance(index, Rank) or indices.count(index) > 1:
+                continue
+            along, size = self._split(index.name)
+            if along is None or self.extents.get(index.name, least.shape[axis]) != least.shape[axis]:
+                continue
+            if size > 1:
+                least, greatest = box_reads.tile_extremes(least, greatest, axis, size)
+            tiles = np.minimum(self._tiles(along), least.shape[axis] - 1)
+            low[axis] = high[axis] = self._along(along, tiles)
+        return greatest, least
 
     def _membership(self, node: Membership) -> Truth:
         """``item in T[i, :]``, from the table of the values that each fibre holds."""
@@ -339,19 +391,11 @@ class _Boxes:
 
     def _read(self, node: Read) -> Interval:
         """Extremes of a tensor per tile for axes indexed by a bare rank, then over the boxes of the other indices."""
-        least = greatest = self.tensors[node.tensor]
+        least = self.tensors[node.tensor]
         if least.size == 0:
             return Interval(np.asarray(0), np.asarray(0), ~box_values.NEVER, ~box_values.NEVER)
         low, high, empty, void = self._indices(node.indices, least.shape)
-        for axis, index in enumerate(node.indices):
-            if not isinstance(index, Rank) or node.indices.count(index) > 1:
-                continue
-            along, size = self._split(index.name)
-            if along is None or self.extents.get(index.name, least.shape[axis]) != least.shape[axis]:
-                continue
-            least = box_reads.tile_extremes(least, axis, size, self.shape[along])[0]
-            greatest = box_reads.tile_extremes(greatest, axis, size, self.shape[along])[1]
-            low[axis] = high[axis] = self._along(along, np.arange(self.shape[along]))
+        greatest, least = self._per_tile(node.indices, least, low, high)
         smallest = box_reads.extremes(least, low, high)[0]
         largest = box_reads.extremes(greatest, low, high)[1]
         kind = float if least.dtype.kind == "f" else np.int64

@@ -166,3 +166,14 @@ def test_a_rank_that_no_index_splits_is_one_box() -> None:
     assert offsets.tolist() == [0, 0, 2] and tiles.tolist() == [0, 1]
     with pytest.raises(PlanError, match=r"^error: rank 'm' of a schedule has neither an index nor an extent$"):
         build_tile_list(plan, {}, {}, {"n": 12})
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_boxes_looked_at_in_pieces(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A schedule of many boxes is classified a few tiles of its longest index at a time, with the same result."""
+    node = predicate(MASKS[name], PARAMETERS)
+    splits = (Split("h", "h", 1), Split("m", "m1", 4), Split("n", "n1", 8))
+    names = {"H": 2, "M": 62, "N": 64, "B": 1, "W": 9, "r": 3, "flag": 1, "b": 0}
+    whole = [t.tolist() for t in build(node, splits, names, TENSORS)]
+    monkeypatch.setattr("einsum_compiler.tile_lists.BOXES_AT_ONCE", 40)
+    assert [t.tolist() for t in build(node, splits, names, TENSORS)] == whole
