@@ -3,7 +3,8 @@
     python benchmarks/grids.py [--rows NAME,...] [--runs N] [--out DIR]
 
 Every row is compared with float64 before it is timed. ``work`` is all pairs of queries and keys over the pairs in visited tiles; a kernel that
-costs per pair what SDPA does would be as many times as fast. Times are medians of interleaved runs. Writes JSON and prints a table.
+costs per pair what SDPA does would be as many times as fast. Times are medians of interleaved runs. Prints a table; with all rows and several
+runs it writes ``grids.json`` and ``grids.md``. One run (``--runs 1``) compiles the kernels, so that a measurement afterwards does nothing else.
 """
 
 from __future__ import annotations
@@ -161,6 +162,25 @@ def measure(row: Row, runs: int) -> Result:
     )
 
 
+def as_markdown(results: list[Result]) -> str:
+    """The table of a run."""
+    found = machine()
+    lines = [
+        "# Structured masks against SDPA with the mask written out",
+        "",
+        f"`python benchmarks/grids.py` wrote this. {', '.join(f'{k}: {v}' for k, v in found.items())}.",
+        "B1 H8 D64 f32; medians of interleaved runs. `work` is all pairs over the pairs in visited tiles, `off by` the work over the ratio of the times (goal: 1.5).",
+        "",
+        "| mask | ms | SDPA ms | ratio | work | off by | plan |",
+        "|---|---:|---:|---:|---:|---:|---|",
+    ]
+    lines += [
+        f"| {r.row} | {r.ours * 1e3:.2f} | {r.sdpa * 1e3:.1f} | {r.ratio:.2f} | {r.work:.2f} | {r.within:.2f} | `{r.plan}` |"
+        for r in results
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", default="", help="names of rows, separated by semicolons")
@@ -181,6 +201,7 @@ def main() -> None:
         record = {"machine": machine(), "rows": [{**asdict(r), "within": r.within} for r in results]}
         Path(options.out).mkdir(parents=True, exist_ok=True)
         (Path(options.out) / "grids.json").write_text(json.dumps(record, indent=1) + "\n")
+        (Path(options.out) / "grids.md").write_text(as_markdown(results))
 
 
 if __name__ == "__main__":
