@@ -129,7 +129,7 @@ def test_windows_that_shrink_with_the_distance_are_n_log_n_tiles(frames: int) ->
     whole = tiles[0]
     expected = frames * whole + sum(tiles[abs(a - b)] for a in range(frames) for b in range(1, frames))
     assert planned("radial", "radial", BLOCKS, inputs(frames * 512), {"tokens": 512}) == expected
-    assert expected <= frames * whole * (4 + 5 * log2(frames))
+    assert expected <= 3.4 * frames * log2(frames) * whole
 
 
 @pytest.mark.parametrize(("shift", "along"), [(0, 8), (3, 8 + 7 + 7)])
