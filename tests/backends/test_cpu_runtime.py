@@ -138,6 +138,8 @@ random = np.random.default_rng(0)
 SPREAD = (random.standard_normal(40003) * 10.0 ** random.uniform(-6, 1.9, 40003)).astype(np.float32)
 SPECIAL = np.array([0.0, -0.0, 1, -1, 0.5, -0.5, 1.5, 2.5, -2.5, 88.72, 88.73, -87.33, -104, 127.99999, 128, -126, -127, 3e38, -3e38, 1e-38, 1e-40,
                     8388607.5, 1e9, -1e9, np.inf, -np.inf, np.nan], np.float32)  # fmt: skip
+# NaN with something in the low bits, which exponents are computed in.
+MARKED = np.array([0x7FC00001, 0x7FC00101, 0x7FFFFFFF, 0xFFC00081, 0xFFFFFFFF], np.uint32).view(np.float32)
 BOUND = {
     "exp": 1.5,
     "exp2": 1.5,
@@ -156,7 +158,7 @@ BOUND = {
 
 @pytest.mark.parametrize("name", UNARY)
 def test_functions_are_within_a_few_units_of_the_last_place(runtime, name):
-    x = np.concatenate([SPREAD, SPECIAL])
+    x = np.concatenate([SPREAD, SPECIAL, MARKED])
     with np.errstate(all="ignore"):
         exact = UNARY[name](x.astype(np.float64))
     distance = ulps(apply(getattr(runtime, name + "_"), x), exact)
@@ -172,6 +174,7 @@ def test_cheap_exponentials_of_arguments_that_are_not_positive(runtime, name, ba
     exact = base(x.astype(np.float64))
     assert np.max(np.abs(apply(getattr(runtime, name), x) / exact - 1)) < bound
     limits = apply(getattr(runtime, name), np.array([-np.inf, -1e30, -200, np.nan, 0], np.float32))
+    assert np.isnan(apply(getattr(runtime, name), MARKED)).all()
     assert limits[:3].tolist() == [0, 0, 0] and np.isnan(limits[3]) and abs(limits[4] - 1) < bound
 
 

@@ -36,6 +36,9 @@ template <class V> TILE_INLINE V scale_by_power(V p, V shifted) {
     return bits_as<V>(bits_as<mask_of<V>>(p) + (bits_as<mask_of<V>>(shifted) << 23));
 }
 
+// `y` for x >= limit, 0 below, NaN where x is one: the low bits of a NaN would be added to the exponent like any others.
+template <class V> TILE_INLINE V zero_below(float limit, V x, V y) { return x >= limit ? y : max_ordered(V{}, x); }
+
 // For arguments proved <= 0, as in x - max(x): no upper limit is tested. -inf gives 0, NaN stays. f32 vectors.
 template <int Degree = 6, class V> TILE_INLINE V exp2_nonpositive(V x) {
     if constexpr (same<V, double>) return __builtin_exp2(x);
@@ -44,7 +47,7 @@ template <int Degree = 6, class V> TILE_INLINE V exp2_nonpositive(V x) {
     else {
         V shifted = x + round_to_bits;
         V p = horner(exp2_polynomial<Degree>::base2, x - (shifted - round_to_bits));
-        return x < -126.0f ? V{} : scale_by_power(p, shifted);
+        return zero_below(-126.0f, x, scale_by_power(p, shifted));
     }
 }
 template <int Degree = 6, class V> TILE_INLINE V exp_nonpositive(V x) {
@@ -57,7 +60,7 @@ template <int Degree = 6, class V> TILE_INLINE V exp_nonpositive(V x) {
         V r = x - n * 0x1.62ep-1f;  // 11 bits: exact for |n| < 2^12 without a fused multiply too
         r = r - n * 0x1.0bfbe8p-15f;
         V p = horner(exp2_polynomial<Degree>::base_e, r);
-        return x < -0x1.5d58ap+6f ? V{} : scale_by_power(p, shifted);
+        return zero_below(-0x1.5d58ap+6f, x, scale_by_power(p, shifted));
     }
 }
 template <int Degree = 6, class V> TILE_INLINE V exp2(V x) {
