@@ -278,19 +278,20 @@ def _tiled(pricing: Pricing, grid: Grid) -> list[tuple[Prediction, KernelPlan]]:
     reach = reach_of(part, setting.extents, setting.numbers)
     plans = tilings(pricing.reuse, setting.extents, grid, warps, reach, setting.device.backend == "cpu")
     found: list[tuple[Prediction, KernelPlan]] = []
-    smallest: KernelPlan | None = None
+    unfit: list[KernelPlan] = []
     refusal: PlanError | None = None
     for plan in plans:
         try:
             found.append((pricing.predict(plan), plan))
         except DoesNotFit:
-            smallest = smallest or plan
+            unfit.append(plan)
         except PlanError as error:  # other tiles may be possible
             refusal = error
-    if not found and smallest is None and refusal is not None:
+    if not found and not unfit and refusal is not None:
         raise refusal
-    if not found and smallest is not None:  # nothing fits: the compiler will spill, and the least tiles spill least
-        found = [(Prediction(inf, {}), smallest)]
+    if not found:  # the estimate of registers says that all spill: the least tiles spill least, or not at all
+        unfit.sort(key=lambda plan: prod(t.size for t in (*plan.program, *plan.streams)))
+        found = [(Prediction(inf, {}), plan) for plan in unfit]
     return sorted(found, key=lambda scored: scored[0].seconds)
 
 
