@@ -153,7 +153,9 @@ def row_of(setting: Setting, known: Row | None) -> Row:
 
 def figures_of(chosen: PlannedKernel, tile: TileKernel, target: str, device: Device) -> dict[str, Any]:
     """The static figures of one kernel."""
-    found = cross_compile(tile, target, warps=chosen.plan.warps or None, stages=chosen.plan.stages)
+    found = cross_compile(
+        tile, target, warps=chosen.plan.warps or None, stages=chosen.plan.stages, persistent=chosen.plan.persistent > 0
+    )
     return {
         "writes": ", ".join(chosen.plan.outputs),
         "registers": found.registers,

@@ -10,6 +10,7 @@ from typing import Any
 
 from einsum_compiler import knobs, store
 from einsum_compiler.executable import CompiledKernel, Executable
+from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.tile import TileKernel
 
 
@@ -22,10 +23,13 @@ class Built:
     key: str
     warps: int
     stages: int
+    persistent: int = 0
 
     def portable(self) -> Portable:
         describe = getattr(self.run, "describe", None)
-        return Portable(self.header, describe() if describe else None, self.key, self.warps, self.stages)
+        return Portable(
+            self.header, describe() if describe else None, self.key, self.warps, self.stages, self.persistent
+        )
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Portable:
     key: str
     warps: int
     stages: int
+    persistent: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,10 @@ def load_entry(entry: Entry, backend: str) -> Executable | None:
             run = _from_artifact(part.artifact)
         elif run is None:
             kernel = store.load("kernels", part.key, TileKernel)
-            run = build(kernel, backend, "", part.warps, part.stages, part.key) if kernel else None
+            run = build(kernel, backend, "", part.warps, part.stages, part.key, part.persistent) if kernel else None
         if run is None:
             return None
-        BUILT[part.key] = Built(part.header, run, part.key, part.warps, part.stages)
+        BUILT[part.key] = Built(part.header, run, part.key, part.warps, part.stages, part.persistent)
         pairs.append((part.header, run))
     return Executable(tuple(pairs), entry.outputs, entry.introduced, entry.fixed, entry.compared)
 
@@ -84,16 +89,22 @@ def _from_artifact(artifact: Any) -> CompiledKernel | None:
         return None
 
 
-def build(kernel: TileKernel, backend: str, target: str, warps: int, stages: int, key: str) -> CompiledKernel:
-    """A tile program as something that runs."""
+def build(
+    kernel: TileKernel, backend: str, target: str, warps: int, stages: int, key: str, persistent: int = 0
+) -> CompiledKernel:
+    """A tile program as something that runs. Raises ``PlanError`` for persistent programs on a CPU."""
     if backend == "meta":
         return nothing
     folder = store.directory() / backend
     if backend == "cpu":
+        if persistent:
+            raise PlanError(
+                "the plan has persistent programs, which a launch on a GPU has; threads of the CPU take program after program anyway"
+            )
         return _built_cpu(kernel, target or "native", folder, key)
     from einsum_compiler.backends.triton.launch import compile_kernel
 
-    return compile_kernel(kernel, warps=warps or None, stages=stages, cache_directory=folder)
+    return compile_kernel(kernel, warps=warps or None, stages=stages, cache_directory=folder, persistent=persistent)
 
 
 def _built_cpu(kernel: TileKernel, isa: str, folder: Path, key: str) -> CompiledKernel:
@@ -105,7 +116,7 @@ def _built_cpu(kernel: TileKernel, isa: str, folder: Path, key: str) -> Compiled
     return _from_artifact(artifact()) or cpu.load(artifact())
 
 
-def emitted(kernel: TileKernel, backend: str) -> str:
+def emitted(kernel: TileKernel, backend: str, persistent: bool = False) -> str:
     """The generated code of one kernel."""
     if backend == "cpu":
         from einsum_compiler.backends.cpu import emit_cpu
@@ -113,7 +124,7 @@ def emitted(kernel: TileKernel, backend: str) -> str:
         return emit_cpu(kernel)  # type: ignore[no-any-return]
     from einsum_compiler.backends.triton import emit_triton
 
-    return emit_triton(kernel)
+    return emit_triton(kernel, persistent=persistent)
 
 
 def nothing(tensors: Mapping[str, Any], scalars: Mapping[str, Any], extents: Mapping[str, int]) -> None:

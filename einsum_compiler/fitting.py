@@ -123,7 +123,9 @@ def _beyond(kernel: object, plan: KernelPlan, device: Device) -> Excess:
 
     assert isinstance(kernel, TileKernel) and device.limits is not None
     try:
-        figures = cross_compile(kernel, device.target, warps=plan.warps or None, stages=plan.stages)
+        figures = cross_compile(
+            kernel, device.target, warps=plan.warps or None, stages=plan.stages, persistent=plan.persistent > 0
+        )
     except ToolchainError as error:
         return Excess(failed=error.message.splitlines()[0])
     return Excess(max(0, figures.shared_memory - device.limits.shared), figures.spills)

@@ -11,6 +11,7 @@ kernels is the output of one and an input of later ones, so the outputs of the k
 stream are corrected as it runs by; with ``contexts finished`` each waits for what it depends on, in one more sweep.
 Ranks in parentheses are a box: ``program b, (y:8, x:12)  stream y2_x2:(y2:8, x2:16)`` spreads boxes of 8 x 12 over programs, each one axis of 96, and
 streams the merged rank of y2 and x2 box by box (``passes.box_order``).
+``persistent 2`` launches no more than 2 programs for every processor of a GPU, each of which does the work of many in turn; legal for every kernel, for programs share nothing.
 ``order O = Q[m,e] * (K[n,e] * V[n,f])`` says in which order a contraction runs, one a line; ``order deferred``, first, that invariant factors left their sums before.
 ``split O, L over n:128 into 16`` says that the kernel of O and L became several: its stream was cut into 16 chunks of whole tiles.
 """
@@ -53,6 +54,7 @@ class KernelPlan:
     contexts: str = "running"  # or "finished"
     rows: tuple[str, ...] = ()
     box: tuple[RankTile, ...] = ()
+    persistent: int = 0  # programs launched for every processor; 0: one for every tile
 
     @property
     def streams(self) -> tuple[RankTile, ...]:
@@ -72,6 +74,8 @@ class KernelPlan:
             parts.append(f"resident {', '.join(self.resident)}")
         if (self.warps, self.stages) != (0, 2):
             parts.append(f"warps {self.warps} stages {self.stages}")
+        if self.persistent:
+            parts.append(f"persistent {self.persistent}")
         if self.contexts != "running":
             parts.append(f"contexts {self.contexts}")
         return f"kernel {', '.join(self.outputs)} {{ {'  '.join(p for p in parts if p)} }}"
@@ -121,7 +125,7 @@ _ORDER = re.compile(r"^\s*order[ \t]+(.*?)\s*$", re.MULTILINE)
 _SPLIT = re.compile(r"\bsplit\s+([^{}]+?)\s+over\s+(\S+)\s+into\s+(\d+)")
 _KERNEL = re.compile(r"kernel\s+([^{]+)\{([^}]*)\}")
 _CLAUSE = re.compile(
-    r"(program|stream|resident|warps|stages|contexts)\s+((?:(?!\b(?:program|stream|resident|warps|stages|contexts)\b).)*)",
+    r"(program|stream|resident|warps|stages|persistent|contexts)\s+((?:(?!\b(?:program|stream|resident|warps|stages|persistent|contexts)\b).)*)",
     re.DOTALL,
 )
 
@@ -156,6 +160,7 @@ def parse_plan(text: str) -> Plan:
                 contexts,
                 rows[0] if rows else (),
                 box,
+                _number(clauses.get("persistent", ["0"])[0]),
             )
         )
     if not kernels:
@@ -186,6 +191,12 @@ def _stream(texts: list[str]) -> tuple[RankTile | None, tuple[RankTile, ...]]:
     rank, _, size = texts[0].partition(":")
     box = _members(size.strip())
     return (RankTile(rank.strip(), prod(t.size for t in box)), box) if box else (_rank_tile(texts[0]), ())
+
+
+def _number(text: str) -> int:
+    if not text.isdigit():
+        raise PlanError(f"'persistent {text}': expected a number of programs for every processor")
+    return int(text)
 
 
 def _rank_tile(text: str) -> RankTile:

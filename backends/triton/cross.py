@@ -70,16 +70,17 @@ def cross_compile(
     tf32: bool = False,
     contiguous: bool = True,
     aligned: bool = True,
+    persistent: bool = False,
     cache_directory: Path | None = None,
 ) -> StaticFigures:
     """The static figures of the kernel on ``sm_80``, ``sm_90``, ``sm_100`` or ``gfx942``; no GPU is needed.
 
     ``warps`` are ``warps_for`` if not given. ``contiguous``: the last axis of every tensor has stride 1; ``aligned``: pointers and the other strides are
-    multiples of 16. Raises BackendError for an unknown target and ToolchainError where Triton fails.
+    multiples of 16; ``persistent``: as in ``compile_kernel``. Raises BackendError for an unknown target and ToolchainError where Triton fails.
     """
     if target not in TARGETS:
         raise BackendError(f"unknown target '{target}'", notes=(f"one of {', '.join(TARGETS)}",))
-    printed = print_triton(kernel, Settings(tf32=tf32))
+    printed = print_triton(kernel, Settings(tf32=tf32, persistent=persistent))
     function = load_function(printed.source, interpreted=False, cache_directory=cache_directory)
     import triton
     from triton.backends.compiler import GPUTarget

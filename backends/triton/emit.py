@@ -42,13 +42,15 @@ class TritonKernel:
     dtypes: tuple[str, ...]
 
 
-def emit_triton(kernel: TileKernel, *, wide: bool = False, interpreted: bool = False, tf32: bool = False) -> str:
+def emit_triton(
+    kernel: TileKernel, *, wide: bool = False, interpreted: bool = False, tf32: bool = False, persistent: bool = False
+) -> str:
     """Triton source of the kernel: one file with its own functions and the function ``kernel``.
 
     ``wide`` computes offsets inside tiles in 64 bits, ``interpreted`` writes it for Triton's interpreter, ``tf32``
-    lets products of f32 round their operands. Raises BackendError for what has no Triton form.
+    lets products of f32 round their operands, ``persistent`` has a program do the work of several. Raises BackendError for what has no Triton form.
     """
-    return print_triton(kernel, Settings(wide, interpreted, tf32)).source
+    return print_triton(kernel, Settings(wide, interpreted, tf32, persistent)).source
 
 
 def print_triton(kernel: TileKernel, settings: Settings = Settings()) -> TritonKernel:  # noqa: B008 (frozen)
@@ -59,10 +61,15 @@ def print_triton(kernel: TileKernel, settings: Settings = Settings()) -> TritonK
     for scalar in kernel.scalars:
         frame.names.of(scalar.name, "scalar")
     frame.indices.update(p.rank for p in kernel.program)
+    persistent = settings.persistent and bool(kernel.program)
+    frame.indent += persistent
     for statement in kernel.body:
         print_statement(statement, frame)
-    counts = tuple(p.rank for p in kernel.program[1:])
-    body = [*_program_indices(kernel, frame), *frame.prologue()]
+    counts = tuple(p.rank for p in kernel.program[0 if persistent else 1 :])
+    if persistent:
+        body = [*frame.prologue(), *_persistent_programs(kernel, frame)]
+    else:
+        body = [*_program_indices(kernel, frame, "tl.program_id(0)"), *frame.prologue()]
     tensors = tuple(o.name for o in (*kernel.inputs, *kernel.outputs))
     scalars = tuple(s for s in frame.parameters)
     declared = {s.name: s.dtype for s in kernel.scalars}
@@ -104,16 +111,33 @@ def _count(rank: str, frame: Frame) -> str:
     return frame.names.of(f"{rank}.count", "count")
 
 
-def _program_indices(kernel: TileKernel, frame: Frame) -> list[str]:
+def _persistent_programs(kernel: TileKernel, frame: Frame) -> list[str]:
+    """A loop over the programs that are this one's to do: every so many, as are launched.
+
+    Law: programs share nothing, so they may run in any order and any number of them one after the other.
+    """
+    counts = " * ".join(_count(p.rank, frame) for p in kernel.program)
+    index = frame.names.of("programs.done", "program")
+    first, step = "tl.program_id(0)", "tl.num_programs(0)"
+    if frame.settings.interpreted:
+        frame.helpers.add("number")
+        first, counts, step = (f"number({code})" for code in (first, counts, step))
+    return [
+        f"for {index} in range({first}, {counts}, {step}):",
+        *(f"    {line}" for line in _program_indices(kernel, frame, index)),
+    ]
+
+
+def _program_indices(kernel: TileKernel, frame: Frame, number: str) -> list[str]:
     """One launch axis holds all programs, the last rank fastest: neighbours in time share what they read."""
     if not kernel.program:
         return []
     first, *rest = kernel.program
     index = {p.rank: frame.names.of(p.rank, "rank") for p in kernel.program}
     if not rest:
-        return [f"{index[first.rank]} = tl.program_id(0)"]
+        return [f"{index[first.rank]} = {number}"]
     left = frame.names.of("programs.left", "program")
-    lines = [f"{left} = tl.program_id(0)"]
+    lines = [f"{left} = {number}"]
     for p in reversed(rest):
         count = _count(p.rank, frame)
         lines += [f"{index[p.rank]} = {left} % {count}", f"{left} = {left} // {count}"]

@@ -26,12 +26,13 @@ class Tile:
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How the code is written. ``wide``: offsets inside a tile in 64 bits; ``interpreted``: for Triton's interpreter;
-    ``tf32``: products of f32 may round their operands to tf32.
+    ``tf32``: products of f32 may round their operands to tf32; ``persistent``: a program does the work of several in turn.
     """
 
     wide: bool = False
     interpreted: bool = False
     tf32: bool = False
+    persistent: bool = False
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LARGEST_EXTENT = 2**28  # sums of a few coordinates stay in 32 bits
 LARGEST_OFFSET = 2**31
 LARGEST_GRID = 2**31 - 1
+INTERPRETED_PROCESSORS = 2  # that the interpreter stands for where programs are persistent
 
 
 @dataclass(slots=True)
@@ -37,6 +38,7 @@ class CompiledKernel:
     stages: int = 2
     tf32: bool = False
     cache_directory: Path | None = None
+    persistent: int = 0
     _printed: dict[Settings, tuple[TritonKernel, Any]] = field(default_factory=dict, repr=False)
 
     def __call__(
@@ -55,10 +57,10 @@ class CompiledKernel:
                     f"extent {rank.upper()} = {extent} exceeds {LARGEST_EXTENT}, the largest of the Triton backend"
                 )
         interpreted = self._interpreted(tensors)
-        printed, function = self._function(Settings(False, interpreted, self.tf32))
+        printed, function = self._function(self._settings(False, interpreted))
         operands = self._operands(printed, tensors)
         if any(span * abs(operands[t].stride(a)) >= LARGEST_OFFSET for t, a, span in printed.spans):
-            printed, function = self._function(Settings(True, interpreted, self.tf32))
+            printed, function = self._function(self._settings(True, interpreted))
         numbers: dict[str, float | int | bool] = {**scalars, **{r.upper(): n for r, n in extents.items()}}
         counts = {rank: int(evaluate_scalar(count, numbers)) for rank, count in printed.program}
         grid = 1
@@ -76,12 +78,19 @@ class CompiledKernel:
             *(operands[t].stride(a) for t, a in printed.strides),
         ]
         if interpreted:
-            function[(grid,)](*arguments, *values)
+            function[(self._launched(grid, INTERPRETED_PROCESSORS),)](*arguments, *values)
             return
         import torch
 
+        if self.persistent:
+            grid = self._launched(grid, torch.cuda.get_device_properties(arguments[0].device).multi_processor_count)
+
         with torch.cuda.device(arguments[0].device):
             function[(grid,)](*arguments, *values, num_warps=self.warps, num_stages=self.stages, enable_fp_fusion=True)
+
+    def _launched(self, programs: int, processors: int) -> int:
+        """Programs of a launch for that many of the kernel."""
+        return min(programs, self.persistent * processors) if self.persistent else programs
 
     def _conversions(self, printed: TritonKernel) -> list[type[float | int]]:
         declared = {s.name: s.dtype for s in self.kernel.scalars}
@@ -89,7 +98,10 @@ class CompiledKernel:
 
     def source(self, *, interpreted: bool = False) -> str:
         """The generated file."""
-        return print_triton(self.kernel, Settings(False, interpreted, self.tf32)).source
+        return print_triton(self.kernel, self._settings(False, interpreted)).source
+
+    def _settings(self, wide: bool, interpreted: bool) -> Settings:
+        return Settings(wide, interpreted, self.tf32, self.persistent > 0)
 
     def _function(self, settings: Settings) -> tuple[TritonKernel, Any]:
         if settings not in self._printed:
@@ -139,11 +151,13 @@ def compile_kernel(
     stages: int = 2,
     tf32: bool = False,
     cache_directory: Path | None = None,
+    persistent: int = 0,
 ) -> CompiledKernel:
     """The kernel as a Triton launch with that many warps per program (``warps_for`` if not given) and pipeline stages.
 
     The source is generated here, so that what has no Triton form is refused now; Triton compiles at the first launch.
-    ``tf32`` lets products of f32 round to tf32; ``cache_directory`` is the folder of generated files.
+    ``tf32`` lets products of f32 round to tf32; ``cache_directory`` is the folder of generated files. ``persistent``: launch no more than so
+    many programs for every processor of the GPU, each of which does the work of several in turn; 0: one for every tile.
     """
     print_triton(kernel, Settings(tf32=tf32))
-    return CompiledKernel(kernel, warps or warps_for(kernel), stages, tf32, cache_directory)
+    return CompiledKernel(kernel, warps or warps_for(kernel), stages, tf32, cache_directory, persistent)

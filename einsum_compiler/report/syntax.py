@@ -13,7 +13,19 @@ from einsum_compiler.ir.types import DTYPES
 
 Token = tuple[_TokenType, str]
 CASCADE_WORDS = ("cascade", "where", "else", "def", "in", "and", "or", "not")
-PLAN_WORDS = ("plan", "kernel", "program", "stream", "resident", "warps", "stages", "split", "over", "into")
+PLAN_WORDS = (
+    "plan",
+    "kernel",
+    "program",
+    "stream",
+    "resident",
+    "warps",
+    "stages",
+    "persistent",
+    "split",
+    "over",
+    "into",
+)
 TILE_WORDS = (
     "loop", "full", "partial", "carry", "next", "load", "store", "dot", "map", "reduce", "select", "fill",
     "accumulate", "schedule", "of", "by", "extents", "list", "at", "tiles",

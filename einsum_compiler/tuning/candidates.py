@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from math import isfinite
 
 from einsum_compiler.derivation import Derivation
@@ -11,6 +12,8 @@ from einsum_compiler.ir.plan import Plan
 from einsum_compiler.ordering import in_orders, least_orders
 from einsum_compiler.planning import as_plan
 from einsum_compiler.specialise import plan_of, request
+
+PERSISTENT = 4  # of the best plans, tried with as many programs as a GPU holds too
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Candidate:
 def candidates(derivation: Derivation, binding: Binding, backend: str, exhaustive: bool = False) -> list[Candidate]:
     """Plans for the sizes of a call; the first is the one that is chosen without timing."""
     from einsum_compiler.cost.candidates import ScoredPlan, candidate_plans
-    from einsum_compiler.cost.device import device_for
+    from einsum_compiler.cost.device import device_for, is_present
 
     wanted = request(derivation, binding, backend)
     scored: list[ScoredPlan] = []
@@ -37,4 +40,12 @@ def candidates(derivation: Derivation, binding: Binding, backend: str, exhaustiv
     predicted = {s.plan: s.prediction.seconds for s in scored if isfinite(s.prediction.seconds)}
     default = as_plan(derivation, plan_of(derivation, wanted, None))
     plans = dict.fromkeys((default, *(s.plan for s in scored)))
+    if is_present(device_for(backend)):
+        plans |= dict.fromkeys(persistent for plan in [*plans][:PERSISTENT] for persistent in _persistent(plan))
     return [Candidate(p, predicted.get(p)) for p in plans]
+
+
+def _persistent(plan: Plan) -> Iterator[Plan]:
+    """The plan with one and with two programs for every processor, each of which does the work of several in turn."""
+    for programs in (1, 2):
+        yield replace(plan, kernels=tuple(replace(k, persistent=programs) for k in plan.kernels))

@@ -172,6 +172,8 @@ def _kernel_summary(kernel: KernelPlan) -> str:
     tiles = [str(r) for r in kernel.program if r.size > 1]
     if kernel.streams:
         tiles.append(f"over {', then '.join(map(str, kernel.streams))}")
+    if kernel.persistent:
+        tiles.append(f"persistent {kernel.persistent}")
     if kernel.warps:
         tiles.append(f"{kernel.warps} warps")
     if kernel.stages != 2:
