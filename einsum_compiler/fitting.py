@@ -17,7 +17,7 @@ from einsum_compiler.derivation import Derivation
 from einsum_compiler.ir.errors import PlanError, ToolchainError
 from einsum_compiler.ir.plan import KernelPlan, Plan
 
-MOST = 16  # options of one part that are compiled
+MOST = 8  # options of one part that are compiled
 
 
 @dataclass(frozen=True)
