@@ -73,6 +73,8 @@ def fitted(derivation: Derivation, options: Sequence[Sequence[Option]], sizes: S
     for i, found in enumerate(options):
         tried: list[tuple[Excess, Option]] = []
         for option in _with_more_warps(found):
+            if any(_holds_more(option, less) for excess, less in tried if excess):
+                continue
             others = chosen[:i], chosen[i + 1 :]
             excess = _excess(derivation, others, option, sizes, device)
             tried.append((max(excess.values(), key=lambda e: e.order), option))
@@ -92,6 +94,17 @@ def _with_more_warps(options: Sequence[Option]) -> Iterator[Option]:
         yield option
         if any(k.warps < max(WARPS) for k in option.plans):
             yield replace(option, plans=tuple(replace(k, warps=max(WARPS)) for k in option.plans))
+
+
+def _holds_more(option: Option, other: Option) -> bool:
+    """Whether every tile of an option is as large as that of another one of the same kernel, with no more warps: where that spills, this does."""
+    if len(option.plans) > 1 or len(other.plans) > 1:
+        return False
+    (more,), (less,) = option.plans, other.plans
+    if (more.contexts, more.rows, len(more.box)) != (less.contexts, less.rows, len(less.box)):
+        return False
+    ranks = [t.rank for t in (*more.program, *more.streams)]
+    return all(more.tile(r) >= less.tile(r) for r in ranks) and more.warps <= less.warps
 
 
 def _excess(
