@@ -205,7 +205,7 @@ def report(rows: dict[str, Row]) -> str:
     lines = [
         "# Static figures of the default plans",
         "",
-        "Cross-compiled by `python -m benchmarks.static`, no GPU involved; all floats bf16, widths of heads 64 and 128. Spills: bytes of stack of a thread (NVIDIA), vector registers (AMD).",
+        "Cross-compiled by `python -m benchmarks.static`, no GPU involved; all floats bf16. Spills: bytes of stack of a thread (NVIDIA), vector registers (AMD).",
         "Instructions as they stand in the assembly (loops count once). Resident: programs that one processor holds, with their warps.",
         f"Versions: {', '.join(f'{n} {v}' for n, v in versions().items())}.",
         "",
@@ -225,19 +225,17 @@ def report(rows: dict[str, Row]) -> str:
                 "",
                 f"{len(chosen)} programs; {sum(not r.spills for r in held)} of {len(held)} that compile keep everything in registers.",
                 "",
-                "| example | width | kernel writes | plan | registers | spills | shared | resident x warps | matrix instructions | tensor copies | seconds |",
-                "|---|---|---|---|---|---|---|---|---|---|---|",
+                "| example | width | kernel writes | plan | registers | spills | shared | resident x warps | matrix instructions | tensor copies |",
+                "|---|---|---|---|---|---|---|---|---|---|",
             ]
             for row in chosen:
                 if not row.kernels:
-                    lines.append(
-                        f"| {row.case} | {row.width} | {row.refusal.replace('|', '/')[:160]} | | | | | | | | |"
-                    )
+                    lines.append(f"| {row.case} | {row.width} | {row.refusal.replace('|', '/')[:160]} | | | | | | | |")
                 for plan, k in zip(row.plans, row.kernels, strict=False):
                     matrix = ", ".join(f"{n} {name}" for name, n in k["matrix"].items()) or "none"
                     lines.append(
                         f"| {row.case} | {row.width} | {k['writes']} | `{tiles_of(plan)}` | {k['registers']} | {k['spills']} | {k['shared']} "
-                        f"| {k['resident']} x {k['warps']} | {matrix} | {k['tma']} | {row.compiled} |"
+                        f"| {k['resident']} x {k['warps']} | {matrix} | {k['tma']} |"
                     )
             lines.append("")
     return "\n".join(lines)
