@@ -23,7 +23,7 @@ kernel in float32 within the error budget (`tests/flex/test_agreement.py`; all o
 - **Lines**: of our text that are the variant's own, beside the product, the softmax and the sum over values.
 - **Passes**: sweeps over the keys, all kernels together, at B1 H4 S4096 D64 (cases with other lengths of their own: those).
 - **Tiles**: the share of the tiles of scores that is visited, from closed bounds or from a list built at run time.
-- **Compiled FlexAttention**: what it refuses; uncompiled it runs all of them.
+- **Compiled FlexAttention**: why it refuses the case (from its tests and its documentation), where it does; uncompiled it runs all of them.
 - **Ratio**: FlexAttention's time, compiled, by ours at that shape in float32 on the CPU (`benchmarks/results/masks.md` has machine and versions); a dash
   where it was not measured. Its block mask is built beforehand, our lists inside the call.
 
@@ -72,5 +72,5 @@ def _row(case: Case, results: dict[str, Any]) -> str:
         else "closed bounds"
     )
     ratio = f"{row['ratio']:.2f}" if row else "–"
-    refused = case.rejected or "runs"
+    refused = case.rejected or "–"
     return f"| {case.name} | {case.source} | {case.lines} | {known.get('sweeps', '–')} | {tiles} | {cost} | {refused} | {ratio} |\n"

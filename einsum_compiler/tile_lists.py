@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 # Predicates of one integer are tabulated if it takes at most so many values.
 LONGEST_TABLE = 1 << 22
 # Boxes looked at together: arrays of so many numbers stay in a cache.
-BOXES_AT_ONCE = 1 << 16
+BOXES_AT_ONCE = 1 << 17
 
 
 def build_tile_list(
@@ -437,5 +437,6 @@ def _outside(node: Expression, core: Expression) -> list[Expression]:
 
 
 def _simple(core: Expression, left: Expression, right: Expression) -> bool:
-    """Whether interval rules are exact anyway: the core is compared as it is."""
-    return core in (left, right) or isinstance(core, Comparison)
+    """Whether interval rules are exact anyway: the core, or its distance from 0, is compared as it is."""
+    exact = (core, Call("abs", (core,)))
+    return left in exact or right in exact or isinstance(core, Comparison)
