@@ -4,8 +4,8 @@
     python benchmarks/plans.py --measure [--seconds 200] [--folder DIR]        time what was compiled (resumable, in short runs)
     python benchmarks/plans.py --report  [--folder DIR]                        write results/plans.json and plans.md
 
-Each case is timed in one process, all candidates in turns; then the default and the best few once more, for the ratio. Candidates that are three times as slow as the best
-are timed twice only. Measured times stay in the folder while the cost model changes: the default and all predictions are those of the current code.
+Each case is timed in one process: every candidate a few times, those near the best in turns, then the default and the best few once more, for the ratio. Candidates that are
+three times as slow as the best are timed twice only. Measured times stay in the folder while the cost model changes: the default and all predictions are those of the current code.
 """
 
 from __future__ import annotations
@@ -40,17 +40,20 @@ from einsum_compiler.tuning.task import task_of
 from einsum_compiler.tuning.worker import HOPELESS
 
 FINALISTS = 4
-ROUNDS = 7
+ROUNDS = 5
+NEAR = 1.5  # times as slow as the best: beyond it no race
 
 
 @dataclass
 class State:
     """What is known of one case: plans that compile and are right, plans that are not (with the reason), and times in seconds by plan.
 
-    ``times``: medians of runs in turns, of slow plans the least of two. ``final``: the default and the best once more. ``commit``: the code that was timed last.
+    ``default``: the plan that is chosen without timing, as the code said that looked at the case last. ``times``: medians of runs, in turns
+    for those near the best, of slow plans of two. ``final``: the default and the best once more. ``commit``: the code that was timed last.
     """
 
     path: Path
+    default: str = ""
     right: list[str] = field(default_factory=list)
     wrong: dict[str, str] = field(default_factory=dict)
     times: dict[str, float] = field(default_factory=dict)
@@ -63,7 +66,7 @@ class State:
         return cls(path, **(json.loads(path.read_text()) if path.exists() else {}))
 
     def save(self) -> None:
-        names = ("right", "wrong", "times", "final", "commit")
+        names = ("default", "right", "wrong", "times", "final", "commit")
         found = {name: getattr(self, name) for name in names}
         partial = self.path.with_suffix(".partial")
         partial.write_text(json.dumps(found, indent=1))
@@ -100,10 +103,10 @@ def _filled(shape: Sequence[int], kind: str, number: int) -> torch.Tensor:
     return (torch.arange(shape[-1]) * number // shape[-1]).expand(tuple(shape)).contiguous()
 
 
-def candidates_of(kernel: Kernel, binding: Binding, most: int) -> list[Candidate]:
+def candidates_of(kernel: Kernel, binding: Binding, most: int | None) -> list[Candidate]:
     """The exhaustive grid with predictions; the default first. Of a grid of more than ``most``, half are those with the least predicted times and half lie evenly among the others."""
     default, *others = candidates(kernel._derivation, binding, "cpu", exhaustive=True)
-    if len(others) <= most:
+    if most is None or len(others) <= most:
         return [default, *others]
     best, rest = others[: most // 2], others[most // 2 :]
     even = most - len(best)
@@ -113,16 +116,25 @@ def candidates_of(kernel: Kernel, binding: Binding, most: int) -> list[Candidate
 # -- phases -------------------------------------------------------------------------------------------------------------------
 
 
-def compile_case(case: Case, state: State, most: int) -> None:
-    """Build and check the candidates that are not known yet. The machine may be busy: nothing is timed."""
+def compile_case(case: Case, state: State, most: int | None, again: bool = False) -> None:
+    """Build and check the candidates that are not known yet. The machine may be busy: nothing is timed. ``again``: also build those that are known, for other code than before."""
     kernel, binding = call_of(case)
     plans = [str(c.plan) for c in candidates_of(kernel, binding, most)]
     todo = [p for p in plans if p not in state.right and p not in state.wrong]
+    state.default = plans[0]
+    state.save()
+    known = list(state.right) if again else []
     print(f"{case.name}: {len(plans)} plans, {len(todo)} to compile", flush=True)
-    if not todo:
+    if not todo and not known:
         return
     with folder() as files, Pool(task_of(kernel, binding, "cpu", files), 2) as pool:
-        pool.first.ask(Reckon(), 600)
+        for start in range(0, len(known), 8):
+            for plan, answer in pool.each({p: Compile(p) for p in known[start : start + 8]}, 120):
+                if isinstance(answer, Failed):
+                    state.right.remove(plan)
+                    state.wrong[plan] = f"{answer.kind}: {answer.message}"
+        if todo:
+            pool.first.ask(Reckon(), 600)
         for start in range(0, len(todo), 8):
             batch = todo[start : start + 8]
             for plan, answer in pool.each({p: Compile(p) for p in batch}, 120):
@@ -145,7 +157,7 @@ def compile_case(case: Case, state: State, most: int) -> None:
 def measure_case(case: Case, state: State, until: float) -> bool:
     """Time what was compiled; False if the time is over before the case is done."""
     kernel, binding = call_of(case)
-    default = str(candidates(kernel._derivation, binding, "cpu")[0].plan)
+    default = state.default
     todo = [p for p in state.right if p not in state.times]
     again = default in state.right and default not in state.final
     if not todo and not again:
@@ -156,7 +168,7 @@ def measure_case(case: Case, state: State, until: float) -> bool:
             # Also what was timed before, for one process to compare all; but for what is known to be slow.
             best = min(state.times.values(), default=float("inf"))
             found: dict[str, float] = {}
-            for plan in state.right:
+            for plan in list(state.right):
                 if state.times.get(plan, 0.0) > HOPELESS * best:
                     continue
                 if time.monotonic() > until:
@@ -166,9 +178,9 @@ def measure_case(case: Case, state: State, until: float) -> bool:
                     state.right.remove(plan)
                     state.wrong[plan] = f"{answer.kind}: {answer.message}"
                     continue
-                found[plan] = min(answer.value)
+                found[plan] = statistics.median(answer.value)
             best = min(found.values())
-            near = [p for p in found if found[p] <= HOPELESS * best]
+            near = [p for p in found if found[p] <= NEAR * best]
             seconds = ROUNDS * sum(found[p] for p in near)
             if time.monotonic() + seconds > until:
                 return False
@@ -226,6 +238,8 @@ def report_case(case: Case, state: State) -> dict[str, Any] | None:
         ],
     }  # fmt: skip
     pairs = [(p["predicted"], p["measured"]) for p in row["plans"] if p["predicted"] and p["measured"]]
+    row["timed"] = len(state.times)
+    row["known"] = len({p["plan"] for p in row["plans"]} | {*state.right, *state.wrong})
     row["spearman"] = spearman(pairs)
     if default in state.final:
         best = min(state.final, key=state.final.__getitem__)
@@ -266,21 +280,21 @@ def report(rows: Iterable[dict[str, Any]], missing: Sequence[str]) -> tuple[dict
     lines = [
         "# The plan chosen without timing against the best of exhaustive tuning",
         "",
-        "`python benchmarks/plans.py` wrote this. Times are medians of runs in turns in one process; ρ is the rank correlation of predicted and measured time over all plans of a case.",
+        "`python benchmarks/plans.py` wrote this. Times are medians of runs in one process, in turns for the plans near the best; ρ is the rank correlation of predicted and measured time over all plans of a case.",
         "",
         "| case | type | plans | default | best | default ms | best ms | ratio | ρ |",
         "|---|---|---:|---|---|---:|---:|---:|---:|",
     ]
     for row in rows:
-        timed = sum(p["measured"] is not None for p in row["plans"])
+        timed = row["timed"]
         rho = "" if row["spearman"] is None else f"{row['spearman']:.2f}"
         if "ratio" not in row:
             lines.append(
-                f"| {row['case']} | {row['dtype']} | {timed} of {len(row['plans'])} | {summary(parse_plan(row['default']))} | | not timed | | | {rho} |"
+                f"| {row['case']} | {row['dtype']} | {timed} of {row['known']} | {summary(parse_plan(row['default']))} | | not timed | | | {rho} |"
             )
             continue
         lines.append(
-            f"| {row['case']} | {row['dtype']} | {timed} of {len(row['plans'])} | {summary(parse_plan(row['default']))} | {summary(parse_plan(row['best']))} | "
+            f"| {row['case']} | {row['dtype']} | {timed} of {row['known']} | {summary(parse_plan(row['default']))} | {summary(parse_plan(row['best']))} | "
             f"{row['default_seconds'] * 1e3:.2f} | {row['best_seconds'] * 1e3:.2f} | {row['ratio']:.2f} | {rho} |"
         )
     if judged:
@@ -292,6 +306,14 @@ def report(rows: Iterable[dict[str, Any]], missing: Sequence[str]) -> tuple[dict
         lines.append(
             f"Rank correlation of predicted and measured time: {totals['spearman_overall']:.2f} over all {len(pairs)} plans, {totals['spearman_median']:.2f} in the median case."
         )
+    lines += [
+        "",
+        (
+            "The plans of a case are all that the exhaustive grid of `cost/candidates.py` has: tiles of 12, 24, 48, 96 and 192 rows, 64, 128 and 256 columns, 16 to 512 of a stream, 64 and 256 of a contiguous rank, "
+            "as far as they differ after rounding to the extents; corrections or one more sweep; splits; up to three ways to cut the program into kernels, one kernel varied while the others keep their best tiles; orders of contractions. "
+            "Each that was timed was checked against float64 before, and ran at least twice."
+        ),
+    ]
     if missing:
         lines.append(f"Not measured: {', '.join(missing)}.")
     return {"machine": machine(), **totals, "cases": rows}, "\n".join([*lines, ""])
@@ -311,9 +333,9 @@ def main() -> None:
     parser.add_argument(
         "--most",
         type=int,
-        default=40,
-        help="plans of a case; of larger grids the best predicted and an even choice of the others",
+        help="plans of a case, if not all; of larger grids the best predicted and an even choice of the others",
     )
+    parser.add_argument("--again", action="store_true", help="compile what is known too, for other code than before")
     parser.add_argument("--fresh", action="store_true", help="forget what was measured (not what was compiled)")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "einsum-plans")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
@@ -328,7 +350,7 @@ def main() -> None:
             state.save()
     if options.compile:
         for case in wanted:
-            compile_case(case, states[case.name], options.most)
+            compile_case(case, states[case.name], options.most, options.again)
     if options.measure:
         for case in wanted:
             if time.monotonic() > until or not measure_case(case, states[case.name], until):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -18,11 +17,8 @@ from einsum_compiler.passes.bounds.result import Touched
 from einsum_compiler.passes.bounds.sweeps import sweeps
 
 if TYPE_CHECKING:
-    from einsum_compiler.compilation import Compilation
     from einsum_compiler.cost.device import Device
     from einsum_compiler.derivation import Derivation
-    from einsum_compiler.ir.plan import Plan
-    from einsum_compiler.passes.traffic import KernelTraffic
 
 
 @dataclass(frozen=True)
@@ -163,34 +159,13 @@ def capacities(device: Device, element: int) -> tuple[tuple[str, float], ...]:
 # -- tables -------------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Moved:
-    """What a plan moves of one tensor, in elements; None where that depends on values."""
-
-    loaded: int | None
-    stored: int | None
-
-    @property
-    def total(self) -> int | None:
-        return None if self.loaded is None or self.stored is None else self.loaded + self.stored
+# Elements that a plan loads and stores, by tensor; None where that depends on values.
+Moved = dict[str, int | None]
 
 
-def movement(compiled: Compilation) -> list[RenderableType]:
-    """What the plan of a compiled program moves beside what it must: per tensor, and in all beside the bound of the device it is planned for."""
-    from einsum_compiler.cost.device import device_for
-    from einsum_compiler.inspection import with_tile_lists
-    from einsum_compiler.passes.traffic import traffic_of
-
-    binding, wanted = compiled.binding, compiled.request
-    kernels = []
-    for part in compiled.parts:
-        extents = {**binding.extents, **part.planned.extents}
-        tensors = with_tile_lists(part.tile, binding.tensors, binding.scalars, extents)
-        kernels.append(traffic_of(part.tile, extents, binding.scalars, tensors))
-    plan = _moved(kernels)
-    device = device_for("cpu" if wanted.backend == "meta" else wanted.backend)
-    found = bounds(compiled.derivation, binding, device, None)
-    totals = [m.total for m in plan.values()]
+def beside(found: Bounds, plan: Moved) -> list[RenderableType]:
+    """What a plan moves beside what it must: per tensor, and in all beside the bound."""
+    totals = plan.values()
     lines: list[RenderableType] = [tensor_table(found.report.touched, plan)]
     for level in found.levels:
         report = level.report
@@ -210,27 +185,7 @@ def _memory(level: LevelBound) -> str:
     return f"S = {level.capacity:,.0f} elements {where}"
 
 
-def plan_elements(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None) -> dict[str, Moved]:
-    """What the kernels of a plan load and store of each tensor, all of them together."""
-    from einsum_compiler.inspection import traffics
-
-    return _moved(traffics(derivation, binding, backend, plan))
-
-
-def _moved(kernels: Iterable[KernelTraffic]) -> dict[str, Moved]:
-    found: dict[str, Moved] = {}
-    for kernel in kernels:
-        for t in kernel.tensors:
-            known = found.get(t.tensor, Moved(0, 0))
-            found[t.tensor] = Moved(_sum(known.loaded, t.loaded), _sum(known.stored, t.stored))
-    return found
-
-
-def _sum(one: int | None, other: int | None) -> int | None:
-    return None if one is None or other is None else one + other
-
-
-def report_text(found: Bounds, title: str, plan: Mapping[str, Moved] | None = None, latex: bool = False) -> str:
+def report_text(found: Bounds, title: str, plan: Moved | None = None, latex: bool = False) -> str:
     """The bounds as text: elements of each tensor, classes at each level, where they change places, and what was assumed."""
     parts: list[RenderableType] = [Text(title, style="bold"), ""]
     parts.append(tensor_table(found.report.touched, plan))
@@ -253,7 +208,7 @@ def report_text(found: Bounds, title: str, plan: Mapping[str, Moved] | None = No
     return tables.text_of(*parts)
 
 
-def tensor_table(touched: tuple[Touched, ...], plan: Mapping[str, Moved] | None) -> RenderableType:
+def tensor_table(touched: tuple[Touched, ...], plan: Moved | None) -> RenderableType:
     """The compulsory elements of each tensor, beside what the plan moves."""
     headings = ["tensor", "moved", ">compulsory", "formula"]
     table = tables.table("elements of each tensor", *headings, *((">plan", ">ratio") if plan is not None else ()))
@@ -262,16 +217,15 @@ def tensor_table(touched: tuple[Touched, ...], plan: Mapping[str, Moved] | None)
     names = [t.tensor for t in touched]
     extra = [n for n in plan or {} if n not in names]
     for t in touched:
-        moved = (plan or {}).get(t.tensor)
         row = [t.tensor, t.role, f"{t.count:,}", str(t.formula)]
         least += t.count
         if plan is not None:
-            number = None if moved is None else moved.total
+            number = plan.get(t.tensor)
             known, total = known and number is not None, total + (number or 0)
             row += ["depends on values" if number is None else f"{number:,}", _ratio(number, t.count)]
         table.add_row(*row)
     for name in extra:
-        number = (plan or {})[name].total
+        number = (plan or {})[name]
         known, total = known and number is not None, total + (number or 0)
         table.add_row(name, "between kernels", "0", "", "depends on values" if number is None else f"{number:,}", "")
     row = ["all", "", f"{least:,}", ""]

@@ -328,8 +328,9 @@ def _passes(options: argparse.Namespace) -> None:
 
 
 def _bound(options: argparse.Namespace) -> None:
-    from einsum_compiler.bounding import bounds, plan_elements, report_text
+    from einsum_compiler.bounding import bounds, report_text
     from einsum_compiler.cost.device import device, device_for
+    from einsum_compiler.movement import plan_elements
 
     if options.capacity is not None and not options.capacity >= 4:
         raise UsageError(f"--capacity {options.capacity:g}: expected at least 4 elements")

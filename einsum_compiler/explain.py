@@ -10,14 +10,16 @@ from rich.table import Table
 from rich.text import Text
 
 from einsum_compiler import tables
-from einsum_compiler.bounding import movement
+from einsum_compiler.bounding import beside, bounds
 from einsum_compiler.compilation import Compilation, CompiledPart, compilation
+from einsum_compiler.cost.device import Device, device_for
 from einsum_compiler.derivation import Derivation
 from einsum_compiler.inspection import reproducible_view
 from einsum_compiler.ir.binding import Binding
 from einsum_compiler.ir.plan import Plan
 from einsum_compiler.ir.printer import print_equation, print_expression
 from einsum_compiler.ir.tile import Loop, Range
+from einsum_compiler.movement import moved_elements
 from einsum_compiler.passes.analysis.levels import PassLevels
 from einsum_compiler.proofs import LEGEND, Proof, proofs
 from einsum_compiler.quantities import scaled
@@ -40,7 +42,7 @@ def explain(derivation: Derivation, binding: Binding, backend: str, plan: Plan |
         "",
         *_cost(compiled),
         "",
-        *movement(compiled),
+        *beside(bounds(derivation, binding, _device(compiled), None), moved_elements(compiled)),
         "",
         *_predicted(compiled, plan),
     ]
@@ -136,10 +138,15 @@ def _planned(compiled: Compilation) -> list[RenderableType]:
     return parts
 
 
+def _device(compiled: Compilation) -> Device:
+    """The device that a program is planned for."""
+    backend = compiled.request.backend
+    return device_for("cpu" if backend == "meta" else backend)
+
+
 def _predicted(compiled: Compilation, given: Plan | None) -> list[RenderableType]:
     """The predicted time of every kernel, and the plans that were compared if none was given."""
     from einsum_compiler.cost.considered import compared, compared_table, passed_over, prediction_table, predictions
-    from einsum_compiler.cost.device import device_for
     from einsum_compiler.cost.gpu_model import DoesNotFit
 
     wanted = compiled.request
@@ -147,7 +154,7 @@ def _predicted(compiled: Compilation, given: Plan | None) -> list[RenderableType
         found = predictions([p.planned for p in compiled.parts], wanted)
     except DoesNotFit as reason:
         return [f"no prediction: {reason}"]
-    device = device_for("cpu" if wanted.backend == "meta" else wanted.backend)
+    device = _device(compiled)
     parts: list[RenderableType] = [prediction_table(found, [p.planned.plan.outputs for p in compiled.parts], device)]
     if given is None:
         choice = compared(compiled.derivation, wanted)

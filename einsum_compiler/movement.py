@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from einsum_compiler.bounding import analysis_of
-from einsum_compiler.compilation import Compilation, CompiledPart
+from einsum_compiler.bounding import Moved, analysis_of
+from einsum_compiler.compilation import Compilation, CompiledPart, compilation
 from einsum_compiler.cost.device import Device, Level
+from einsum_compiler.derivation import Derivation
 from einsum_compiler.inspection import with_tile_lists
+from einsum_compiler.ir.binding import Binding
+from einsum_compiler.ir.plan import Plan
 from einsum_compiler.ir.types import bytes_of
 from einsum_compiler.passes.bounds.analysis import Analysis, BoundReport
 from einsum_compiler.passes.traffic import KernelTraffic, footprint_of, traffic_behind_cache, traffic_of
@@ -83,9 +86,6 @@ class Movement:
     footprint: int
 
 
-Moved = dict[str, int | None]  # elements by tensor
-
-
 def movement(compiled: Compilation, device: Device) -> Movement:
     """Bounds and traffic at the sizes of a compilation, for the levels of a device."""
     analysis = analysis_of(compiled.derivation, compiled.binding)
@@ -125,6 +125,16 @@ def _amounts(compiled: Compilation) -> Sizes:
     sizes |= {bytes_of(o.dtype) for p in compiled.parts for o in (*p.tile.inputs, *p.tile.outputs)}
     least = min(sizes, default=4)
     return Sizes(least, "B", least) if len(sizes) == 1 else Sizes(1, "", least)
+
+
+def plan_elements(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None) -> Moved:
+    """What the kernels of a plan load and store of each tensor at the sizes of a binding, all of them together."""
+    return moved_elements(compilation(derivation, binding, backend, plan))
+
+
+def moved_elements(compiled: Compilation) -> Moved:
+    """What the programs of all kernels load and store of each tensor."""
+    return _traffic(compiled.parts, compiled, None)[0]
 
 
 def _traffic(

@@ -18,6 +18,7 @@ from einsum_compiler.size_classes import size_class
 _KNOWN: dict[str, tuple[str, ...]] = {}
 _CASCADES: dict[str, Transformed] = {}
 REMEMBERED = 4096
+MOST_TRIED = 4  # other orders that a search compares
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,17 @@ def least_orders(derivation: Derivation, extents: Mapping[str, int]) -> tuple[st
         _KNOWN.clear()
     _KNOWN[key] = found
     return found
+
+
+def orders_to_try(derivation: Derivation, extents: Mapping[str, int]) -> tuple[tuple[str, ...], ...]:
+    """What a search varies: the orders chosen for these extents, the program as written, and the cheapest other orders of single contractions."""
+    if not derivation.reorderable:
+        return ((),)
+    from einsum_compiler.passes.reassociate import alternatives, operations_and_bytes
+
+    with step("reassociate"):
+        others = alternatives(derivation.normalized, extents, operations_and_bytes, MOST_TRIED)
+    return tuple(dict.fromkeys((least_orders(derivation, extents), (), *others)))
 
 
 def in_orders(derivation: Derivation, orders: tuple[str, ...], dtypes: Mapping[str, str]) -> Ordered:

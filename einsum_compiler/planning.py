@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from einsum_compiler.cost.device import Device, device_for, is_present
+from einsum_compiler.cost.prediction import Prediction
 from einsum_compiler.derivation import Derivation, kernel_cascades, scalar_dtypes
 from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.errors import PlanError
@@ -77,7 +78,7 @@ def plan_kernels(
             (choose(f.derivation, extents, backend, {**dtypes, **f.dtypes}, numbers or {}, found_on, checked), f)
             for f in forms
         ]
-        choice, form = min(choices, key=lambda c: c[0].considered[0][1].seconds)
+        choice, form = min(choices, key=lambda c: _rank(c[0].considered[0][1]))
         given, sizes, refusals = choice.plan, choice.extents, choice.refusals
     else:
         form = in_orders(derivation, given.orders, dtypes)
@@ -94,6 +95,13 @@ def plan_kernels(
         )
         for p, first in zip(found, proved, strict=True)
     )
+
+
+def _rank(prediction: Prediction) -> tuple[float, float]:
+    """Seconds decide between plans whose sums are exact enough."""
+    from einsum_compiler.cost.rounding import MOST_GROWTH
+
+    return max(MOST_GROWTH, prediction.growth), prediction.seconds
 
 
 def parts_of(derivation: Derivation, extents: Mapping[str, int], plan: Plan) -> tuple[KernelCascade, ...]:

@@ -97,13 +97,16 @@ def lower_planned(planned: PlannedKernel, wanted: Request) -> TileKernel:
 
 
 def kernel_key(derivation: Derivation, planned: PlannedKernel, wanted: Request, target: str) -> str:
-    """The name of a generated kernel: it depends on sizes only through the plan and the constants."""
+    """The name of a generated kernel: it depends on sizes only through its part of the program, the plan and the constants.
+
+    What a kernel computes does not follow from the plan of that kernel: a tensor that it reads may be stored by another one or be computed here.
+    """
     wanted = _for_kernel(planned, wanted)
     constants = constants_of(planned.part.cascade, planned.plan, wanted.scalars)
     fixed = sorted((r, wanted.extents.get(r)) for r in constants.extents)
     numbers = sorted((n, wanted.parameters.get(n)) for n in constants.parameters)
     types = sorted(wanted.dtypes.items()), sorted(wanted.scalars.items())
-    program = derivation.text, derivation.declared.name, planned.orders, planned.plan, planned.part.outputs
+    program = derivation.text, derivation.declared.name, planned.orders, planned.plan, planned.part.cascade
     return store.key_of("kernel", *program, types, fixed, numbers, wanted.backend, target)
 
 

@@ -92,6 +92,34 @@ def chosen(cascade: Cascade, extents: Mapping[str, int], cost: Cost) -> Transfor
     return best
 
 
+def alternatives(cascade: Cascade, extents: Mapping[str, int], cost: Cost, most: int) -> tuple[tuple[str, ...], ...]:
+    """Orders of one contraction each, as ``ordered`` takes them, the ``most`` with the least cost: what a search may compare with the chosen ones."""
+    found: dict[tuple[str, ...], float] = {}
+    deferred = defer(cascade)
+    forms = [((), cascade), *([((DEFERRED,), deferred.cascade)] if deferred.certificates else [])]
+    for first, form in forms:
+        for root in filter(plain, form.equations):
+            network = network_of(form, root)
+            if network is None or len(network.leaves) < (2 if network.opened else 3):
+                continue
+            shape, held = _Shape(network), _held(form, network)
+            trees = _trees(network) if len(network.leaves) <= ENUMERATED else iter([shape.cheapest(extents)])
+            for tree in trees:
+                if shape.leaving(tree, held) is None:
+                    made = _Rewriting(form, network).as_tree(tree)
+                    if _spaces(made) != _spaces(form):
+                        found[*first, _shown(network, tree)] = cost(made, extents)
+    return tuple(sorted(found, key=lambda orders: found[orders])[:most])
+
+
+def _spaces(cascade: Cascade) -> list[tuple[list[str], list[str]]]:
+    """The ranks that every equation keeps and reduces: what an order of contractions changes."""
+    return sorted(
+        (sorted(e.target.ranks), sorted(e.value.ranks) if isinstance(e.value, Reduction) else [])
+        for e in cascade.equations
+    )
+
+
 def has_orders(cascade: Cascade) -> bool:
     """Whether some contraction of a normalized cascade has another order than the one written, at whatever sizes."""
     return _has_orders(cascade) or _has_orders(defer(cascade).cascade)

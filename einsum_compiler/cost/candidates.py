@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
-from math import ceil, inf, prod
+from math import ceil, inf, prod, sqrt
+from typing import Any
 
 from einsum_compiler.cost.boxed import boxed_extents, boxed_filter
+from einsum_compiler.cost.cpu import vector_bytes
 from einsum_compiler.cost.cpu_model import predict_cpu
 from einsum_compiler.cost.device import Device
 from einsum_compiler.cost.gpu_model import WARPS, DoesNotFit, predict_gpu
 from einsum_compiler.cost.prediction import Prediction, together
+from einsum_compiler.cost.rounding import MOST_GROWTH, growth, limit
 from einsum_compiler.cost.shape import Operand, Shape, Visited
 from einsum_compiler.cost.skeletons import Skeleton, skeleton_of
 from einsum_compiler.cost.structures import structures
@@ -49,9 +52,6 @@ EXHAUSTIVE = {
 }  # fmt: skip
 
 
-MOST_EXHAUSTIVE = (
-    48  # plans that an exhaustive search is asked to time: the best half by prediction, and a sample of all others
-)
 MOST_PRODUCTS = 0.5  # of the time of a kernel, beyond which contexts are not computed in sweeps of their own
 ALSO_FINISHED = 4  # tilings
 
@@ -66,13 +66,17 @@ class ScoredPlan:
 
 @dataclass(frozen=True)
 class Setting:
-    """What plans are chosen for: extents by rank, element types by tensor, types and values of scalar parameters, and the device."""
+    """What plans are chosen for: extents by rank, element types by tensor, types and values of scalar parameters, and the device.
+
+    ``tensors``: inputs whose values filters may be judged by, where they are at hand.
+    """
 
     extents: Mapping[str, int]
     dtypes: Mapping[str, str]
     scalars: Mapping[str, str]
     numbers: Mapping[str, float]
     device: Device
+    tensors: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def parameters(self) -> dict[str, int]:
@@ -100,7 +104,7 @@ class Pricing:
         if key not in self._visited:
             numbers = self.setting.numbers
             boxed = [(rank, boxed_filter(f, plan, self.setting.extents)) for rank, f in filters]
-            found = tuple(visited(f, plan, rank, extents, numbers) for rank, f in boxed)
+            found = tuple(visited(f, plan, rank, extents, numbers, self.setting.tensors) for rank, f in boxed)
             if self.setting.device.backend == "cpu":
                 found = tuple(
                     trimmed(f, plan, rank, extents, numbers, v) for (rank, f), v in zip(boxed, found, strict=True)
@@ -110,7 +114,10 @@ class Pricing:
         device = self.setting.device
         if not shape.programs:
             return Prediction(device.launch, {"launch": device.launch})
-        return predict_cpu(shape, device) if device.backend == "cpu" else predict_gpu(shape, device)
+        cpu = device.backend == "cpu"
+        predicted = predict_cpu(shape, device) if cpu else predict_gpu(shape, device)
+        lanes = vector_bytes(device.target) // 4 if cpu else 0
+        return replace(predicted, growth=growth(shape, self.setting.dtypes, lanes))
 
     def corrects(self, plan: KernelPlan) -> bool:
         """Whether some reduction of the kernel is corrected as its context moves."""
@@ -136,7 +143,7 @@ class Pricing:
             context = LoweringContext(s.dtypes, s.scalars, extents, parameters)
             kernel, predicates = skeleton(derived.final, replace(plan, box=()), context)
             ranks = [s.rank.removesuffix(".1") for s in kernel.body if isinstance(s, Loop)]
-            filters = tuple((r, filter_of(p, s.numbers)) for r, p in zip(ranks, predicates, strict=True))
+            filters = tuple((r, filter_of(p, s.numbers, s.tensors)) for r, p in zip(ranks, predicates, strict=True))
             self._corrected[key] = any(c.form in ("running", "finite rank") for c in derived.certificates)
             self._skeletons[key] = skeleton_of(kernel, predicates), filters
         return self._skeletons[key]
@@ -159,13 +166,15 @@ def candidate_plans(
     device: Device,
     scalars: Mapping[str, float],
     exhaustive: bool = False,
+    tensors: Mapping[str, Any] | None = None,
 ) -> tuple[ScoredPlan, ...]:
     """Plans of a program, the one with the least predicted time first.
 
     ``extents`` by rank; ``dtypes`` of inputs and of every tensor that a kernel stores (``derivation.output_dtypes``); ``scalars``: values of the parameters.
-    Kernels run one after the other, so each is varied while the others keep their best plan. ``exhaustive``: a wide grid of sizes, for tuning.
+    Kernels run one after the other, so each is varied while the others keep their best plan. ``exhaustive``: a wide grid of sizes, for tuning. ``tensors``: inputs
+    whose values filters are judged by; without them by sizes alone.
     """
-    return search(derivation, extents, backend, dtypes, device, scalars, exhaustive).plans
+    return search(derivation, extents, backend, dtypes, device, scalars, exhaustive, tensors).plans
 
 
 @dataclass(frozen=True)
@@ -188,18 +197,42 @@ def search(
     device: Device,
     scalars: Mapping[str, float],
     exhaustive: bool = False,
+    tensors: Mapping[str, Any] | None = None,
 ) -> Search:
     """As ``candidate_plans``, with what was refused."""
     from einsum_compiler.planning import merged_extents, scalar_types
 
     extents = {**extents, **merged_extents(derivation.normalized, extents)}
-    setting = Setting(extents, dtypes, scalar_types(derivation, scalars), scalars, device)
+    setting = Setting(extents, dtypes, scalar_types(derivation, scalars), scalars, device, tensors or {})
     grid = (EXHAUSTIVE if exhaustive else GRIDS)[backend]
     refusals: dict[tuple[str, ...], tuple[Certificate, ...]] = {}
+    margin = 1.5 if exhaustive else 1.0
+    usual = structures(derivation, extents, dtypes, device, margin)
+    plans, ways = _plans(derivation, usual, setting, grid, exhaustive, refusals)
+    if min(p.growth for p in plans.values()) > MOST_GROWTH:
+        # Sums that end inside of a kernel cannot be split, those of a kernel of their own can.
+        every = structures(derivation, extents, dtypes, device, inf)
+        more, ways_of_more = _plans(derivation, every, setting, grid, exhaustive, refusals)
+        plans, ways = {**plans, **more}, {**ways, **ways_of_more}
+    most = limit(p.growth for p in plans.values())
+    exact = (ScoredPlan(p, t) for p, t in plans.items() if t.growth <= most)
+    scored = sorted(exact, key=lambda s: s.prediction.seconds)
+    return Search(tuple(scored), refusals, next((ways[s.plan] for s in scored if s.plan in ways), ()))
+
+
+def _plans(
+    derivation: Derivation,
+    cuts: Iterable[tuple[KernelCascade, ...]],
+    setting: Setting,
+    grid: Grid,
+    exhaustive: bool,
+    refusals: dict[tuple[str, ...], tuple[Certificate, ...]],
+) -> tuple[dict[Plan, Prediction], dict[Plan, tuple[tuple[Option, ...], ...]]]:
+    """Plans for every way to cut a program into kernels; and by the best of each the options of its parts."""
     plans: dict[Plan, Prediction] = {}
     ways: dict[Plan, tuple[tuple[Option, ...], ...]] = {}  # by the best plan of a structure
     known: dict[KernelCascade, list[Option]] = {}  # structures share most of their kernels
-    for parts in structures(derivation, extents, dtypes, device, 1.5 if exhaustive else 1.0):
+    for parts in cuts:
         try:
             for part in parts:
                 if part not in known:
@@ -216,13 +249,7 @@ def search(
             for option in found[1:]:
                 chosen = [*best[:i], option, *best[i + 1 :]]
                 plans.setdefault(plan_of_options(derivation, chosen), together(o.prediction for o in chosen))
-    scored = sorted((ScoredPlan(p, t) for p, t in plans.items()), key=lambda s: s.prediction.seconds)
-    best_ways = next((ways[s.plan] for s in scored if s.plan in ways), ())
-    if len(scored) > MOST_EXHAUSTIVE and exhaustive:
-        half = MOST_EXHAUSTIVE // 2
-        rest = scored[half:]
-        scored = [*scored[:half], *(rest[i * len(rest) // half] for i in range(half))]
-    return Search(tuple(scored), refusals, best_ways)
+    return plans, ways
 
 
 def plan_of_options(derivation: Derivation, options: Iterable[Option]) -> Plan:
@@ -251,7 +278,9 @@ def _options(
             refusals[part.outputs] = option
             break
         found.append(option)
-    return sorted(found, key=lambda o: o.prediction.seconds)
+    most = limit(o.prediction.growth for o in found)
+    exact = (o for o in found if o.prediction.growth <= most)
+    return sorted(exact, key=lambda o: o.prediction.seconds)
 
 
 def _with_finished_contexts(pricing: Pricing, found: list[Option]) -> Iterator[Option]:
@@ -319,7 +348,7 @@ def tilings(
 def _worth_splitting(
     part: KernelCascade, setting: Setting, found: list[Option], exhaustive: bool
 ) -> Iterator[tuple[int, KernelPlan]]:
-    """Numbers of chunks for the best tilings that leave processors idle.
+    """Numbers of chunks for the best tilings that leave processors idle, or where no tiling sums in chains that are short enough.
 
     An output that carries the streamed rank is computed from finished values, in one more pass: there a split has nothing to win.
     """
@@ -327,13 +356,24 @@ def _worth_splitting(
         return
     processors = setting.device.processors
     tried: set[tuple[int, int]] = set()
+    inexact = min(o.prediction.growth for o in found) > MOST_GROWTH
     for option in found[: 8 if exhaustive else 2]:
         plan = option.plans[0]
         assert plan.stream is not None
         programs = prod(ceil(setting.extents[t.rank] / t.size) for t in plan.program)
         tiles = setting.extents[part.stream] // plan.stream.size
         chunks = 2
-        while programs and chunks <= tiles and programs * (chunks // 2) < processors * (4 if exhaustive else 1):
+        wanted = processors * (4 if exhaustive else 1)
+        # A chain of a chunk is one of many, so its share of the squared error falls with the square of their number.
+        exact = MOST_GROWTH**2 / 2
+        while (
+            programs
+            and chunks <= tiles
+            and (
+                programs * (chunks // 2) < wanted
+                or (inexact and option.prediction.growth**2 / (chunks // 2) ** 2 > exact)
+            )
+        ):
             if (chunks, plan.stream.size) not in tried:
                 tried.add((chunks, plan.stream.size))
                 yield chunks, plan
@@ -354,4 +394,7 @@ def _split(
     inner = replace(setting, extents={**setting.extents, **made.extents}, dtypes={**setting.dtypes, **made.dtypes})
     same = replace(grid, stream=(base.stream.size,))
     best = [_tiled(Pricing(p, inner), same if p.stream else grid)[0] for p in made.parts]
-    return Option(tuple(plan for _, plan in best), choice, together(p for p, _ in best))
+    total = together(p for p, _ in best)
+    *chunked, merged = (p.growth for p, _ in best)
+    whole = sqrt(merged**2 + max(chunked, default=0.0) ** 2 / chunks)
+    return Option(tuple(plan for _, plan in best), choice, replace(total, growth=whole))

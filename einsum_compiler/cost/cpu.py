@@ -15,7 +15,10 @@ from einsum_compiler.cost.device import Device, Level
 PRODUCT_SHARE = 0.85
 # Bytes per cycle of one core from each cache: two vector loads from the first; the others as vendors' optimisation guides give them.
 SECOND_LEVEL_BYTES, THIRD_LEVEL_BYTES = 32, 12
-MEMORY_PER_CORE = 10e9  # bytes per second that one core keeps in flight
+MEMORY_PER_CORE, MEMORY_OF_ALL = (
+    15e9,
+    160e9,
+)  # bytes per second that one core keeps in flight, and that a processor delivers
 # Vector instructions of one result of each function (backends/cpu/runtime), and cycles of a vector quotient or root.
 INSTRUCTIONS = {"exp": 12, "log": 22, "tanh": 30, "sin": 30}
 QUOTIENT_CYCLES = {"divide": 5, "sqrt": 6}
@@ -90,7 +93,7 @@ def estimate() -> Device:
     ]
     if 3 in sizes:
         levels.append(Level("L3", sizes[3], "device", per_second * THIRD_LEVEL_BYTES))
-    levels.append(Level("memory", _memory(), "device", MEMORY_PER_CORE * min(processors, 16)))
+    levels.append(Level("memory", _memory(), "device", min(MEMORY_PER_CORE * processors, MEMORY_OF_ALL)))
     return Device(
         "cpu", model_name(), "cpu", isa(), processors, clock, LAUNCH, matrix, {"f32": f32, "f64": f32 / 2}, functions, tuple(levels),
         sources=("estimated from /proc/cpuinfo and /sys/devices/system/cpu",),

@@ -15,7 +15,7 @@ from einsum_compiler.cost.cpu import vector_bytes
 from einsum_compiler.cost.device import Device
 from einsum_compiler.cost.prediction import Prediction
 from einsum_compiler.cost.shape import Shape, Visited
-from einsum_compiler.cost.skeletons import Fetch, Product, Step, Sweep, Tile, Write
+from einsum_compiler.cost.skeletons import Fetch, Product, Step, Sweep, Tile, Write, lane
 
 # Cycles; docs/decisions.md says what they were taken from.
 LATENCY = 4.0  # of a multiply-add
@@ -32,6 +32,8 @@ FEW_ROWS = 4  # products of no more rows read the right operand as it lies
 WIDEST = 16  # tiles whose rows are no multiple of it are copied
 USABLE = 0.75  # of a cache, for what is meant to stay there
 ALONE = 0.65  # of the bandwidth of the memory, for one core
+# Arrays from this size on are new memory in every call (glibc's largest threshold of mmap): each page of what is written faults first.
+NEW_MEMORY, PAGE, FAULT = 32 << 20, 4096, 2.4e-6
 
 
 def product_share(lanes: int, rows: int, columns: int, depth: int) -> float:
@@ -108,6 +110,7 @@ class _Cpu:
         if waiting > busy * rounds:
             level = max(moved, key=lambda name: moved[name])
             resources[level] = resources.get(level, 0.0) + waiting - busy * rounds
+        resources["pages"] = self._new_pages() * FAULT / min(programs, cores)
         resources["launch"] += device.launch
         return Prediction(sum(resources.values()), resources)
 
@@ -146,6 +149,11 @@ class _Cpu:
                     most = level.bandwidth * max(ALONE, active / device.processors)
                 seconds[level.name] = bytes_at[level.name] / most
         return seconds
+
+    def _new_pages(self) -> float:
+        """Pages of the outputs that no earlier call has touched."""
+        written = (self.shape.tensor_bytes(name) for name in {s.tensor for s in self.shape.traffic if s.written})
+        return sum(size / PAGE for size in written if size >= NEW_MEMORY)
 
     # -- one stretch of code ------------------------------------------------------------------------------------------------------
 
@@ -233,14 +241,14 @@ class _Cpu:
 
     def sweep(self, s: Sweep, core: _Core, bandwidth: float, level: str) -> None:
         shape, sizes = self.shape, self.shape.sizes
-        lane = self._lane(s)
+        axis = lane(s.kept, s.over, s.reads)
         points = shape.points(s.axes)
-        size = sizes.get(lane, 1) if lane else 1
+        size = sizes.get(axis, 1) if axis else 1
         rows = points / max(size, 1)
         vectors = rows * self._padded(size) / self.lanes
         simple = functions = 0.0
         for o in s.operations:
-            if lane in o.axes:
+            if axis in o.axes:
                 if o.kind == "simple":
                     simple += o.count * vectors * SIMPLE
                 elif o.kind == "integer":
@@ -253,9 +261,9 @@ class _Cpu:
                     simple += o.count * elements * SCALAR[o.kind]
                 else:
                     functions += o.count * elements * self.lanes / self._rate(o.kind)
-        gathers = sum(lane in t.axes and t.axes[-1] != lane for t in s.reads) if lane else 0
-        accesses = sum(lane in t.axes for t in (*s.reads, *s.writes)) if lane else 0
-        folds = bool(s.over) and lane in s.over
+        gathers = sum(axis in t.axes and t.axes[-1] != axis for t in s.reads) if axis else 0
+        accesses = sum(axis in t.axes for t in (*s.reads, *s.writes)) if axis else 0
+        folds = bool(s.over) and axis in s.over
         cycles = simple + vectors * (LOOP * (0.5 if folds else 1.0) + 0.5 * accesses) + gathers * points * GATHER
         cycles += rows * (FOLD if folds else ROW)
         compute = cycles * self.cycle + functions
@@ -265,13 +273,6 @@ class _Cpu:
         excess = touched / bandwidth - compute
         if excess > 0:
             core.add(level, excess)
-
-    def _lane(self, s: Sweep) -> str:
-        """Where lanes run: as ``backends.cpu.sweeps`` chooses."""
-        if not s.over:
-            return s.kept[-1] if s.kept else ""
-        candidates = [*reversed(s.over), *s.kept[-1:]]
-        return min(candidates, key=lambda a: sum(a in t.axes and t.axes[-1] != a for t in s.reads))
 
     # -- loads --------------------------------------------------------------------------------------------------------------------
 

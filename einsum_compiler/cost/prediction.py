@@ -13,11 +13,12 @@ class Prediction:
     """Seconds of one call, and what each resource would take of them.
 
     On a CPU the units of a core take turns, so ``resources`` add up to ``seconds``. On a GPU they run side by side: each entry is the time that resource
-    alone would need, and ``seconds`` lies between the largest and their sum.
+    alone would need, and ``seconds`` lies between the largest and their sum. ``growth``: of rounding errors, see ``cost.rounding``.
     """
 
     seconds: float
     resources: Mapping[str, float]
+    growth: float = 0.0
 
     @property
     def limiting(self) -> str:
@@ -35,9 +36,10 @@ class Prediction:
 
 def together(predictions: Iterable[Prediction]) -> Prediction:
     """Kernels one after the other."""
-    seconds, resources = 0.0, dict[str, float]()
+    seconds, growth, resources = 0.0, 0.0, dict[str, float]()
     for p in predictions:
+        growth = max(growth, p.growth)
         seconds += p.seconds
         for name, spent in p.resources.items():
             resources[name] = resources.get(name, 0.0) + spent
-    return Prediction(seconds, resources)
+    return Prediction(seconds, resources, growth)

@@ -115,6 +115,14 @@ class Write:
 Step = Sweep | Product | Fetch | Write
 
 
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """A sum that is no product of tiles: the axes that are reduced, and whether vectors lie along one of them (else along the results)."""
+
+    over: tuple[str, ...]
+    along: bool
+
+
 @dataclass(frozen=True)
 class LoopSkeleton:
     """A loop over tiles: the conjuncts that decide which are visited, and what is done in full and in partial ones."""
@@ -123,6 +131,7 @@ class LoopSkeleton:
     full: tuple[Step, ...]
     partial: tuple[Step, ...]
     carried: tuple[Tile, ...]
+    sums: tuple[Sum, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,6 +140,7 @@ class Skeleton:
 
     outside: tuple[Step, ...]
     loops: tuple[LoopSkeleton, ...]
+    sums: tuple[Sum, ...] = ()
 
 
 def skeleton_of(kernel: TileKernel, predicates: Sequence[frozenset[Expression]]) -> Skeleton:
@@ -143,9 +153,26 @@ def skeleton_of(kernel: TileKernel, predicates: Sequence[frozenset[Expression]])
         nexts = {c.next for c in loop.carries}
         full, partial = (_steps(simplify(loop_body(loop, p), nexts), nexts, kinds) for p in (False, True))
         carried = tuple(Tile(c.type.ranks, bytes_of(c.type.dtype)) for c in loop.carries)
-        found.append(LoopSkeleton(predicate, full, partial, carried))
+        found.append(LoopSkeleton(predicate, full, partial, carried, _sums(loop.body, kinds)))
     outside = [s for s in kernel.body if not isinstance(s, Loop)]
-    return Skeleton(_steps(simplify(outside, kept), kept, kinds), tuple(found))
+    return Skeleton(_steps(simplify(outside, kept), kept, kinds), tuple(found), _sums(outside, kinds))
+
+
+def _sums(body: Sequence[Statement], kinds: Mapping[str, tuple[Tile, str]]) -> tuple[Sum, ...]:
+    found = []
+    for s in body:
+        if isinstance(s, Reduce) and s.operator == "sum" and s.type.dtype in ("f32", "f64"):
+            over = tuple(a.rank for a in s.over)
+            reads = [kinds[n][0] for n in reads_in(s) if n in kinds]
+            found.append(Sum(over, lane(s.type.ranks, over, reads) in over))
+    return tuple(dict.fromkeys(found))
+
+
+def lane(kept: tuple[str, ...], over: tuple[str, ...], reads: Sequence[Tile]) -> str:
+    """The axis that vectors lie along, as ``backends.cpu.sweeps`` chooses."""
+    if not over:
+        return kept[-1] if kept else ""
+    return min([*reversed(over), *kept[-1:]], key=lambda a: sum(a in t.axes and t.axes[-1] != a for t in reads))
 
 
 def _types(body: Sequence[Statement]) -> dict[str, tuple[Tile, str]]:

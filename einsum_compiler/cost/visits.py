@@ -1,10 +1,15 @@
-"""How many tiles a program visits, and how many of them need their mask, from the filter alone: cheap interval rules, no closed forms."""
+"""How many tiles a program visits, and how many of them need their mask: cheap interval rules, no closed forms.
+
+Filters that read tensors are judged by the values where these are at hand (tuning), else from the filter alone (plans are chosen by sizes).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from math import prod
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,16 +28,20 @@ UNKNOWN_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Filter:
-    """The conjuncts of a loop's filter: those that sizes decide, and whether there are others, which read tensors."""
+    """The conjuncts of a loop's filter: those that sizes and the tensors at hand decide, and whether there are others."""
 
     known: Expression
     ranks: frozenset[str]
     reads: bool
 
 
-def filter_of(predicate: frozenset[Expression], numbers: Mapping[str, float]) -> Filter:
-    """A loop's filter, sorted into what can be evaluated with these numbers, and the rest."""
-    known = [c for c in predicate if not reads_of(c) and numbers.keys() >= set(parameters_of(c))]
+def filter_of(predicate: frozenset[Expression], numbers: Mapping[str, float], tensors: Collection[str] = ()) -> Filter:
+    """A loop's filter, sorted into what can be evaluated with these numbers and tensors, and the rest."""
+    known = [
+        c
+        for c in predicate
+        if all(r.tensor in tensors for r in reads_of(c)) and numbers.keys() >= set(parameters_of(c))
+    ]
     combined = conjunction(sorted(known, key=str)) or Constant(True)
     return Filter(combined, frozenset(ranks_of(combined)), len(known) < len(predicate))
 
@@ -72,8 +81,17 @@ def trimmed(
     return replace(seen, share=share, axes=frozenset((f"{tiled[0].rank}.0", f"{rank}.0")))
 
 
+def _read(predicate: Expression, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    return {r.tensor: tensors[r.tensor] for r in reads_of(predicate)}
+
+
 def visited(
-    condition: Filter, plan: KernelPlan, rank: str, extents: Mapping[str, int], scalars: Mapping[str, float]
+    condition: Filter,
+    plan: KernelPlan,
+    rank: str,
+    extents: Mapping[str, int],
+    scalars: Mapping[str, float],
+    tensors: Mapping[str, Any] = MappingProxyType({}),
 ) -> Visited:
     """The tiles of a streamed rank that one program visits."""
     from einsum_compiler.tile_lists import classify
@@ -98,7 +116,7 @@ def visited(
     if prod(int(p.count.value) for p in program if isinstance(p.count, Constant)) * total > 1 << 22:
         return Visited(0.0, total, total)
     schedule = Schedule("", condition.known, ranks, tuple(program), stream)
-    whole, touched = classify(schedule, {}, scalars, extents, sampled)
+    whole, touched = classify(schedule, _read(condition.known, tensors), scalars, extents, sampled)
     rows = max(1, whole.shape[0])
     seen = touched.sum(axis=1)
     all_full, all_seen, most = whole.sum() / rows, seen.sum() / rows, float(seen.max(initial=0))

@@ -9,16 +9,17 @@ from math import isfinite
 from einsum_compiler.derivation import Derivation
 from einsum_compiler.ir.binding import Binding
 from einsum_compiler.ir.plan import Plan
-from einsum_compiler.ordering import in_orders, least_orders
+from einsum_compiler.ordering import in_orders, orders_to_try
 from einsum_compiler.planning import as_plan
 from einsum_compiler.specialise import plan_of, request
+from einsum_compiler.tuning.task import steering_inputs
 
 PERSISTENT = 4  # of the best plans, tried with as many programs as a GPU holds too
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A plan, and the seconds of a call that the cost model predicts; None for one that is outside its grid."""
+    """A plan, and the seconds of a call that the cost model predicts, by the values of the inputs that filters read; None for one that is outside its grid."""
 
     plan: Plan
     predicted: float | None = None
@@ -30,12 +31,16 @@ def candidates(derivation: Derivation, binding: Binding, backend: str, exhaustiv
     from einsum_compiler.cost.device import device_for, is_present
 
     wanted = request(derivation, binding, backend)
+    kept = steering_inputs(derivation.stages[0][1])
+    steering = {n: t for n, t in binding.tensors.items() if n in kept and not t.is_meta}
     scored: list[ScoredPlan] = []
-    for orders in dict.fromkeys((least_orders(derivation, wanted.extents), ())):
+    for orders in orders_to_try(derivation, wanted.extents):
         form = in_orders(derivation, orders, wanted.dtypes)
         types = {**wanted.dtypes, **form.dtypes}
         device = device_for(backend)
-        scored += candidate_plans(form.derivation, wanted.extents, backend, types, device, binding.scalars, exhaustive)
+        scored += candidate_plans(
+            form.derivation, wanted.extents, backend, types, device, binding.scalars, exhaustive, steering
+        )
     scored.sort(key=lambda s: s.prediction.seconds)
     predicted = {s.plan: s.prediction.seconds for s in scored if isfinite(s.prediction.seconds)}
     default = as_plan(derivation, plan_of(derivation, wanted, None))
