@@ -85,7 +85,8 @@ class Derivatives:
             case Comparison():
                 return None
         if isinstance(node, Read):
-            raise PlanError(f"{variable.tensor} chooses what is read, and a choice has no gradient", node.span)
+            index = variable.tensor if isinstance(variable, Read) else variable
+            raise PlanError(f"{index} chooses what is read, and a choice has no gradient", node.span)
         raise PlanError(f"no derivative is known of {type(node).__name__.lower()}", node.span)
 
     def _binary(self, node: Binary, variable: Expression, value: Expression) -> Expression | None:
