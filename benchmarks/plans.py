@@ -6,6 +6,7 @@
 
 Each case is timed in one process: every candidate a few times, those near the best in turns, then the default and the best few once more, for the ratio. Candidates that are
 three times as slow as the best are timed twice only. Measured times stay in the folder while the cost model changes: the default and all predictions are those of the current code.
+Where the code of kernels changed, begin with an empty folder: machine code that is still the same is found in the kernel cache.
 """
 
 from __future__ import annotations
@@ -116,25 +117,18 @@ def candidates_of(kernel: Kernel, binding: Binding, most: int | None) -> list[Ca
 # -- phases -------------------------------------------------------------------------------------------------------------------
 
 
-def compile_case(case: Case, state: State, most: int | None, again: bool = False) -> None:
-    """Build and check the candidates that are not known yet. The machine may be busy: nothing is timed. ``again``: also build those that are known, for other code than before."""
+def compile_case(case: Case, state: State, most: int | None, workers: int) -> None:
+    """Build and check the candidates that are not known yet. The machine may be busy: nothing is timed."""
     kernel, binding = call_of(case)
     plans = [str(c.plan) for c in candidates_of(kernel, binding, most)]
     todo = [p for p in plans if p not in state.right and p not in state.wrong]
     state.default = plans[0]
     state.save()
-    known = list(state.right) if again else []
     print(f"{case.name}: {len(plans)} plans, {len(todo)} to compile", flush=True)
-    if not todo and not known:
+    if not todo:
         return
-    with folder() as files, Pool(task_of(kernel, binding, "cpu", files), 2) as pool:
-        for start in range(0, len(known), 8):
-            for plan, answer in pool.each({p: Compile(p) for p in known[start : start + 8]}, 120):
-                if isinstance(answer, Failed):
-                    state.right.remove(plan)
-                    state.wrong[plan] = f"{answer.kind}: {answer.message}"
-        if todo:
-            pool.first.ask(Reckon(), 600)
+    with folder() as files, Pool(task_of(kernel, binding, "cpu", files), workers) as pool:
+        pool.first.ask(Reckon(), 600)
         for start in range(0, len(todo), 8):
             batch = todo[start : start + 8]
             for plan, answer in pool.each({p: Compile(p) for p in batch}, 120):
@@ -335,7 +329,7 @@ def main() -> None:
         type=int,
         help="plans of a case, if not all; of larger grids the best predicted and an even choice of the others",
     )
-    parser.add_argument("--again", action="store_true", help="compile what is known too, for other code than before")
+    parser.add_argument("--workers", type=int, default=2, help="processes that compile side by side")
     parser.add_argument("--fresh", action="store_true", help="forget what was measured (not what was compiled)")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "einsum-plans")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
@@ -350,7 +344,7 @@ def main() -> None:
             state.save()
     if options.compile:
         for case in wanted:
-            compile_case(case, states[case.name], options.most, options.again)
+            compile_case(case, states[case.name], options.most, options.workers)
     if options.measure:
         for case in wanted:
             if time.monotonic() > until or not measure_case(case, states[case.name], until):
