@@ -10,11 +10,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from einsum_compiler.tuning.interruption import Interruption
 from einsum_compiler.tuning.messages import Done, Failed, Request
 from einsum_compiler.tuning.nursery import Nursery
 from einsum_compiler.tuning.task import Task
@@ -26,6 +27,7 @@ class Process:
 
     task: Task
     nursery: Nursery
+    interruption: Interruption
     connection: Connection | None = None
     _worker: int = 0
     _log: Path = Path()
@@ -39,10 +41,14 @@ class Process:
             self.connection.send(request)
 
     def receive(self, seconds: float, limit: float) -> Done | Failed:
-        """The answer within ``seconds``, or what happened instead of one; then the process is gone. ``limit``: what it was given in all."""
+        """The answer within ``seconds``, or what happened instead of one; then the process is gone. ``limit``: what it was given in all.
+
+        Raises ``KeyboardInterrupt`` after an interruption; the process goes on.
+        """
         assert self.connection is not None
+        self.interruption.wait([self.connection], seconds)
         try:
-            if self.connection.poll(seconds):
+            if self.connection.poll(0):
                 found = self.connection.recv()
                 assert isinstance(found, Done | Failed)
                 return found
@@ -94,12 +100,13 @@ class Pool:
 
     task: Task
     size: int
+    interruption: Interruption = field(init=False, default_factory=Interruption)
     nursery: Nursery = field(init=False)
     processes: list[Process] = field(init=False)
 
     def __post_init__(self) -> None:
         self.nursery = Nursery(self.task.folder)
-        self.processes = [Process(self.task, self.nursery) for _ in range(self.size)]
+        self.processes = [Process(self.task, self.nursery, self.interruption) for _ in range(self.size)]
 
     @property
     def first(self) -> Process:
@@ -116,7 +123,7 @@ class Pool:
                     process.send(request)
                     busy[place] = name, time.monotonic() + seconds
             left = min(end for _, end in busy.values()) - time.monotonic()
-            wait([c for p in busy if (c := self.processes[p].connection) is not None], max(0.0, left))
+            self.interruption.wait([c for p in busy if (c := self.processes[p].connection) is not None], left)
             for place, (name, end) in list(busy.items()):
                 connection = self.processes[place].connection
                 if connection is None or connection.poll(0) or time.monotonic() >= end:
@@ -135,6 +142,7 @@ class Pool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.nursery.stop()
+        self.interruption.close()
 
 
 @contextmanager

@@ -67,22 +67,26 @@ class Search:
 
         The default and the candidate predicted best are measured in any case.
         """
-        try:
-            self._prepare()
-            pending = [t.plan for t in self.trials.values() if t.outcome == OPEN]
-            size = max(2, self.pool.size)
-            first = True
-            while pending and (first or self._left() > 0):
-                batch, pending = pending[:size], pending[size:]
-                self._compile(batch)
-                for plan in batch:
-                    if first or self._left() > 0:
-                        self._measure(plan)
-                first, size = False, 2 * self.pool.size
-        except KeyboardInterrupt:
-            self.interrupted = True
-            self.pool.stop()
-            self.shown.to(self._done(), "interrupted: comparing what was measured")
+        with self.pool.interruption.awaited():
+            try:
+                self._prepare()
+                self._try_all([t.plan for t in self.trials.values() if t.outcome == OPEN])
+            except KeyboardInterrupt:
+                self.interrupted = True
+                self.pool.stop()
+                self.shown.to(self._done(), "interrupted: comparing what was measured")
+        self.interrupted |= self.pool.interruption.happened
+
+    def _try_all(self, pending: Sequence[str]) -> None:
+        size = max(2, self.pool.size)
+        first = True
+        while pending and (first or self._left() > 0):
+            batch, pending = pending[:size], pending[size:]
+            self._compile(batch)
+            for plan in batch:
+                if first or self._left() > 0:
+                    self._measure(plan)
+            first, size = False, 2 * self.pool.size
 
     def _left(self) -> float:
         return self._started + self.limits.budget - time.monotonic()

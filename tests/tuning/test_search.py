@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 import einsum_compiler as ec
 from einsum_compiler.ir.binding import Binding, bind
+from einsum_compiler.tuning.interruption import Interruption
 from einsum_compiler.tuning.lookup import tuned_plan
 from einsum_compiler.tuning.result import FAILED, MEASURED, OPEN, TuningResult, conclusion
 from einsum_compiler.tuning.search import Limits
@@ -102,6 +104,24 @@ def test_an_interruption_keeps_what_is_measured(monkeypatch: pytest.MonkeyPatch)
     assert [t.measured for t in again.trials if tile_of(t.plan) == 4] == [
         t.measured for t in result.trials if tile_of(t.plan) == 4
     ]
+
+
+def test_an_interruption_inside_a_destructor_is_not_lost() -> None:
+    """Python drops what is raised there; the search waits for it instead."""
+
+    class Interrupting:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    interruption = Interruption()
+    with interruption.awaited():
+        interruption.wait([], 0.0)
+        Interrupting()  # gone at once
+        with pytest.raises(KeyboardInterrupt):
+            interruption.wait([], 60.0)
+        interruption.wait([], 0.0)
+    assert interruption.happened and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    interruption.close()
 
 
 def test_the_first_candidate_is_measured_whatever_the_budget() -> None:
