@@ -29,7 +29,7 @@ import einsum_compiler as ec
 from benchmarks.cpu import machine
 from benchmarks.flex_table import DOCUMENT, facts, write_document
 from benchmarks.mask_metadata import flex_metadata, metadata
-from tests.flex.case import Case, modifiers, operands
+from tests.flex.case import Case, Modifier, modifiers, operands
 from tests.flex.cases import CASES, case
 from tests.flex.gym_masks import GYM_MASKS
 
@@ -44,13 +44,11 @@ def measure(mask: Case, dtype: torch.dtype, timed: bool) -> dict[str, Any]:
     captures = mask.captures(sizes, dtype)
     q, k, v = operands(sizes, FEATURES, dtype)
     kernel = ec.compile(mask.program(lse=False), backend="cpu")
-    _, mask_mod = modifiers(mask, captures)
-    assert mask_mod is not None
+    score_mod, mask_mod = modifiers(mask, captures)
     # One block mask for all heads where they agree, as a user who knows that would ask for.
     shared = "b,h" not in mask.where and "[h" not in mask.where
-    block = create_block_mask(
-        mask_mod, *((None, None) if shared else (1, HEADS)), sizes.queries, sizes.keys, device="cpu"
-    )
+    pairs = *((None, None) if shared else (1, HEADS)), sizes.queries, sizes.keys
+    block = create_block_mask(mask_mod, *pairs, device="cpu") if mask_mod else None
     # Every row starts anew: FlexAttention falls back to an uncompiled program after eight recompilations.
     torch._dynamo.reset()
     compiled = torch.compile(flex_attention)
@@ -59,9 +57,10 @@ def measure(mask: Case, dtype: torch.dtype, timed: bool) -> dict[str, Any]:
         return kernel(q, k, v, **captures)  # type: ignore[no-any-return]
 
     def flex() -> Tensor:
-        return compiled(q, k, v, block_mask=block)  # type: ignore[no-any-return]
+        return compiled(q, k, v, score_mod=score_mod, block_mask=block)  # type: ignore[no-any-return]
 
-    errors = _errors(mask_mod, (q, k, v), {"ours": ours(), "flex": flex()})
+    wide = {n: c.double() if isinstance(c, Tensor) and c.is_floating_point() else c for n, c in captures.items()}
+    errors = _errors(modifiers(mask, wide), (q, k, v), {"ours": ours(), "flex": flex()})
     assert errors["ours"] <= 2 * errors["flex"] + 2 * torch.finfo(dtype).eps * errors["largest"], f"{mask}: {errors}"
     row: dict[str, Any] = {"error": errors["ours"], "flex_error": errors["flex"], "visible": errors["visible"]}
     if not timed:
@@ -77,18 +76,25 @@ def measure(mask: Case, dtype: torch.dtype, timed: bool) -> dict[str, Any]:
     return {**row, "ours": statistics.median(times["ours"]), "flex": statistics.median(times["flex"]), "ratio": ratio}
 
 
-def _errors(mask_mod: Any, tensors: tuple[Tensor, Tensor, Tensor], results: dict[str, Tensor]) -> dict[str, float]:
+def _errors(
+    mods: tuple[Modifier | None, Modifier | None], tensors: tuple[Tensor, Tensor, Tensor], results: dict[str, Tensor]
+) -> dict[str, float]:
     """Largest errors against float64, one head at a time; the largest value and the share of pairs that see each other."""
     q, k, v = (t.double() for t in tensors)
+    score_mod, mask_mod = mods
     found = dict.fromkeys([*results, "largest", "visible"], 0.0)
     m, n = torch.arange(q.shape[2])[:, None], torch.arange(k.shape[2])[None]
     zero = torch.tensor(0)
     for head in range(q.shape[1]):
-        visible = mask_mod(zero, torch.tensor(head), m, n).expand(q.shape[2], k.shape[2])
-        scores = (q[0, head] @ k[0, head].T / q.shape[-1] ** 0.5).masked_fill(~visible, -torch.inf)
+        place = zero, torch.tensor(head), m, n
+        scores = q[0, head] @ k[0, head].T / q.shape[-1] ** 0.5
+        if score_mod:
+            scores = score_mod(scores, *place).to(torch.float64)
+        if mask_mod:
+            scores = scores.masked_fill(~mask_mod(*place).expand_as(scores), -torch.inf)
         gold = scores.softmax(-1).nan_to_num(0.0) @ v[0, head]
         found["largest"] = max(found["largest"], float(gold.abs().max()))
-        found["visible"] += float(visible.double().mean()) / q.shape[1]
+        found["visible"] += float((scores > -torch.inf).double().mean()) / q.shape[1]
         for name, result in results.items():
             found[name] = max(found[name], float((result[0, head].double() - gold).abs().max()))
     return found

@@ -60,8 +60,15 @@ def negate(a: Truth) -> Truth:
 
 
 def both(a: Truth, b: Truth) -> Truth:
-    empty = (a.empty & (b.true | b.empty)) | (b.empty & (a.true | a.empty))
+    empty = NEVER
+    if _somewhere(a.empty) or _somewhere(b.empty):
+        empty = (a.empty & (b.true | b.empty)) | (b.empty & (a.true | a.empty))
     return Truth(a.true & b.true, a.false | b.false, empty)
+
+
+def _somewhere(flag: Array) -> bool:
+    """Whether a flag may be set: most are one value for all boxes, and arrays of all boxes are what costs."""
+    return flag.ndim > 0 or bool(flag)
 
 
 def either(a: Truth, b: Truth) -> Truth:

@@ -68,7 +68,7 @@ def build_tile_list(
     both = np.stack([full, touched & ~full], axis=1)
     offsets = np.zeros(2 * both.shape[0] + 1, dtype=np.int32)
     np.cumsum(both.sum(axis=2).reshape(-1), out=offsets[1:])
-    tiles = np.nonzero(both)[2].astype(np.int32)
+    tiles = (np.flatnonzero(both) % max(both.shape[2], 1)).astype(np.int32)
     return torch.from_numpy(offsets), torch.from_numpy(tiles)
 
 
@@ -84,16 +84,43 @@ def _in_pieces(
         return classify(schedule, tensors, scalars, extents)
     step = max(counts[axis] * BOXES_AT_ONCE // boxes, 1)
     tensors = {name: _host(tensor) for name, tensor in tensors.items()}
-    pieces = []
-    for first in range(0, counts[axis], step):
-        tiles = np.arange(first, min(first + step, counts[axis]), dtype=np.int64)
-        some = replace(schedule.program[axis], count=Constant(len(tiles)))
-        piece = replace(schedule, program=(*schedule.program[:axis], some, *schedule.program[axis + 1 :]))
-        found = classify(piece, tensors, scalars, extents, {some.rank: tiles})
-        shape = *counts[:axis], len(tiles), *counts[axis + 1 :]
-        pieces.append([part.reshape(shape) for part in found])
-    full, touched = (np.concatenate(parts, axis=axis).reshape(-1, counts[-1]) for parts in zip(*pieces, strict=True))
-    return full, touched
+    coarse = np.ones((*counts[:axis], -(-counts[axis] // step), *counts[axis + 1 :]), dtype=bool)
+    if all(tensors[read.tensor].size < boxes for read in reads_of(schedule.predicate)):
+        # A tile is touched only if the union of the tiles of its piece is: one look more, where it does not read more than it saves.
+        coarse = classify(_coarse(schedule, axis, step), tensors, scalars, extents)[1].reshape(coarse.shape)
+    full, touched = (np.zeros(counts, dtype=bool) for _ in range(2))
+    for number, first in enumerate(range(0, counts[axis], step)):
+        last = min(first + step, counts[axis])
+        seen = np.flatnonzero(coarse.take(number, axis).reshape(-1, counts[-1]).any(axis=0))
+        if not seen.size:
+            continue
+        piece, sampled = schedule, {}
+        for at, tiles in ((axis, np.arange(first, last, dtype=np.int64)), (len(counts) - 1, seen)):
+            piece, rank = _with_count(piece, at, len(tiles))
+            sampled[rank] = tiles
+        found = classify(piece, tensors, scalars, extents, sampled)
+        place = (slice(None),) * axis + (slice(first, last),) + (slice(None),) * (len(counts) - axis - 2) + (seen,)
+        for whole, part in zip((full, touched), found, strict=True):
+            whole[place] = part.reshape(*counts[:axis], last - first, *counts[axis + 1 : -1], len(seen))
+    return full.reshape(-1, counts[-1]), touched.reshape(-1, counts[-1])
+
+
+def _coarse(schedule: Schedule, axis: int, step: int) -> Schedule:
+    """The schedule with ``step`` tiles in one along an index of the program."""
+    outer = schedule.program[axis]
+    merged = replace(outer, count=Call("ceil", (Binary("/", outer.count, Constant(step)),)))
+    ranks = tuple((r, o, size * step if o == outer.rank else size) for r, o, size in schedule.ranks)
+    if outer.rank not in (o for _, o, _ in ranks):
+        ranks = (*ranks, (outer.rank, outer.rank, step))
+    program = (*schedule.program[:axis], merged, *schedule.program[axis + 1 :])
+    return replace(schedule, program=program, ranks=ranks)
+
+
+def _with_count(schedule: Schedule, axis: int, count: int) -> tuple[Schedule, str]:
+    """The schedule with another number of tiles along an index, the last one being the stream's; and the rank of that index."""
+    indices = [*schedule.program, schedule.stream]
+    indices[axis] = replace(indices[axis], count=Constant(count))
+    return replace(schedule, program=tuple(indices[:-1]), stream=indices[-1]), indices[axis].rank
 
 
 def count_tiles(offsets: torch.Tensor) -> tuple[int, int]:
