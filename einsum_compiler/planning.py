@@ -12,7 +12,6 @@ from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import (
     Binary,
-    Constant,
     Expression,
     Extent,
     Membership,
@@ -22,8 +21,8 @@ from einsum_compiler.ir.expression import (
     Slice,
     walk,
 )
+from einsum_compiler.ir.extents import merged_extents
 from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit
-from einsum_compiler.ir.scalar import evaluate_scalar
 from einsum_compiler.ordering import in_orders, least_orders
 from einsum_compiler.passes.box_order import BoxOrder, box_order
 from einsum_compiler.passes.certificate import Certificate
@@ -64,24 +63,30 @@ def plan_kernels(
     ``numbers``: values of scalar parameters, which filters compare with; ``device``: the one that kernels of the backend run on, if it is not given.
     ``compiled``: whether plans are passed over whose kernels spill when they are compiled for the device (``fitting``); if not given, where that GPU is there.
     """
-    merged = merged_extents(derivation.normalized, extents)
-    extents = {**extents, **merged}
-    sizes: Mapping[str, int] = extents
+    sizes: Mapping[str, int] = {**extents, **merged_extents(derivation.normalized, extents)}
     refusals: Mapping[tuple[str, ...], tuple[Certificate, ...]] = {}
     if given is None:
         from einsum_compiler.cost.choice import choose
 
         found_on = device or device_for(backend)
         checked = is_present(found_on) if compiled is None else compiled
-        forms = [in_orders(derivation, o, dtypes) for o in dict.fromkeys(((), least_orders(derivation, extents)))]
+        forms = [in_orders(derivation, o, dtypes) for o in dict.fromkeys(((), least_orders(derivation, sizes)))]
         choices = [
-            (choose(f.derivation, extents, backend, {**dtypes, **f.dtypes}, numbers or {}, found_on, checked), f)
+            (
+                choose(
+                    f.derivation, f.extents(sizes), backend, {**dtypes, **f.dtypes}, numbers or {}, found_on, checked
+                ),
+                f,
+            )
             for f in forms
         ]
         choice, form = min(choices, key=lambda c: _rank(c[0].considered[0][1]))
         given, sizes, refusals = choice.plan, choice.extents, choice.refusals
     else:
         form = in_orders(derivation, given.orders, dtypes)
+        sizes = form.extents(sizes)
+    merged = merged_extents(form.derivation.normalized, extents)
+    extents = {**extents, **merged}
     types = {**dtypes, **form.dtypes}
     found = _given(form.derivation, parts_of(form.derivation, sizes, given), extents, types, given)
     proved = [form.certificates, *(() for _ in found[1:])]
@@ -107,22 +112,6 @@ def _rank(prediction: Prediction) -> tuple[float, float]:
 def parts_of(derivation: Derivation, extents: Mapping[str, int], plan: Plan) -> tuple[KernelCascade, ...]:
     """The parts of a program that the kernels of a plan compute: what they write is stored, and besides it only what must be."""
     return kernel_cascades(derivation, extents, [*(s.outputs for s in plan.splits), *(k.outputs for k in plan.kernels)])
-
-
-def merged_extents(cascade: Cascade, extents: Mapping[str, int]) -> dict[str, int]:
-    """The extents of ranks that a pass made of others: ``V_U = V * U``."""
-    found: dict[str, int] = {}
-    for parameter in cascade.parameters:
-        rank = parameter.name.lower()
-        if parameter.name == rank or rank in extents or parameter.default is None:
-            continue
-        names = {r.upper(): n for r, n in {**extents, **found}.items()}
-        if all(
-            isinstance(n, (Binary, Constant)) or (isinstance(n, Extent) and n.rank.upper() in names)
-            for n in walk(parameter.default)
-        ):
-            found[rank] = int(evaluate_scalar(parameter.default, names))
-    return found
 
 
 def _in_boxes(part: KernelCascade, plan: KernelPlan, extents: Mapping[str, int]) -> PlannedKernel:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from einsum_compiler.ir.cascade import ELLIPSIS, Cascade, Equation
-from einsum_compiler.ir.expression import Binary, Constant, Expression, Rank, Read, Selection, walk
+from einsum_compiler.ir.expression import Binary, Constant, Expression, Extent, Rank, Read, Selection, walk
+from einsum_compiler.ir.scalar import evaluate_scalar
 from einsum_compiler.ir.span import Span
 
 
@@ -109,6 +110,22 @@ def known_extents(cascade: Cascade) -> frozenset[str]:
                 known |= {e.rank, e.axis_rank}
         if len(known) == before:
             return frozenset(known)
+
+
+def merged_extents(cascade: Cascade, extents: Mapping[str, int]) -> dict[str, int]:
+    """The extents of ranks that a pass made of others, of those that ``extents`` lacks: ``V_U = V * U``."""
+    found: dict[str, int] = {}
+    for parameter in cascade.parameters:
+        rank = parameter.name.lower()
+        if parameter.name == rank or rank in extents or parameter.default is None:
+            continue
+        names = {r.upper(): n for r, n in {**extents, **found}.items()}
+        if all(
+            isinstance(n, (Binary, Constant)) or (isinstance(n, Extent) and n.rank.upper() in names)
+            for n in walk(parameter.default)
+        ):
+            found[rank] = int(evaluate_scalar(parameter.default, names))
+    return found
 
 
 def with_whole(ranks: Iterable[str]) -> frozenset[str]:

@@ -38,6 +38,7 @@ class Network:
     """``target = sum[summed](product of leaves and scalars)`` at the points where all ``conditions`` hold.
 
     ``inside``: for each leaf the ranks of the sums it stands in. ``opened``: the tensors that were opened into it; ``barriers``: for each tensor that was not, why.
+    ``renamed``: ranks of opened sums that were in use outside of them, by the name they have in the network.
     """
 
     root: Equation
@@ -48,6 +49,7 @@ class Network:
     opened: tuple[str, ...]
     barriers: Mapping[str, str] = field(default_factory=dict)
     inside: tuple[frozenset[str], ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 def network_of(cascade: Cascade, root: Equation) -> Network | None:
@@ -56,18 +58,19 @@ def network_of(cascade: Cascade, root: Equation) -> Network | None:
         return None
     if any(f.inverse and free_ranks(f.value) for f in factors(root.value.body)):
         return None
-    found = _Opening(cascade)
+    found = _Opening(cascade, root)
     found.sum(root.value)
     if len(found.leaves) > MOST_LEAVES:
         return None
     return Network(
         root, tuple(found.leaves), tuple(found.scalars), frozenset(found.summed), tuple(dict.fromkeys(found.conditions)),
-        tuple(found.opened), found.barriers, tuple(found.inside),
+        tuple(found.opened), found.barriers, tuple(found.inside), found.renamed,
     )  # fmt: skip
 
 
 class _Opening:
-    def __init__(self, cascade: Cascade) -> None:
+    def __init__(self, cascade: Cascade, root: Equation) -> None:
+        self._kept = frozenset(root.target.ranks)
         self._defined = definitions(cascade)
         self._inputs = {t.name for t in cascade.inputs}
         self._taken = all_ranks(cascade)
@@ -78,11 +81,19 @@ class _Opening:
         self.opened: list[str] = []
         self.barriers: dict[str, str] = {}
         self.inside: list[frozenset[str]] = []
+        self.renamed: dict[str, str] = {}
         self._around: frozenset[str] = frozenset()
 
-    def sum(self, reduction: Reduction) -> None:
-        """A sum whose ranks are given names of their own where they are in use."""
-        renamed = {r: fresh(f"{r}.s", self._taken | self.summed) for r in reduction.ranks if r in self.summed}
+    def sum(self, reduction: Reduction, origins: tuple[str, ...] = ()) -> None:
+        """A sum whose ranks are given names of their own where they are in use; ``origins``: what they are called in the cascade."""
+        used = self._kept | self.summed
+        called = dict(zip(reduction.ranks, origins or reduction.ranks, strict=True))
+        renamed: dict[str, str] = {}
+        for r, origin in called.items():
+            if r in used or r != origin:
+                renamed[r] = fresh(f"{origin}_in", self._taken | self.summed)
+                self._taken.add(renamed[r])
+                self.renamed[renamed[r]] = origin
         at: dict[str, Expression] = {r: Rank(name) for r, name in renamed.items()}
         self.summed |= {renamed.get(r, r) for r in reduction.ranks}
         self.conditions += [substitute(c, at) for c in conjuncts(reduction.where)]
@@ -115,7 +126,8 @@ class _Opening:
         self.opened.append(read.tensor)
         self.conditions += conjuncts(where)
         if isinstance(value, Reduction):
-            self.sum(value)
+            assert isinstance(equation.value, Reduction)
+            self.sum(value, equation.value.ranks)
         else:
             self._product(value)
 

@@ -19,7 +19,7 @@ from itertools import combinations
 from math import prod
 
 from einsum_compiler.ir.build import conjunction, multiply
-from einsum_compiler.ir.cascade import Cascade, Equation, Target
+from einsum_compiler.ir.cascade import Cascade, Equation, Scalar, Target
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import (
     Binary,
@@ -28,6 +28,7 @@ from einsum_compiler.ir.expression import (
     Conditional,
     Constant,
     Expression,
+    Extent,
     Rank,
     Read,
     Reduction,
@@ -35,6 +36,7 @@ from einsum_compiler.ir.expression import (
     children,
     walk,
 )
+from einsum_compiler.ir.extents import merged_extents
 from einsum_compiler.ir.printer import print_expression
 from einsum_compiler.passes.certificate import Certificate, Transformed
 from einsum_compiler.passes.defer import defer
@@ -72,6 +74,7 @@ def reassociate(cascade: Cascade, options: Reassociate = Reassociate(), cost: Co
     if options.orders:
         return ordered(cascade, options.orders)
     extents = _sizes(options.sizes)
+    extents = _all_extents(cascade, extents)
     missing = sorted(r for r in _ranks(cascade) if r not in extents)
     if missing:
         raise PlanError(
@@ -98,6 +101,7 @@ def alternatives(cascade: Cascade, extents: Mapping[str, int], cost: Cost, most:
     deferred = defer(cascade)
     forms = [((), cascade), *([((DEFERRED,), deferred.cascade)] if deferred.certificates else [])]
     for first, form in forms:
+        extents = _all_extents(form, extents)
         for root in filter(plain, form.equations):
             network = network_of(form, root)
             if network is None or len(network.leaves) < (2 if network.opened else 3):
@@ -172,6 +176,7 @@ def _improved(cascade: Cascade, extents: Mapping[str, int], cost: Cost) -> Trans
             continue
         rewriting = _Rewriting(cascade, network)
         shape = _Shape(network)
+        extents = _all_extents(cascade, extents)
         orders = _trees(network) if len(network.leaves) <= ENUMERATED else iter([shape.cheapest(extents)])
         held = _held(cascade, network)
         leaving = {t: shape.leaving(t, held) for t in orders}
@@ -274,13 +279,14 @@ class _Shape:
 
     def cheapest(self, extents: Mapping[str, int]) -> Tree:
         """The bracketing with fewest operations, by the least of every set of leaves (dynamic programming)."""
+        named = self._network.renamed
         best: dict[frozenset[int], tuple[float, Tree]] = {frozenset((i,)): (0.0, i) for i in self._every}
         for size in range(2, len(self._every) + 1):
             for members in map(frozenset, combinations(sorted(self._every), size)):
                 first = min(members)
                 for left in [m for m in best if first in m and m < members]:
                     tree = (best[left][1], best[members - left][1])
-                    points = prod(_extent(r, extents) for r in self.node(tree).ranks)
+                    points = prod(extents[named.get(r, r)] for r in self.node(tree).ranks)
                     price = best[left][0] + best[members - left][0] + points
                     if members not in best or price < best[members][0]:
                         best[members] = (price, tree)
@@ -384,7 +390,13 @@ class _Rewriting:
         at = self._cascade.equations.index(root)
         equations = (*self._cascade.equations[:at], *self._made, last, *self._cascade.equations[at + 1 :])
         made = live(replace(self._cascade, equations=equations))
-        return in_order(live(shared(paired_contractions(made))))
+        return self._with_renamed(in_order(live(shared(paired_contractions(made)))))
+
+    def _with_renamed(self, cascade: Cascade) -> Cascade:
+        """The cascade with the extents of the ranks that have a name of their own: those of what they were."""
+        used = _ranks(cascade)
+        made = (Scalar(n.upper(), "int", Extent(r)) for n, r in self._network.renamed.items() if n in used)
+        return replace(cascade, parameters=(*cascade.parameters, *made))
 
     def _zero_where_empty(self, value: Expression, conditions: tuple[Expression, ...]) -> Expression:
         inside = conjunction(conditions)
@@ -479,7 +491,7 @@ def _held(cascade: Cascade, network: Network) -> dict[int, frozenset[str]]:
         singular = [n for n in _below(leaf, defined) if _is_singular(n)]
         if singular:
             reduced = {r for n in singular for r in _first_reduced(n.right if isinstance(n, Binary) else n, defined)}
-            found[i] = frozenset(r for r in network.inside[i] if r in limited or r.split(".")[0] in reduced)
+            found[i] = frozenset(r for r in network.inside[i] if r in limited or network.renamed.get(r, r) in reduced)
     return found
 
 
@@ -529,12 +541,13 @@ def operations_and_bytes(cascade: Cascade, extents: Mapping[str, int]) -> float:
     decision; in a cascade with a recurrence, which no kernel runs, only inputs and outputs count.
     """
     total = 0.0
+    extents = _all_extents(cascade, extents)
     for equation in cascade.equations:
         value = equation.value
-        ranks = {*equation.target.ranks, *(value.ranks if isinstance(value, Reduction) else ())}
+        ranks = {*equation.target.ranks, *_reduced(equation)}
         body = value.body if isinstance(value, Reduction) else value
         operators = sum(isinstance(n, (Binary, Unary, Call, Comparison, Conditional)) for n in walk(body))
-        total += prod(_extent(r, extents) for r in ranks) * (operators + isinstance(value, Reduction))
+        total += prod(extents[r] for r in ranks) * (operators + isinstance(value, Reduction))
     return total + OPERATIONS_PER_BYTE * 4 * _stored(cascade, extents)
 
 
@@ -543,23 +556,24 @@ def _stored(cascade: Cascade, extents: Mapping[str, int]) -> float:
 
     moved = [t.ranks for t in (*cascade.inputs, *cascade.outputs)]
     if all(plain(e) or e.otherwise for e in cascade.equations):
-        parts = fuse(cascade, {r: _extent(r, extents) for r in _ranks(cascade)})
+        parts = fuse(cascade, extents)
         moved = [t.ranks for p in parts for t in (*p.cascade.inputs, *p.cascade.outputs)]
-    return float(sum(prod(_extent(r, extents) for r in ranks) for ranks in moved))
-
-
-def _extent(rank: str, extents: Mapping[str, int]) -> int:
-    """The extent of a rank; a name made of it (``n.s``) has the same."""
-    return extents[rank] if rank in extents else extents[rank.split(".")[0]]
+    return float(sum(prod(extents[r] for r in ranks) for ranks in moved))
 
 
 def _ranks(cascade: Cascade) -> set[str]:
     found = {r for t in (*cascade.inputs, *cascade.outputs) for r in t.ranks}
     for equation in cascade.equations:
-        found |= set(equation.target.ranks)
-        if isinstance(equation.value, Reduction):
-            found |= set(equation.value.ranks)
+        found |= {*equation.target.ranks, *_reduced(equation)}
     return found
+
+
+def _reduced(equation: Equation) -> tuple[str, ...]:
+    return equation.value.ranks if isinstance(equation.value, Reduction) else ()
+
+
+def _all_extents(cascade: Cascade, extents: Mapping[str, int]) -> dict[str, int]:
+    return {**extents, **merged_extents(cascade, extents)}
 
 
 def _sizes(given: tuple[str, ...]) -> dict[str, int]:

@@ -22,6 +22,7 @@ from einsum_compiler.cost.structures import structures
 from einsum_compiler.cost.visits import Filter, filter_of, trimmed, visited
 from einsum_compiler.derivation import Derivation, derive_kernel
 from einsum_compiler.ir.errors import PlanError
+from einsum_compiler.ir.extents import merged_extents
 from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit
 from einsum_compiler.ir.tile import Loop
 from einsum_compiler.ir.types import bytes_of
@@ -200,7 +201,7 @@ def search(
     tensors: Mapping[str, Any] | None = None,
 ) -> Search:
     """As ``candidate_plans``, with what was refused."""
-    from einsum_compiler.planning import merged_extents, scalar_types
+    from einsum_compiler.planning import scalar_types
 
     extents = {**extents, **merged_extents(derivation.normalized, extents)}
     setting = Setting(extents, dtypes, scalar_types(derivation, scalars), scalars, device, tensors or {})

@@ -33,7 +33,7 @@ from einsum_compiler.ir.expression import (
 )
 from einsum_compiler.passes.domains import Conditions, Domains
 from einsum_compiler.passes.gradient.derivatives import ONE, ZERO, Derivatives
-from einsum_compiler.passes.scope import free_ranks, substitute
+from einsum_compiler.passes.scope import free_ranks, replace_reads, substitute
 
 Names = Callable[[str], str]
 
@@ -93,9 +93,11 @@ class Adjoints:
         counted = Reduction("sum", value.ranks, Conditional(reached, ONE, ZERO), value.where)
         count = Equation((Target(ties, target.indices),), counted, equation.where)
         share = Binary("/", gradient, Read(ties, target.indices))
+        once: tuple[Equation, ...] = (count,)  # the first variable brings it, the others read it
         for found in self._terms(equation, points, value.body, share, where, None, known, reached):
             self.compared.add(target.tensor)
-            yield Contribution(found.variable, (count, *found.equations), found.conditions)
+            yield Contribution(found.variable, (*once, *found.equations), found.conditions)
+            once = ()
 
     def _terms(
         self,
@@ -108,7 +110,7 @@ class Adjoints:
         known: Conditions,
         only: Expression | None = None,
     ) -> Iterator[Contribution]:
-        filters = conjuncts(conjunction(where))
+        filters = tuple(conjuncts(conjunction(where)))
         for variable in dict.fromkeys(n for n in walk(body) if isinstance(n, (Read, Parameter))):
             name = variable.tensor if isinstance(variable, Read) else variable.name
             if name not in self._wanted:
@@ -124,8 +126,17 @@ class Adjoints:
                 raise PlanError(
                     f"no predicate says where the derivative of {equation.target.tensor} exists", equation.span
                 )
-            conditions = tuple(dict.fromkeys((*known, *filters, *exists)))
-            yield self._collected(variable, points, term, filters, conditions)
+            if only is not None:
+                exists = (*exists, *(self._domains.of(only) or ()))
+            # An empty operand makes the whole term empty, also where the slope along another one lacks it.
+            others = body if isinstance(variable, Parameter) else replace_reads(body, {variable: ONE})
+            needed = self._domains.of(others)
+            if needed is None:
+                raise PlanError(f"no predicate says where {equation.target.tensor} exists", equation.span)
+            held = {*known, *filters, *exists}
+            filters_here = (*filters, *(c for c in needed if c not in held))
+            conditions = tuple(dict.fromkeys((*known, *filters_here, *exists)))
+            yield self._collected(variable, points, term, filters_here, conditions)
 
     def _collected(
         self,

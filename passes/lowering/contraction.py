@@ -44,7 +44,7 @@ def as_product(
     """The body of a sum over the axes ``over`` as two factors with rows and columns of their own, or as one.
 
     Factors without a reduced axis leave the sum (distributivity). A factor whose axes another one has is multiplied into it; of more than
-    two, the two with the smallest common tile are multiplied first.
+    two, the two with the smallest common tile are multiplied first. A body without a reduced axis is counted: it stays whole.
     """
     scale: Expression | None = None
     inner: list[Factor] = []
@@ -54,6 +54,8 @@ def as_product(
             inner.append(Factor(value, axes))
         else:
             scale = value if scale is None else multiply(scale, value)
+    if not inner:
+        return Product(Factor(body, axes_of(body)), None)
     while len(inner) > 1:
         pairs = [(a, b) for i, a in enumerate(inner) for b in inner[i + 1 :]]
         nested = [(a, b) for a, b in pairs if a.axes <= b.axes or b.axes <= a.axes]

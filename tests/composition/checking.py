@@ -10,10 +10,10 @@ from torch import Tensor
 import einsum_compiler as ec
 from einsum_compiler.derivation import kernel_cascades
 from einsum_compiler.ir.binding import Binding
+from einsum_compiler.ir.extents import merged_extents
 from einsum_compiler.ir.plan import Plan
 from einsum_compiler.kernel import Kernel
 from einsum_compiler.passes.partition import Partition, partition
-from einsum_compiler.planning import merged_extents
 from einsum_compiler.validate import reference_of
 from tests.budget import assert_within_budget
 from tests.composition.text import Program

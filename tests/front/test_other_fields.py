@@ -88,6 +88,21 @@ cascade mixture(X[t,d], MU[k,d], LS[k,d], LOGIT[k]) -> LP[t], RESP[t,k] {
   LP[t]     = logsumexp[k](S[t,k])
   RESP[t,k] = exp(S[t,k] - LP[t])
 }"""
+GRAVITY = """
+cascade gravity(P[i,d], M[i]; eps = 0.01) -> F[i,d] {
+  R[i,j] = sum[d]((P[j,d] - P[i,d]) ** 2) + eps
+  F[i,d] = M[i] * sum[j](M[j] * (P[j,d] - P[i,d]) * rsqrt(R[i,j]) / R[i,j] where i != j)
+}"""
+SUPERVISED_CONTRAST = """
+cascade supervised_contrast(Z[i,d], LABEL: i64[i]) -> L[i] {
+  S[i,j] = Z[i,d] * Z[j,d] where i != j
+  LSE[i] = logsumexp[j](S[i,j])
+  L[i]   = sum[j](LSE[i] - S[i,j] where LABEL[i] % 4 == LABEL[j] % 4)
+}"""
+TROPICAL = """
+cascade tropical(A[i,k], B[k,j]) -> C[i,j] {
+  C[i,j] = min[k](A[i,k] + B[k,j])
+}"""
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "kernel regression": (KERNEL_REGRESSION, {"bandwidth": 1.3}),
     "cross entropy": (CROSS_ENTROPY, {}),
@@ -101,6 +116,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gated layer": (GATED_LAYER, {}),
     "convolution": (CONVOLUTION, {}),
     "mixture": (MIXTURE, {}),
+    "gravity": (GRAVITY, {}),
+    "supervised contrast": (SUPERVISED_CONTRAST, {}),
+    "tropical": (TROPICAL, {}),
 }
 EXTENTS = {"h": 2, "m": 37, "n": 41, "e": 8, "f": 8, "d": 5, "t": 19, "v": 33, "c": 6, "y": 9, "x": 10, "p": 21, "b": 2,
            "i": 21, "j": 21, "k": 5, "o": 4, "r": 3, "s": 3}  # fmt: skip
@@ -123,7 +141,7 @@ def gradients(
     found = run(*leaves, **scalars)
     outputs = found if isinstance(found, tuple) else (found,)
     torch.manual_seed(1)
-    loss = torch.stack([(o * torch.randn_like(o)).sum() for o in outputs]).sum()
+    loss = torch.stack([(o * torch.randn(o.shape, dtype=o.dtype)).sum() for o in outputs]).sum()
     return outputs, torch.autograd.grad(loss, [t for t in leaves if t.requires_grad])
 
 

@@ -135,6 +135,20 @@ def test_a_filter_over_one_rank_acts_in_the_product_that_sums_it() -> None:
     assert orders_of(found) == ("O = Q[m,e] * (K[n,e] * V[n,f])",)
 
 
+def test_a_rank_that_is_summed_and_stored_too_has_two_names() -> None:
+    text = "cascade linear(Q[m,e], K[n,e], V[n,e]) -> O[m,e] { S[m,n] = Q[m,e] * K[n,e]  O[m,e] = sum[n](S[m,n] * V[n,e]) }"
+    assert str(at(text, LONG).cascade) == (
+        "cascade linear(Q[m,e], K[n,e], V[n,e]; E_IN: int = E) -> O[m,e] {\n"
+        "  O.part[e_in,e] = sum[n](K[n,e_in] * V[n,e])\n"
+        "  O[m,e] = sum[e_in](Q[m,e_in] * O.part[e_in,e])\n"
+        "}"
+    )
+    assert at(text, SHORT).cascade.parameters == ()
+    # An inner sum that no order wants outside stays what it is.
+    apart = "cascade f(X[m,e], Y[n,e]) -> O[m,e] { D[m,n] = sum[e]((X[m,e] - Y[n,e])**2)  O[m,e] = sum[n](D[m,n] * Y[n,e]) }"
+    at(apart, LONG)
+
+
 def test_scales_stay_and_a_tensor_with_other_readers_too() -> None:
     text = "cascade two(Q[m,e], K[n,e], V[n,f]; c = 0.5) -> O[m,f], X[m] { S[m,n] = c * Q[m,e] * K[n,e]  O[m,f] = S[m,n] * V[n,f]  X[m] = max[n](S[m,n]) }"
     found = at(

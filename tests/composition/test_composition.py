@@ -1,0 +1,62 @@
+"""Any mask, score, normaliser, grouping of heads and structure of branches compiles, in any combination, and agrees with the evaluator.
+
+``make test`` draws 200 programs. All of them run as tile programs in the interpreter, exactly and in float64; the first 24 of another draw also as C++ in f32,
+bf16 and f64 within the error budget of the plain program, and a few under Triton's interpreter. ``make test-all`` compiles thousands.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.composition.checking import kernels_agree, tile_programs_agree
+from tests.composition.grammar import programs
+from tests.composition.text import Program
+
+DTYPES = st.sampled_from((torch.float32, torch.float32, torch.bfloat16, torch.float64))
+BACKENDS = st.sampled_from(("cpu", "cpu", "triton"))
+
+
+def drawn(examples: int) -> settings:
+    """So many programs. Programs do not shrink: they come from seeds, and the one that fails is printed whole."""
+    phases = (Phase.explicit, Phase.generate)
+    return settings(max_examples=examples, phases=phases, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+# In parts, so that several processes share them.
+@pytest.mark.parametrize("part", range(8))
+def test_tile_programs(part: int) -> None:
+    @drawn(25)
+    @given(programs(part, 8), BACKENDS)
+    def run(program: Program, backend: str) -> None:
+        tile_programs_agree(program, backend)
+
+    run()
+
+
+@drawn(24)
+@given(programs(), DTYPES)
+def test_cpu_kernels(program: Program, dtype: torch.dtype) -> None:
+    kernels_agree(program, dtype)
+
+
+@drawn(4)
+@given(programs())
+def test_triton_kernels(program: Program) -> None:
+    kernels_agree(program, torch.float32, "triton")
+
+
+@pytest.mark.slow
+@drawn(3000)
+@given(programs(), DTYPES)
+def test_many_cpu_kernels(program: Program, dtype: torch.dtype) -> None:
+    kernels_agree(program, dtype)
+
+
+@pytest.mark.slow
+@drawn(200)
+@given(programs())
+def test_many_triton_kernels(program: Program) -> None:
+    kernels_agree(program, torch.float32, "triton")
