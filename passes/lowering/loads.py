@@ -45,9 +45,13 @@ class Loads(Tiles):
         while scope.loop and not inside and scope.outer:
             scope = scope.outer
         conditions = set(checks)
-        conditions |= self.stream_bounds(ranks_of(*read.indices))
+        own = frozenset(a.rank for a in axes)
+        # An index that is one for the whole tile (``n // 32``) is in range if the tile's first coordinate is.
+        conditions |= {
+            c for c in self.stream_bounds(ranks_of(*read.indices)) if self.domain_axes(frozenset({c})) <= own
+        }
         if inside and not self._projecting and not any(self._mixes(i) for i in indices):
-            conditions |= self._projection(frozenset(a.rank for a in axes), read.tensor)
+            conditions |= self._projection(own, read.tensor)
         partial = [c for c in sorted(conditions, key=str) if c in scope.predicate]
         always = [c for c in sorted(conditions, key=str) if c not in scope.predicate]
         self._projecting = True
