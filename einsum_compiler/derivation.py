@@ -8,7 +8,7 @@ from functools import cached_property
 
 from einsum_compiler.crash import step
 from einsum_compiler.ir.cascade import Cascade, Module
-from einsum_compiler.ir.plan import KernelPlan
+from einsum_compiler.ir.plan import Accumulation, KernelPlan
 from einsum_compiler.ir.types import is_float, promote
 from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.passes.fuse import KernelCascade, fuse
@@ -154,10 +154,13 @@ class KernelDerivation:
 
 
 def kernel_cascades(
-    derivation: Derivation, extents: Mapping[str, int], wanted: Collection[Collection[str]] | None = None
+    derivation: Derivation,
+    extents: Mapping[str, int],
+    wanted: Collection[Collection[str]] | None = None,
+    accumulated: Collection[Accumulation] = (),
 ) -> tuple[KernelCascade, ...]:
-    """The kernels for the given extents, with the streamed rank and tiles still open; ``wanted``: see ``fuse``."""
-    return fuse(derivation.normalized, extents, (), wanted)
+    """The kernels for the given extents, with the streamed rank and tiles still open; ``wanted``, ``accumulated``: see ``fuse``."""
+    return fuse(derivation.normalized, extents, (), wanted, accumulated)
 
 
 def derive_kernel(part: KernelCascade, plan: KernelPlan, dtypes: Mapping[str, str]) -> KernelDerivation:
@@ -166,6 +169,7 @@ def derive_kernel(part: KernelCascade, plan: KernelPlan, dtypes: Mapping[str, st
     from einsum_compiler.passes.defer import defer
     from einsum_compiler.passes.online import Online, online
     from einsum_compiler.passes.precision import precision
+    from einsum_compiler.passes.sharing import shared
     from einsum_compiler.passes.tile_outputs import TileOutputs, tile_outputs
 
     stages: list[tuple[str, Cascade]] = [("fuse", part.cascade)]
@@ -180,6 +184,8 @@ def derive_kernel(part: KernelCascade, plan: KernelPlan, dtypes: Mapping[str, st
             cascade = running.cascade
             for rank in streams:
                 cascade = tile_outputs(cascade, TileOutputs(rank))
+            if plan.accumulated:  # tiles of an accumulated output are made of what the running reductions read
+                cascade = shared(cascade)
         stages += [("defer", deferred.cascade), ("online", cascade)]
         certificates += [*deferred.certificates, *running.certificates]
     with step("precision"):

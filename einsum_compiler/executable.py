@@ -13,7 +13,7 @@ from einsum_compiler.ir.torch_types import torch_dtype
 from einsum_compiler.size_classes import size_class
 
 Number = int | float | bool
-Buffer = tuple[str, list[int], Any]  # name, shape, torch.dtype
+Buffer = tuple[str, list[int], Any, bool]  # name, shape, torch.dtype, whether programs add to it
 TileOperands = tuple[Any, ...]  # the offsets and the tiles of a list
 
 MOST_LISTS = 16
@@ -58,8 +58,8 @@ class Executable:
         held = dict(tensors)
         for (kernel, compiled), (sizes, outputs) in zip(self.kernels, self._sizes(scalars, extents), strict=True):
             work = False
-            for name, shape, dtype in outputs:
-                held[name] = torch.empty(shape, dtype=dtype, device=device)
+            for name, shape, dtype, added in outputs:
+                held[name] = (torch.zeros if added else torch.empty)(shape, dtype=dtype, device=device)
                 work = work or 0 not in shape
             if not work or device.type == "meta":
                 continue
@@ -80,8 +80,9 @@ class Executable:
         for (kernel, _), made in zip(self.kernels, self.introduced or [{}] * len(self.kernels), strict=True):
             extents = {**given, **made}
             names = {**scalars, **{rank.upper(): extent for rank, extent in extents.items()}}
+            added = {a.tensor for a in kernel.accumulated}
             outputs = [
-                (o.name, [int(evaluate_scalar(e, names)) for e in o.extents], torch_dtype(o.dtype))
+                (o.name, [int(evaluate_scalar(e, names)) for e in o.extents], torch_dtype(o.dtype), o.name in added)
                 for o in kernel.outputs
             ]
             found.append((extents, outputs))

@@ -169,6 +169,8 @@ def _kernel(part: CompiledPart) -> Table:
         rows.append(("split", str(part.planned.split)))
     if plan.stream:
         rows.append(("streamed", "; then ".join(f"{s.rank}, {s.size} at a time" for s in plan.streams)))
+    for a in plan.accumulated:
+        rows.append(("added up", f"{a.tensor} over {', '.join(a.ranks)}: these programs follow one another"))
     if plan.resident:
         rows.append(("held whole", ", ".join(plan.resident)))
     for number, loop in enumerate(s for s in part.tile.body if isinstance(s, Loop)):

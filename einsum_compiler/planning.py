@@ -88,13 +88,16 @@ def plan_kernels(
     merged = merged_extents(form.derivation.normalized, extents)
     extents = {**extents, **merged}
     types = {**dtypes, **form.dtypes}
-    found = _given(form.derivation, parts_of(form.derivation, sizes, given), extents, types, given)
+    parts = parts_of(form.derivation, sizes, given)
+    sums = sum_dtypes(parts, types)
+    types = {**types, **sums}
+    found = _given(form.derivation, parts, extents, types, given)
     proved = [form.certificates, *(() for _ in found[1:])]
     return tuple(
         replace(
             p,
             extents={**merged, **p.extents},
-            dtypes={**form.dtypes, **p.dtypes},
+            dtypes={**form.dtypes, **sums, **p.dtypes},
             certificates=(*first, *(p.certificates or refusals.get(p.plan.outputs, ()))),
             orders=form.orders,
         )
@@ -111,7 +114,14 @@ def _rank(prediction: Prediction) -> tuple[float, float]:
 
 def parts_of(derivation: Derivation, extents: Mapping[str, int], plan: Plan) -> tuple[KernelCascade, ...]:
     """The parts of a program that the kernels of a plan compute: what they write is stored, and besides it only what must be."""
-    return kernel_cascades(derivation, extents, [*(s.outputs for s in plan.splits), *(k.outputs for k in plan.kernels)])
+    outputs = [*(s.outputs for s in plan.splits), *(k.outputs for k in plan.kernels)]
+    return kernel_cascades(derivation, extents, outputs, [a for k in plan.kernels for a in k.accumulated])
+
+
+def sum_dtypes(parts: Iterable[KernelCascade], dtypes: Mapping[str, str]) -> dict[str, str]:
+    """The types of accumulated sums that only the plan names: those of sums."""
+    real = "f64" if "f64" in dtypes.values() else "f32"
+    return {a.tensor: real for p in parts for a in p.accumulated if a.tensor not in dtypes}
 
 
 def _in_boxes(part: KernelCascade, plan: KernelPlan, extents: Mapping[str, int]) -> PlannedKernel:
@@ -196,7 +206,7 @@ def _checked(part: KernelCascade, plan: KernelPlan) -> KernelPlan:
             f"kernel {', '.join(part.outputs)} spreads {', '.join(part.program) or 'nothing'} over programs and streams {', '.join(part.streams) or 'nothing'}; "
             f"the plan spreads {', '.join(r.rank for r in plan.program) or 'nothing'} and streams {', '.join(streams) or 'nothing'}"
         )
-    return replace(plan, outputs=part.outputs, resident=part.resident)
+    return replace(plan, outputs=part.outputs, resident=part.resident, accumulated=part.accumulated)
 
 
 def as_plan(derivation: Derivation, kernels: Iterable[PlannedKernel]) -> Plan:

@@ -211,7 +211,7 @@ class Counting:
                     others += _points((*s.type.axes, *s.over)) * (operators_in(s.value) + 1)
                     others += _points(s.type.axes) * (operators_in(s.accumulator) if s.accumulator else 0)
                 case Store():
-                    others += _points(s.axes) * operators_in(s.value)
+                    others += _points(s.axes) * (operators_in(s.value) + s.adds)
         return products, others
 
 

@@ -13,6 +13,7 @@ Ranks in parentheses are a box: ``program b, (y:8, x:12)  stream y2_x2:(y2:8, x2
 streams the merged rank of y2 and x2 box by box (``passes.box_order``).
 ``persistent 2`` launches no more than 2 programs for every processor of a GPU, each of which does the work of many in turn; legal for every kernel, for programs share nothing.
 ``order O = Q[m,e] * (K[n,e] * V[n,f])`` says in which order a contraction runs, one a line; ``order deferred``, first, that invariant factors left their sums before.
+``accumulate DQ over n`` says that DQ is summed over the program rank n in memory: programs that differ in n only run one after the other, each adding its share.
 ``split O, L over n:128 into 16`` says that the kernel of O and L became several: its stream was cut into 16 chunks of whole tiles.
 """
 
@@ -37,6 +38,17 @@ class RankTile:
 
 
 @dataclass(frozen=True, slots=True)
+class Accumulation:
+    """A tensor that programs add to: it is 0 before the launch, and programs that differ only in ``ranks`` run in order, one after the other."""
+
+    tensor: str
+    ranks: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"accumulate {self.tensor} over {', '.join(self.ranks)}"
+
+
+@dataclass(frozen=True, slots=True)
 class KernelPlan:
     """One kernel: the tensors it writes and what becomes of each rank.
 
@@ -55,6 +67,12 @@ class KernelPlan:
     rows: tuple[str, ...] = ()
     box: tuple[RankTile, ...] = ()
     persistent: int = 0  # programs launched for every processor; 0: one for every tile
+    accumulated: tuple[Accumulation, ...] = ()
+
+    @property
+    def ordered(self) -> frozenset[str]:
+        """The program ranks whose programs run one after the other, since they add to the same elements."""
+        return frozenset(rank for a in self.accumulated for rank in a.ranks)
 
     @property
     def streams(self) -> tuple[RankTile, ...]:
@@ -72,6 +90,7 @@ class KernelPlan:
             parts.append(f"stream {', '.join([first, *map(_sized, self.later)])}")
         if self.resident:
             parts.append(f"resident {', '.join(self.resident)}")
+        parts += map(str, self.accumulated)
         if (self.warps, self.stages) != (0, 2):
             parts.append(f"warps {self.warps} stages {self.stages}")
         if self.persistent:
@@ -124,10 +143,9 @@ class Plan:
 _ORDER = re.compile(r"^\s*order[ \t]+(.*?)\s*$", re.MULTILINE)
 _SPLIT = re.compile(r"\bsplit\s+([^{}]+?)\s+over\s+(\S+)\s+into\s+(\d+)")
 _KERNEL = re.compile(r"kernel\s+([^{]+)\{([^}]*)\}")
-_CLAUSE = re.compile(
-    r"(program|stream|resident|warps|stages|persistent|contexts)\s+((?:(?!\b(?:program|stream|resident|warps|stages|persistent|contexts)\b).)*)",
-    re.DOTALL,
-)
+_WORDS = "program|stream|resident|warps|stages|persistent|contexts|accumulate"
+_CLAUSE = re.compile(rf"({_WORDS})\s+((?:(?!\b(?:{_WORDS})\b).)*)", re.DOTALL)
+_ACCUMULATE = re.compile(r"\s*(\S+)\s+over\s+(.*)$", re.DOTALL)
 
 
 def parse_plan(text: str) -> Plan:
@@ -139,7 +157,8 @@ def parse_plan(text: str) -> Plan:
     rest = _ORDER.sub("", head[2])
     kernels = []
     for outputs, body in _KERNEL.findall(rest):
-        clauses = {name: _names(value) for name, value in _CLAUSE.findall(body)}
+        found = _CLAUSE.findall(body)
+        clauses = {name: _names(value) for name, value in found}
         contexts = clauses.get("contexts", ["running"])[0]
         if contexts not in ("running", "finished"):
             raise PlanError(f"contexts are running or finished, not '{contexts}'")
@@ -161,6 +180,7 @@ def parse_plan(text: str) -> Plan:
                 rows[0] if rows else (),
                 box,
                 _number(clauses.get("persistent", ["0"])[0]),
+                tuple(_accumulation(value) for name, value in found if name == "accumulate"),
             )
         )
     if not kernels:
@@ -175,6 +195,13 @@ def parse_plan(text: str) -> Plan:
 def _names(text: str) -> list[str]:
     """What commas outside of parentheses separate."""
     return [n.strip() for n in re.split(r",(?![^(]*\))", text) if n.strip()]
+
+
+def _accumulation(text: str) -> Accumulation:
+    parts = _ACCUMULATE.match(text)
+    if not parts:
+        raise PlanError(f"'accumulate {text.strip()}': expected 'accumulate TENSOR over RANKS'")
+    return Accumulation(parts[1], tuple(_names(parts[2])))
 
 
 def _members(text: str) -> tuple[RankTile, ...]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from einsum_compiler.ir.expression import Constant, Expression
+from einsum_compiler.ir.plan import Accumulation
 
 ZERO = Constant(0)
 
@@ -139,13 +140,14 @@ class Reduce(Statement):
 
 @dataclass(frozen=True, slots=True)
 class Store(Statement):
-    """``store tensor[indices] = value where ...``; axes are those of ``axes``; rounds to the tensor's type."""
+    """``store tensor[indices] = value where ...``; axes are those of ``axes``; rounds to the tensor's type. If ``adds``, the value is added to what is there."""
 
     tensor: str
     axes: tuple[Axis, ...]
     indices: tuple[Expression, ...]
     value: Expression
     where: Expression | None = None
+    adds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +224,10 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class TileKernel:
-    """One launch. Extents of partitioned ranks are run-time values (``extents`` lists their ranks); others are constants."""
+    """One launch. Extents of partitioned ranks are run-time values (``extents`` lists their ranks); others are constants.
+
+    Outputs that are ``accumulated`` are 0 before the launch, and every store to one adds; the ranks there are program indices.
+    """
 
     name: str
     inputs: tuple[TensorOperand, ...]
@@ -232,6 +237,12 @@ class TileKernel:
     program: tuple[ProgramRank, ...]
     body: tuple[Statement, ...]
     schedules: tuple[Schedule, ...] = ()
+    accumulated: tuple[Accumulation, ...] = ()
+
+    @property
+    def ordered(self) -> frozenset[str]:
+        """The program indices whose programs run one after the other, from the first to the last."""
+        return frozenset(rank for a in self.accumulated for rank in a.ranks)
 
     def __str__(self) -> str:
         from einsum_compiler.ir.tile_printer import print_kernel

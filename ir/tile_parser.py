@@ -13,6 +13,7 @@ from lark import Token, Tree
 from einsum_compiler.ir.builder import Builder
 from einsum_compiler.ir.errors import SpecError
 from einsum_compiler.ir.expression import Constant, Expression, Extent, Parameter, Rank, Read, transform
+from einsum_compiler.ir.plan import Accumulation
 from einsum_compiler.ir.span import Source, Span
 from einsum_compiler.ir.tile import (
     Axis,
@@ -111,16 +112,24 @@ class _TileBuilder(Builder):
         extents: tuple[str, ...] | None,
         outputs: tuple[TensorOperand, ...],
         program: tuple[ProgramRank, ...] | None,
+        accumulated: tuple[Accumulation, ...],
         schedules: tuple[Schedule, ...],
         body: tuple[Statement, ...],
     ) -> TileKernel:
-        return TileKernel(str(name), inputs, outputs, scalars or (), extents or (), program or (), body, schedules)
+        return TileKernel(
+            str(name), inputs, outputs, scalars or (), extents or (), program or (), body, schedules, accumulated
+        )
+
+    def rule_accumulation(self, span: Span, tensor: Token, ranks: tuple[str, ...]) -> Accumulation:
+        return Accumulation(str(tensor), ranks)
 
     def _several(self, span: Span, *items: T) -> tuple[T, ...]:
         return items
 
     rule_operands = rule_numbers = rule_expressions = rule_program_ranks = _several
-    rule_schedules = rule_splits = rule_statements = rule_axes = rule_tile_ranges = rule_carries = _several
+    rule_schedules = rule_accumulations = rule_splits = rule_statements = rule_axes = rule_tile_ranges = (
+        rule_carries
+    ) = _several
 
     def rule_operand(
         self, span: Span, name: Token, dtype: Token, extents: tuple[Expression, ...] | None
@@ -212,6 +221,17 @@ class _TileBuilder(Builder):
         where: Expression | None,
     ) -> Store:
         return Store(str(tensor), axes or (), indices or (), value, where)
+
+    def rule_add(
+        self,
+        span: Span,
+        tensor: Token,
+        indices: tuple[Expression, ...] | None,
+        axes: tuple[Axis, ...] | None,
+        value: Expression,
+        where: Expression | None,
+    ) -> Store:
+        return Store(str(tensor), axes or (), indices or (), value, where, True)
 
     def rule_loop(
         self,

@@ -89,6 +89,7 @@ class _Printer:
         yield f"kernel {kernel.name}({inputs}{scalars}{extents}) -> {outputs} {{"
         if kernel.program:
             yield f"{INDENT}program {self._program(kernel.program)}"
+        yield from (f"{INDENT}{a}" for a in kernel.accumulated)
         for schedule in kernel.schedules:
             yield INDENT + self._schedule(schedule)
         yield from self._body(kernel.body)
@@ -121,9 +122,9 @@ class _Printer:
             case Reduce(target, kind, operator, over, value, accumulator):
                 body = f"{operator}{_over(over)} ({self._show(value)}){self._accumulate(accumulator)}"
                 return f"{target}: {_type(kind)} = reduce {body}"
-            case Store(tensor, axes, indices, value, where):
+            case Store(tensor, axes, indices, value, where, adds):
                 place = f"{tensor}[{self._all(indices)}]{_over(axes)}"
-                return f"store {place} = {self._show(value)}{self._where(where)}"
+                return f"{'add' if adds else 'store'} {place} = {self._show(value)}{self._where(where)}"
         raise TypeError(f"no statement of a tile program: {statement!r}")
 
     def _show(self, node: Expression) -> str:

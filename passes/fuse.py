@@ -13,12 +13,13 @@ Laws used:
 - An output that a later equation reads at its own coordinates is read from memory only if another kernel would have to repeat it.
 - A sum of finished results over a rank that these carry (heads of a group, a projection) would hold that rank whole beside the loop, which then has
   fewer programs: the results are stored where they are small beside the work that makes them.
+- A sum over a rank that a kernel spreads over programs may be accumulated in memory (see ``accumulate``); whether it is, the plan says.
 - The chunks of a rank (see ``split``) are there to be spread over programs, so partial states are stored, and a merge that is short holds them whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf, prod
 
@@ -26,6 +27,8 @@ from einsum_compiler.ir.build import reads_of
 from einsum_compiler.ir.cascade import Cascade, Equation, Scalar, Target, Tensor
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import Expression, Extent, Parameter, Rank, Reduction, walk
+from einsum_compiler.ir.plan import Accumulation
+from einsum_compiler.passes.accumulate import accumulated_ranks, accumulation_obstacle, checked_sum, with_wide_sums
 from einsum_compiler.passes.stored_domains import with_stored_domains
 
 SHORT = 128  # a rank that is both reduced and stored may be held whole up to this extent
@@ -40,13 +43,15 @@ REPEATED_SHARE = 0.25  # of the whole work: repeated work beyond it is stored in
 
 @dataclass(frozen=True)
 class KernelCascade:
-    """The part of a cascade that one kernel computes, with the role of every rank; ``later``: ranks streamed after ``stream``."""
+    """The part of a cascade that one kernel computes, with the role of every rank; ``later``: ranks streamed after ``stream``;
+    ``accumulated``: outputs that its programs add to."""
 
     cascade: Cascade
     program: tuple[str, ...]
     stream: str | None
     resident: tuple[str, ...]
     later: tuple[str, ...] = ()
+    accumulated: tuple[Accumulation, ...] = ()
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -73,25 +78,30 @@ def fuse(
     extents: Mapping[str, int],
     chunks: Collection[str] = (),
     wanted: Collection[Collection[str]] | None = None,
+    accumulated: Collection[Accumulation] = (),
 ) -> tuple[KernelCascade, ...]:
     """The kernels of a normalized cascade in the order they run, for the given extents. ``chunks``: ranks that ``split`` made.
 
     ``wanted``: for each kernel what it writes; what must be stored and is not named there gets a kernel of its own. If None, tensors are stored where their
-    computation would be repeated too often, and share kernels where they can.
+    computation would be repeated too often, and share kernels where they can. ``accumulated``: the sums that a kernel of ``wanted`` accumulates. Raises
+    ``PlanError`` where it cannot.
     """
     _check_recurrences(cascade)
+    sums = {a.tensor for a in accumulated}
+    cascade = with_wide_sums(cascade, sums)
     partial = _partial_states(cascade, chunks)
     outputs = {t.name for t in cascade.outputs}
     read = _read_elsewhere(cascade) | partial  # from memory; other outputs are only written there
     if wanted is not None:
         read |= ({name for group in wanted for name in group} - outputs) & {e.target.tensor for e in cascade.equations}
+        read |= sums
     share = REPEATED_SHARE if wanted is None else inf
     while True:
         stated = with_stored_domains(cascade, read)
-        shapes = {name: _Shape(stated, name, read, extents, chunks, partial, share) for name in outputs | read}
+        shapes = {name: _Shape(stated, name, read, extents, chunks, partial, share) for name in (outputs | read) - sums}
         cuts = {cut for shape in shapes.values() for cut in shape.cuts} | _read_elsewhere(stated)
         if not cuts - read:
-            kernels = _grouped(stated, shapes, read, wanted)
+            kernels = _accumulating(stated, _grouped(stated, shapes, read, wanted), read, wanted or (), accumulated)
             cuts = _repeated(kernels, outputs)
             if not cuts - read:
                 return kernels
@@ -321,7 +331,7 @@ def _grouped(
     depends: dict[str, set[str]] = {}
     for name in order:
         direct = {r.tensor for e in shapes[name].equations for r in reads_of(e.value, e.where)} & read - {name}
-        depends[name] = direct.union(*(depends[d] for d in direct))
+        depends[name] = direct.union(*(depends.get(d, ()) for d in direct))
 
     def joins(name: str, group: list[str]) -> bool:
         if wanted is not None and not any(name in given and group[0] in given for given in wanted):
@@ -349,23 +359,67 @@ def _grouped(
 
 def _kernel(cascade: Cascade, names: list[str], shapes: list[_Shape], stored: set[str]) -> KernelCascade:
     kept = {e.target.tensor for s in shapes for e in s.equations}
+    part = _part(cascade, names, kept, stored)
+    program, streams = shapes[0].program, shapes[0].streams
+    present = {r for e in part.equations for r in ranks_carried(e)} | {
+        n.name for n in (p.default for p in cascade.parameters) if isinstance(n, Rank)
+    }
+    resident = tuple(sorted(r for r in present if r not in streams and r not in program))
+    return KernelCascade(part, program, shapes[0].stream, resident, shapes[0].later)
+
+
+def _part(cascade: Cascade, names: Sequence[str], kept: set[str], stored: set[str]) -> Cascade:
+    """The equations of the tensors ``kept``, with outputs ``names``."""
     equations = tuple(e for e in cascade.equations if e.target.tensor in kept)
     read = {r.tensor for e in equations for r in reads_of(e.value, e.where)} - kept
-    defaults: list[Expression] = [p.default for p in cascade.parameters if p.default is not None]
     inputs = [t for t in cascade.inputs if t.name in read]
     own = {e.target.tensor: e.target for e in cascade.equations}
     declared = {t.name: t for t in (*cascade.inputs, *cascade.outputs)}
     inputs += [_declared(n, declared, own) for n in own if n in read and n in stored]
     outputs = tuple(_declared(n, declared, own) for n in names)
-    program = shapes[0].program
-    streams = shapes[0].streams
-    present = {r for e in equations for r in ranks_carried(e)} | {
-        n.name for d in defaults for n in [d] if isinstance(n, Rank)
-    }
-    resident = tuple(sorted(r for r in present if r not in streams and r not in program))
-    parameters = _parameters(cascade, inputs, equations)
-    part = Cascade(cascade.name, tuple(inputs), parameters, outputs, equations)
-    return KernelCascade(part, program, shapes[0].stream, resident, shapes[0].later)
+    return Cascade(cascade.name, tuple(inputs), _parameters(cascade, inputs, equations), outputs, equations)
+
+
+def _accumulating(
+    cascade: Cascade,
+    kernels: tuple[KernelCascade, ...],
+    stored: set[str],
+    wanted: Collection[Collection[str]],
+    accumulated: Collection[Accumulation],
+) -> tuple[KernelCascade, ...]:
+    """The kernels with the sums that they accumulate, in an order in which each reads what earlier ones wrote."""
+    if not accumulated:
+        return kernels
+    found = list(kernels)
+    for a in accumulated:
+        group = next((g for g in wanted if a.tensor in g), ())
+        at = next((i for i, k in enumerate(found) if set(k.outputs) & set(group)), None)
+        if at is None:
+            raise PlanError(f"no kernel of the plan writes '{a.tensor}' and something that is not accumulated")
+        host, own = found[at], checked_sum(cascade, a.tensor)
+        equations = _closure(cascade, a.tensor, stored - {a.tensor})
+        obstacle = accumulation_obstacle(equations, own, host.program, host.streams, host.resident)
+        if obstacle is None and set(a.ranks) != set(accumulated_ranks(own, host.program)):
+            obstacle = f"this kernel sums it over {', '.join(accumulated_ranks(own, host.program))}"
+        if obstacle is not None:
+            raise PlanError(f"'{a.tensor}' cannot be accumulated over {', '.join(a.ranks)}: {obstacle}")
+        kept = {e.target.tensor for e in (*host.cascade.equations, *equations)}
+        part = _part(cascade, (*host.outputs, a.tensor), kept, stored)
+        found[at] = replace(host, cascade=part, accumulated=(*host.accumulated, a))
+    return _in_order(found)
+
+
+def _in_order(kernels: list[KernelCascade]) -> tuple[KernelCascade, ...]:
+    """Every kernel after those that write what it reads."""
+    pending, found = list(kernels), list[KernelCascade]()
+    while pending:
+        missing = {name for k in pending for name in k.outputs}
+        ready = next((k for k in pending if not missing & {t.name for t in k.cascade.inputs}), None)
+        if ready is None:
+            raise PlanError(f"the kernels of {'; '.join(', '.join(k.outputs) for k in pending)} wait for each other")
+        pending.remove(ready)
+        found.append(ready)
+    return tuple(found)
 
 
 def _parameters(cascade: Cascade, inputs: list[Tensor], equations: tuple[Equation, ...]) -> tuple[Scalar, ...]:

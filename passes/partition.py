@@ -92,8 +92,9 @@ def partition(
         shared = tuple(t.rank for t in program if t.size > 1)
         rows_of_box = shared if len(shared) > 1 else ()
         return KernelPlan(
-            kernel.outputs, program, merged, kernel.resident, options.warps, options.stages, rows=rows_of_box, box=box
-        )
+            kernel.outputs, program, merged, kernel.resident, options.warps, options.stages,
+            rows=rows_of_box, box=box, accumulated=kernel.accumulated,
+        )  # fmt: skip
     if reused:
         first = reused[0]
         tiles[first] = tile_class(extents[first], rows, options.powers_of_two)
@@ -124,8 +125,9 @@ def partition(
     program = tuple(RankTile(r, tiles[r]) for r in kernel.program)
     stream = streams[0] if streams else None
     return KernelPlan(
-        kernel.outputs, program, stream, kernel.resident, options.warps, options.stages, tuple(streams[1:])
-    )
+        kernel.outputs, program, stream, kernel.resident, options.warps, options.stages, tuple(streams[1:]),
+        accumulated=kernel.accumulated,
+    )  # fmt: skip
 
 
 def _batched(kernel: KernelCascade) -> frozenset[str]:

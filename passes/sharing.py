@@ -43,7 +43,7 @@ def shared(cascade: Cascade) -> Cascade:
             if target.tensor in outputs:
                 equations.append(equation)
             continue
-        if target.tensor in defined and not isinstance(equation.value, Read):
+        if target.tensor in defined and (equation.where is not None or not isinstance(equation.value, Read)):
             key = (equation.value, equation.where, frozenset(target.ranks), target.dtype)
             earlier = first.setdefault(key, equation)
             if earlier is not equation:

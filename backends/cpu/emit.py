@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,11 @@ def emit_cpu(kernel: TileKernel) -> str:
         arguments.append(f"const double {code} = reals[{i}];")
         scalars[name] = code, "f64"
     scope = Scope(kernel, names, Writer(), scalars, extents, tensors, widened=_left_tiles(kernel))
-    programs = _program(scope, arguments)
-    emit_body(scope, kernel.body, (), emit_loop)
+    programs, ordered = _program(scope, arguments)
+    with ExitStack() as nest:
+        for index, count in ordered:
+            nest.enter_context(scope.writer.block(f"for (long {index} = 0; {index} < {count}; ++{index})"))
+        emit_body(scope, kernel.body, (), emit_loop)
     text = _template().render(
         name=kernel.name, entry=signature.entry, program=print_kernel(kernel).splitlines(), arguments=arguments,
         tensors=[t.name for t in signature.tensors], integers=[*extents, *signature.integers], reals=signature.reals,
@@ -89,24 +93,29 @@ def emit_cpu(kernel: TileKernel) -> str:
     return str(text)
 
 
-def _program(scope: Scope, arguments: list[str]) -> str:
-    """Indices of the program from its flat number, the last fastest and long programs first; gives the number of programs."""
+def _program(scope: Scope, arguments: list[str]) -> tuple[str, list[tuple[str, str]]]:
+    """Indices of the program from its flat number, the last fastest and long programs first; gives the number of programs that run at the same time,
+    and index and count of the ranks whose programs follow one another."""
     printer = scope.expressions({}, None, "f32")
-    counts: list[str] = []
+    counts: dict[str, str] = {}
+    ordered: list[tuple[str, str]] = []
     for p in scope.kernel.program:
         count = scope.names.fresh(f"{p.rank}_count")
         arguments.append(f"const int64_t {count} = {printer.integer(p.count)};")
-        counts.append(count)
-        scope.indices[p.rank] = scope.names.of("rank", p.rank)
+        index = scope.indices[p.rank] = scope.names.of("rank", p.rank)
+        if p.rank in scope.kernel.ordered:
+            ordered.append((index, count))
+        else:
+            counts[p.rank] = count
     rest = "program"
     longer = growing(scope.kernel)
-    for p, count in reversed(list(zip(scope.kernel.program, counts, strict=True))):
+    for rank, count in reversed(counts.items()):
         index = f"{atom(rest)} % {count}"
         scope.writer.line(
-            f"const long {scope.indices[p.rank]} = {f'{count} - 1 - {index}' if p.rank in longer else index};"
+            f"const long {scope.indices[rank]} = {f'{count} - 1 - {index}' if rank in longer else index};"
         )
         rest = f"{rest} / {count}"
-    return " * ".join(counts) or "1"
+    return " * ".join(counts.values()) or "1", ordered
 
 
 def _left_tiles(kernel: TileKernel) -> frozenset[str]:

@@ -15,7 +15,7 @@ from einsum_compiler.ir.types import is_float
 
 
 def emit_store(scope: Scope, store: Store) -> None:
-    """Write ``value`` where the condition holds, rounded to the tensor's type."""
+    """Write ``value`` where the condition holds, rounded to the tensor's type, or add it to what is there."""
     axes = store.axes
     lane = axes[-1] if axes else None
     operand = scope.tensors[store.tensor]
@@ -59,17 +59,19 @@ def emit_store(scope: Scope, store: Store) -> None:
         write.extend(row[len(guards[1]) :])
         if not by_lane or lane is None:
             write.extend(lanes)
-            write.line(f"*({target}) = tile::narrow<{ctype}>({value.code});")
+            sum = f"tile::widen(*({target})) + {value.atom}" if store.adds else value.code
+            write.line(f"*({target}) = tile::narrow<{ctype}>({sum});")
             return
         name = scope.names.fresh("to")
         write.line(f"{ctype}* const {name} = {target};")
         step = access.strides[lane.rank]
         with write.block(f"tile::for_each_column({count}, [&](auto j) __attribute__((always_inline))", "});"):
             write.extend(lanes)
+            verb = "add" if store.adds else "store"
             if mask is not None:
-                write.line(f"tile::store_where({name}, {step}, j, {_vector(value)}, {mask.code});")
+                write.line(f"tile::{verb}_where({name}, {step}, j, {_vector(value)}, {mask.code});")
             else:
-                write.line(f"tile::store_step({name}, {step}, j, {_vector(value)});")
+                write.line(f"tile::{verb}_step({name}, {step}, j, {_vector(value)});")
 
 
 def _kind(dtype: str, real: str) -> str:

@@ -77,8 +77,10 @@ def run_program(
     written: dict[str, Tensor] = {}
     counts = Counts()
     for kernel in program.kernels:
+        added = {a.tensor for a in kernel.accumulated}
         for operand in kernel.outputs:
-            known[operand.name] = written[operand.name] = _allocate(operand, scalars, extents, exact)
+            made = _allocate(operand, scalars, extents, exact)
+            known[operand.name] = written[operand.name] = made.zero_() if operand.name in added else made
         counts.add(run_kernel(kernel, known, scalars, extents, exact=exact))
     return written, counts
 
@@ -91,7 +93,7 @@ def run_kernel(
     *,
     exact: bool = False,
 ) -> Counts:
-    """Run every program of one launch, writing into the output tensors in place."""
+    """Run every program of one launch, writing into the output tensors in place. Those that are accumulated must be 0."""
     run = _Run(kernel, tensors, TileScope(scalars, extents, exact))
     for p in kernel.program:
         run.ranges.append(range(run.scope.integer(p.count)))
@@ -205,7 +207,13 @@ class _Run:
         dtype = "f64" if target.dtype == torch.float64 else None
         ranks = tuple(a.rank for a in store.axes)
         value = self._value(store.value, store.axes, dtype).expanded(ranks, {a.rank: a.size for a in store.axes})
-        target[tuple(p[mask] for p in places)] = value[mask].to(target.dtype)
+        at = tuple(p[mask] for p in places)
+        if store.adds:
+            target.index_put_(at, value[mask].to(target.dtype), accumulate=True)
+            self.counts.loads[store.tensor] += int(mask.sum())
+            self.counts.operations += _points(store.axes)
+        else:
+            target[at] = value[mask].to(target.dtype)
         self.counts.stores[store.tensor] += int(mask.sum())
         self._work(store.value, store.axes)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from einsum_compiler.backends.triton.frame import Frame, Settings
 from einsum_compiler.backends.triton.layout import layout_of, tile_types
 from einsum_compiler.backends.triton.statements import print_statement
-from einsum_compiler.ir.errors import BackendError
+from einsum_compiler.ir.errors import BackendError, PlanError
 from einsum_compiler.ir.expression import Expression
 from einsum_compiler.ir.tile import TileKernel
 
@@ -55,6 +55,11 @@ def emit_triton(
 
 def print_triton(kernel: TileKernel, settings: Settings = Settings()) -> TritonKernel:  # noqa: B008 (frozen)
     """The Triton function of the kernel with what a caller needs to know."""
+    if kernel.accumulated:
+        names = ", ".join(a.tensor for a in kernel.accumulated)
+        raise PlanError(
+            f"the plan accumulates {names} over programs that follow one another; programs of a GPU run in no order"
+        )
     frame = Frame(kernel, layout_of(kernel), settings, types=tile_types(kernel))
     for operand in (*kernel.inputs, *kernel.outputs):
         frame.pointer(operand.name)

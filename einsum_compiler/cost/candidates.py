@@ -234,10 +234,11 @@ def _plans(
     ways: dict[Plan, tuple[tuple[Option, ...], ...]] = {}  # by the best plan of a structure
     known: dict[KernelCascade, list[Option]] = {}  # structures share most of their kernels
     for parts in cuts:
+        typed = replace(setting, dtypes={**setting.dtypes, **sum_dtypes(parts, setting.dtypes)})
         try:
             for part in parts:
                 if part not in known:
-                    known[part] = _options(derivation, part, setting, grid, exhaustive, refusals)
+                    known[part] = _options(derivation, part, typed, grid, exhaustive, refusals)
         except PlanError:
             if not plans:
                 raise
@@ -353,7 +354,12 @@ def _worth_splitting(
 
     An output that carries the streamed rank is computed from finished values, in one more pass: there a split has nothing to win.
     """
-    if part.stream is None or part.later or any(part.stream in t.ranks for t in part.cascade.outputs):
+    if (
+        part.stream is None
+        or part.later
+        or part.accumulated
+        or any(part.stream in t.ranks for t in part.cascade.outputs)
+    ):
         return
     processors = setting.device.processors
     tried: set[tuple[int, int]] = set()

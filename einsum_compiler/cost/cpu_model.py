@@ -92,18 +92,21 @@ class _Cpu:
 
     def prediction(self) -> Prediction:
         shape, device = self.shape, self.device
-        programs, cores = shape.programs, device.processors
+        programs, cores = shape.chains, device.processors
+        length = shape.programs / programs  # programs that follow one another
         core = _Core({"launch": 0.0})
         for times, body, seen in shape.shares:
             if times > 0:
                 for resource, seconds in self.body(body, seen).spent.items():
                     core.add(resource, times * seconds)
         core.add("launch", PROGRAM * self.cycle)
+        core.spent = {name: seconds * length for name, seconds in core.spent.items()}
         busy = sum(core.spent.values())
         # The last wave may leave cores idle, and the longest program may be the last.
         share = programs / cores if programs >= cores else 1.0
         idle = (-programs % cores) / cores if programs > cores else 0.0
-        rounds = share + idle * self._longest() * (0.5 if idle and self._longest() > 1.01 else 1.0)
+        longest = self._longest() if length == 1 else 1.0
+        rounds = share + idle * longest * (0.5 if idle and longest > 1.01 else 1.0)
         resources = {name: seconds * rounds for name, seconds in core.spent.items()}
         moved = self._moved(min(programs, cores))
         waiting = max(moved.values(), default=0.0)
@@ -138,7 +141,7 @@ class _Cpu:
             if again > 0:
                 footprint = one_program * (s.distance or 1)
                 name = "L2" if footprint <= own else "L3" if footprint <= held else "memory"
-                bytes_at[name] = bytes_at.get(name, 0.0) + again
+                bytes_at[name] = bytes_at.get(name, 0.0) + again * (2.0 if s.added else 1.0)
         seconds = {}
         for level in device.levels:
             if level.name in bytes_at:
@@ -172,7 +175,8 @@ class _Cpu:
                     self.fetch(step, core)
                 case Write():
                     rows, columns = self._rows(step.tile)
-                    core.add("copies", rows * (ROW + columns / self.lanes * 1.5) * self.cycle)
+                    each = 2.5 if step.adds else 1.5
+                    core.add("copies", rows * (ROW + columns / self.lanes * each) * self.cycle)
             trimmed = seen is not None and seen.share < 1.0 and seen.axes <= _axes(step)
             for resource, seconds in core.spent.items():
                 total.add(resource, seconds * seen.share if seen and trimmed else seconds)

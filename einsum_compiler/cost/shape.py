@@ -63,6 +63,11 @@ class Shape:
         return prod(self.counts.values())
 
     @property
+    def chains(self) -> int:
+        """How many programs may run at the same time: those that add to the same elements follow one another."""
+        return prod(n for rank, n in self.counts.items() if rank not in self.plan.ordered)
+
+    @property
     def bodies(self) -> Iterator[tuple[float, Sequence[Step]]]:
         """Every stretch of straight-line code with how often one program runs it."""
         for times, body, _ in self.shares:
@@ -94,17 +99,25 @@ class Shape:
     def traffic(self) -> tuple[Stream, ...]:
         """What every load and store of the kernel moves, all programs together."""
         found: dict[tuple[str, frozenset[str], bool], float] = {}
+        added = {s.tensor for _, body in self.bodies for s in body if isinstance(s, Write) and s.adds}
         for times, body in self.bodies:
             for step in body:
                 if isinstance(step, Fetch):
                     key = step.tensor, step.indices, False
                 elif isinstance(step, Write):
-                    key = step.tensor, frozenset(self.counts), True
+                    key = step.tensor, step.indices if step.adds else frozenset(self.counts), True
                 else:
                     continue
                 found[key] = found.get(key, 0.0) + times * self.bytes(step.tile)
         return tuple(
-            Stream(name, per_program, per_program * self.programs, self._distance(indices), written)
+            Stream(
+                name,
+                per_program,
+                per_program * self.programs,
+                self._distance(indices),
+                written,
+                name in added and written,
+            )
             for (name, indices, written), per_program in found.items()
         )
 
@@ -127,3 +140,4 @@ class Stream:
     total: float
     distance: int | None
     written: bool
+    added: bool = False  # read before it is written, every time

@@ -106,10 +106,12 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A tile of an output."""
+    """A tile of an output. ``adds``: to what is there; ``indices``: the program and loop ranks that its place depends on."""
 
     tensor: str
     tile: Tile
+    adds: bool
+    indices: frozenset[str]
 
 
 Step = Sweep | Product | Fetch | Write
@@ -210,7 +212,7 @@ def _steps(body: Sequence[Statement], kept: set[str], kinds: dict[str, tuple[Til
                     found.append(_accumulator(s, kinds))
             case Store():
                 ranks = tuple(a.rank for a in s.axes)
-                found.append(Write(s.tensor, Tile(ranks, 4)))
+                found.append(Write(s.tensor, Tile(ranks, 4), s.adds, _outer(s.indices, ranks)))
     if group:
         found.append(_sweep(group, (), kept, kinds))
     return tuple(found)
@@ -325,17 +327,20 @@ def _product(s: Dot, kinds: Mapping[str, tuple[Tile, str]]) -> Product:
 
 
 def _fetch(s: Load, operand: bool) -> Fetch:
-    names = {n.name for index in s.indices for n in walk(index) if isinstance(n, Rank)}
     axes = s.type.ranks
     scattered = any(
         isinstance(n, (Read, Call)) or (isinstance(n, Binary) and n.operator in ("//", "%") and _varies(n, axes))
         for index in s.indices
         for n in walk(index)
     )
-    indices = frozenset(n.removesuffix(".1") for n in names - set(axes) if not n.endswith(".0"))
-    return Fetch(
-        s.tensor, Tile(axes, bytes_of(s.type.dtype)), s.type.dtype, indices, scattered and bool(axes), operand
-    )  # fmt: skip
+    tile = Tile(axes, bytes_of(s.type.dtype))
+    return Fetch(s.tensor, tile, s.type.dtype, _outer(s.indices, axes), scattered and bool(axes), operand)
+
+
+def _outer(indices: tuple[Expression, ...], axes: tuple[str, ...]) -> frozenset[str]:
+    """The program and loop ranks in indices."""
+    names = {n.name for index in indices for n in walk(index) if isinstance(n, Rank)}
+    return frozenset(n.removesuffix(".1") for n in names - set(axes) if not n.endswith(".0"))
 
 
 def _varies(node: Expression, axes: tuple[str, ...]) -> bool:

@@ -15,7 +15,9 @@ from einsum_compiler.derivation import Derivation, kernel_cascades
 from einsum_compiler.ir.build import reads_of
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import Binary, Call, Expression, Reduction, walk
+from einsum_compiler.ir.plan import Accumulation
 from einsum_compiler.ir.types import bytes_of
+from einsum_compiler.passes.accumulate import WIDE, accumulated_ranks
 from einsum_compiler.passes.fuse import ROWS, KernelCascade, ranks_carried, reduced_ranks
 
 MARGIN = 1.0  # of the usual estimate: other structures are looked at closer only below it
@@ -39,9 +41,13 @@ def structures(
     usual = rough_seconds(default, extents, dtypes, device)
     found: list[tuple[float, tuple[KernelCascade, ...]]] = []
     seen = {_groups(default)}
-    for groups in _neighbours(derivation, default):
+    ways: list[tuple[list[tuple[str, ...]], tuple[Accumulation, ...]]]
+    ways = [(groups, ()) for groups in _neighbours(derivation, default)]
+    if device.backend == "cpu":  # where programs can be made to follow one another
+        ways += _accumulating(default, dtypes)
+    for groups, accumulated in ways:
         try:
-            parts = kernel_cascades(derivation, extents, groups)
+            parts = kernel_cascades(derivation, extents, groups, accumulated)
         except PlanError:
             continue
         if _groups(parts) in seen or _buffers(parts, extents) > max(held, _buffers(default, extents)):
@@ -63,8 +69,26 @@ def _buffers(parts: Sequence[KernelCascade], extents: Mapping[str, int]) -> int:
     return sum(_elements(t.ranks, extents) for p in parts for t in p.cascade.outputs if t.name in read)
 
 
-def _groups(parts: Sequence[KernelCascade]) -> frozenset[frozenset[str]]:
-    return frozenset(frozenset(p.outputs) for p in parts)
+def _groups(parts: Sequence[KernelCascade]) -> frozenset[tuple[frozenset[str], tuple[Accumulation, ...]]]:
+    return frozenset((frozenset(p.outputs), p.accumulated) for p in parts)
+
+
+def _accumulating(
+    default: Sequence[KernelCascade], dtypes: Mapping[str, str]
+) -> Iterator[tuple[list[tuple[str, ...]], tuple[Accumulation, ...]]]:
+    """One kernel in place of two, where it can accumulate all that the other writes; a type narrower than sums have is rounded by a kernel of its own."""
+    real = "f64" if "f64" in dtypes.values() else "f32"
+    for host in default:
+        for other in default:
+            own = [e for e in other.cascade.equations if e.target.tensor in other.outputs]
+            sums = [(e.target.tensor, accumulated_ranks(e, host.program)) for e in own]
+            if other is host or not all(ranks for _, ranks in sums):
+                continue
+            narrow = {name for name, _ in sums if dtypes.get(name, real) != real}
+            accumulated = tuple(Accumulation(n + WIDE if n in narrow else n, ranks) for n, ranks in sums)
+            joined = (*host.outputs, *(a.tensor for a in accumulated))
+            rest = [p.outputs for p in default if p is not host and p is not other]
+            yield [joined, *rest, *([tuple(sorted(narrow))] if narrow else [])], accumulated
 
 
 def _neighbours(derivation: Derivation, default: Sequence[KernelCascade]) -> Iterator[list[tuple[str, ...]]]:

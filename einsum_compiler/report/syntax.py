@@ -27,7 +27,7 @@ PLAN_WORDS = (
     "into",
 )
 TILE_WORDS = (
-    "loop", "full", "partial", "carry", "next", "load", "store", "dot", "map", "reduce", "select", "fill",
+    "loop", "full", "partial", "carry", "next", "load", "store", "add", "dot", "map", "reduce", "select", "fill",
     "accumulate", "schedule", "of", "by", "extents", "list", "at", "tiles",
 )  # fmt: skip
 

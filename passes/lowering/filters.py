@@ -44,7 +44,7 @@ class Filters(Loads):
 
     def stays_finite(self, value: Expression) -> bool:
         """Whether a map is finite at points that a filter or an extent removed, if the inputs are."""
-        rows = self.tiling.row_axes
+        rows = self.tiling.kept_axes
         return stays_finite(value, lambda n: self.facts[n].finite, lambda node: self.axes_of(node) <= rows)
 
     def empty_of(self, value: Expression) -> float | None:
@@ -99,8 +99,9 @@ class Filters(Loads):
         self, domain: Domain, assume: Mapping[str, float] | None = None, finite: bool = False
     ) -> Callable[[str], Filled]:
         """What each tile holds at a point that some conjunct of ``domain`` removed."""
-        # Rows are never reduced: a value per row (a statistic) is finite, whatever the filter does to the row's points, but for an extremum of no points.
-        axes = self.domain_axes(domain) - self.tiling.row_axes
+        # Rows are not reduced, unless programs accumulate over them: a value per row (a statistic) is finite, whatever the filter does to the row's points,
+        # but for an extremum of no points.
+        axes = self.domain_axes(domain) - self.tiling.kept_axes
 
         def operand(name: str) -> Filled:
             if assume and name in assume:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 
 from einsum_compiler.ir.build import ceil_divide, conjunction, extents_of, parameters_of, ranks_of, reads_of
 from einsum_compiler.ir.cascade import Cascade, Equation
+from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import Constant, Expression, Extent, Read, Reduction, walk
 from einsum_compiler.ir.fold import substitute
-from einsum_compiler.ir.plan import KernelPlan, RankTile
+from einsum_compiler.ir.plan import Accumulation, KernelPlan, RankTile
 from einsum_compiler.ir.tile import (
     Carry,
     Loop,
@@ -125,7 +126,13 @@ class _Lowering:
             self.tiling.program,
             body,
             tuple(self.schedules),
+            self._accumulated(),
         )
+
+    def _accumulated(self) -> tuple[Accumulation, ...]:
+        """The accumulated outputs, with program indices for ranks."""
+        indices = {t.rank: p.rank for t, p in zip(self.plan.program, self.tiling.program, strict=True)}
+        return tuple(Accumulation(a.tensor, tuple(indices[r] for r in a.ranks)) for a in self.plan.accumulated)
 
     def _operand(self, name: str, ranks: tuple[str, ...]) -> TensorOperand:
         extents = tuple(substitute(Extent(r), self.tiling.extents, self.context.parameters) for r in ranks)
@@ -309,15 +316,19 @@ class _Lowering:
         writer = self.writer
         value, domain = writer.held(tile)
         axes = writer.store_axes(ranks)
+        adds = any(a.tensor == tensor for a in self.plan.accumulated)
         bounds = list(self.tiling.row_bounds(axes))
         if in_range := writer.stream_bounds(ranks):
             bounds.append(writer.translator.place(conjunction(in_range)))
             domain -= in_range
-            writer.scope.reduced.append(in_range)
+            if not adds:  # elsewhere there is nothing to add, but a store must write every element
+                writer.scope.reduced.append(in_range)
         if domain:
             value = writer.filled_with_zero(value, domain)
         indices = tuple(self.tiling.coordinate(r) for r in ranks)
-        writer.scope.statements.append(Store(tensor, axes, indices, value, conjunction(bounds)))
+        if adds and self.context.dtypes[tensor] != writer.real:
+            raise PlanError(f"'{tensor}' is {self.context.dtypes[tensor]}: sums are accumulated in {writer.real}")
+        writer.scope.statements.append(Store(tensor, axes, indices, value, conjunction(bounds), adds))
 
 
 def replace_scope(scope: Scope) -> Scope:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from math import inf
 
-from einsum_compiler.ir.build import add, multiply
+from einsum_compiler.ir.build import add, less, multiply
 from einsum_compiler.ir.cascade import Equation
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import (
     Binary,
     Cast,
     Expression,
+    Rank,
     Read,
     Reduction,
     walk,
@@ -63,10 +64,13 @@ class TileWriter(Filters):
         domain |= self.assumed
         self.assumed = EVERYWHERE
         over = tiling.axes(reduction.ranks)
-        if len(over) != len(reduction.ranks):
-            lost = next(r for r in reduction.ranks if tiling.axis(r) is None)
+        accumulated = [r for r in reduction.ranks if tiling.is_program(r)]
+        if not tiling.plan.ordered.issuperset(accumulated):
+            lost = next(r for r in accumulated if r not in tiling.plan.ordered)
             raise PlanError(f"rank '{lost}' is reduced in a kernel that spreads it over programs", equation.span)
-        if any(f"{r}.0" in reduction.ranks for r in self.streamed):
+        # The share of one program: its own coordinates.
+        domain |= {less(Rank(r), tiling.extent(r)) for r in accumulated if tiling.axis(r) is not None}
+        if any(f"{r}.0" in reduction.ranks for r in self.streamed) or (accumulated and self.streamed):
             self.scope.reduced.append(domain)
         carried = None if accumulator is None else translator.value(translator.prepare(accumulator))[0]
         target = tiling.axes(equation.target.ranks)
@@ -77,7 +81,12 @@ class TileWriter(Filters):
             product = as_product(body, over_axes, self.axes_of, lambda r: sizes[r])
         own_domain = self.filter(equation.where)
         ranks = tuple(r for r in equation.target.ranks if r not in tiling.loops)
-        if product and product.right:
+        if not over and carried is None:
+            value = self._neutral(reduction.operator, body, domain, ())
+            type = TileType(self.dtype_of(value), self._ordered(self.axes_of(value), target))
+            self.scope.statements.append(Map(name, type, value))
+            finite = self.stays_finite(value)
+        elif product and product.right:
             type, finite = self._dot(name, product, domain, over, target, carried)
         else:
             body = self._neutral(reduction.operator, body, domain, over)

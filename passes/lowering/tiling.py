@@ -68,6 +68,12 @@ class Tiling:
         """The axes of the program ranks."""
         return frozenset(axis.rank for t in self.plan.program if (axis := self.row_axis(t.rank)))
 
+    @property
+    def kept_axes(self) -> frozenset[str]:
+        """The axes of the program ranks that nothing is accumulated over."""
+        summed = frozenset(axis.rank for r in self.plan.ordered if (axis := self.row_axis(r)))
+        return self.row_axes - summed
+
     def axis_name(self, rank: str) -> str | None:
         """The axis along which the coordinate of a rank, split or not, varies; None for an index."""
         if any(s.rank == rank for s in self.plan.streams):

@@ -21,7 +21,7 @@ MOST_PROGRAMS = 1 << 24
 
 @dataclass(frozen=True)
 class Access:
-    """One load or store: elements of ``tensor`` at ``indices``, for every coordinate of ``axes`` at which all ``conditions`` hold.
+    """One load or store, of what adds one of each: elements of ``tensor`` at ``indices``, for every coordinate of ``axes`` at which all ``conditions`` hold.
 
     ``loop`` and ``part`` say in which range of which loop it stands (None: outside of loops, once per program).
     """
@@ -56,9 +56,9 @@ def _access(statement: Statement, loop: Loop | None, part: Range | TileList | No
             where = (*conjuncts(statement.where), *conjuncts(statement.partial_where))
             yield Access(statement.tensor, False, statement.type.axes, statement.indices, where, loop, part)
         case Store():
-            yield Access(
-                statement.tensor, True, statement.axes, statement.indices, conjuncts(statement.where), loop, part
-            )
+            where = conjuncts(statement.where)
+            for stored in (False, True) if statement.adds else (True,):
+                yield Access(statement.tensor, stored, statement.axes, statement.indices, where, loop, part)
 
 
 @dataclass(frozen=True)

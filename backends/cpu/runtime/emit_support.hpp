@@ -118,6 +118,19 @@ template <class T, class J, class V> TILE_INLINE void store_step(T* to, long ste
     if (step == 1) store(to, j, v);
     else store(strided<T>{to, 0, step}, 0, j, v);
 }
+// The same for sums in memory.
+template <class T, class J, class V, class M> TILE_INLINE void add_where(T* to, long step, J j, V v, M live) {
+    const mask m = as_mask(live);
+    for (int l = 0; l < j.count; ++l)
+        if (m[l]) to[(j.first + l) * step] = narrow<T>(widen(to[(j.first + l) * step]) + v[l]);
+}
+template <class T, class J, class V> TILE_INLINE void add_step(T* to, long step, J j, V v) {
+    if (step == 1) store(to, j, load((const T*)to, j) + v);
+    else {
+        const strided<T> m{to, 0, step};
+        store(m, 0, j, load(m, 0, j) + v);
+    }
+}
 
 // Products -------------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,132 @@
+"""Sums that a kernel accumulates in memory over a rank it spreads over programs: values, counts, choice, texts and refusals."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import einsum_compiler as ec
+from einsum_compiler.backends.reference.tile_interpreter import run_program
+from einsum_compiler.ir.binding import bind
+from einsum_compiler.ir.errors import PlanError
+from einsum_compiler.ir.plan import Accumulation, parse_plan
+from einsum_compiler.ir.tile import TileProgram
+from einsum_compiler.ir.tile_parser import parse_kernel
+from einsum_compiler.passes.traffic.exact import traffic_of
+from einsum_compiler.specialise import lower_planned, plan_of, request
+from tests.budget import assert_within_budget
+
+# Three sums of one intermediate: over the stream, over the program rank, and over both.
+TEXT = """
+cascade sums(A[b,m,e], C[b,n,e], R[b,n]) -> X[b,n,e], Y[b,m,e], Z[b] {{
+  S[b,m,n] = sum[e](A[b,m,e] * C[b,n,e]){where}
+  T[b,m,n] = {function}
+  X[b,n,e] = sum[m](T[b,m,n] * A[b,m,e])
+  Y[b,m,e] = sum[n](T[b,m,n] * C[b,n,e])
+  Z[b]     = sum[m,n](T[b,m,n])
+}}
+"""
+PLAN = "plan sums {{ kernel X, Y, Z {{ program b, n:{n}  stream m:{m}  resident e  accumulate Y over n  accumulate Z over n }} }}"
+# 1 / R is infinite beyond the last row of R, where loads leave 0.
+FUNCTIONS = ("sin(S[b,m,n])", "exp(-S[b,m,n] * S[b,m,n])", "S[b,m,n] / R[b,n]", "max(S[b,m,n], 0) + 1 / R[b,n]")
+FILTERS = ("", " where n <= m", " where m - n < 40 and n <= m + 3", " where (m + n) % 3 != 1")
+
+
+def tensors(m: int, n: int, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    torch.manual_seed(m + n)
+    return [t.to(dtype) for t in (torch.randn(2, m, 5), torch.randn(2, n, 5), torch.rand(2, n) + 0.5)]
+
+
+def lowered(
+    kernel: ec.Kernel, given: list[torch.Tensor]
+) -> tuple[TileProgram, dict[str, torch.Tensor], dict[str, int]]:
+    binding = bind(kernel.cascade, given, {})
+    wanted = request(kernel._derivation, binding, "cpu")
+    planned = plan_of(kernel._derivation, wanted, kernel.plan)
+    program = TileProgram("sums", tuple(lower_planned(p, wanted) for p in planned))
+    return program, dict(binding.tensors), dict(binding.extents)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.sampled_from(FUNCTIONS), st.sampled_from(FILTERS), st.integers(130, 170), st.integers(130, 170),
+    st.sampled_from((1, 16, 48)), st.sampled_from((32, 64)),
+)  # fmt: skip
+def test_accumulated_sums_equal_the_evaluator_and_their_traffic_the_count(
+    function: str, where: str, m: int, n: int, tile: int, stream: int
+) -> None:
+    text = TEXT.format(function=function, where=where)
+    kernel = ec.compile(text, plan=PLAN.format(n=tile, m=stream))
+    given = tensors(m, n)
+    program, inputs, extents = lowered(kernel, given)
+    (tiles,) = program.kernels
+    assert parse_kernel(str(tiles)) == tiles
+    assert set(tiles.accumulated) == {Accumulation(t, ("n.1" if tile > 1 else "n",)) for t in "YZ"}
+    if not tiles.schedules:
+        written, counts = run_program(program, inputs, {}, extents, exact=True)
+        for name, exact in zip("XYZ", ec.reference(text)(*(t.double() for t in given)), strict=True):
+            torch.testing.assert_close(written[name], exact, rtol=1e-9, atol=1e-9)
+        moved = traffic_of(tiles, extents, {}, inputs)
+        for name in "XYZ":
+            assert (moved[name].loaded, moved[name].stored) == (counts.loads[name], counts.stores[name])
+            assert (counts.loads[name] == 0) == (name == "X")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("where", FILTERS[:2] + FILTERS[3:])
+def test_accumulated_sums_on_the_cpu_repeat_bit_for_bit(dtype: torch.dtype, where: str) -> None:
+    text = TEXT.format(function=FUNCTIONS[2], where=where)
+    given = tensors(150, 139, dtype)
+    plan = PLAN.format(n=48, m=32)
+    if dtype == torch.bfloat16:  # narrow results are rounded from sums of their own
+        plan = (
+            plan.replace("Y over", "Y.sum over").replace("Z over", "Z.sum over").replace("X, Y, Z", "X, Y.sum, Z.sum")
+        )
+        plan = plan[:-2] + " kernel Y { program b, m:16, e } kernel Z { program b } }"
+    kernel = ec.compile(text, plan=plan)
+    first, second = kernel(*given), kernel(*given)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    gold, same = (ec.reference(text)(*(t.to(d) for t in given)) for d in (torch.float64, torch.float32))
+    for name, actual, plain, exact in zip("XYZ", first, same, gold, strict=True):
+        assert actual.dtype == dtype
+        assert_within_budget(actual, plain.to(dtype), exact, name)
+
+
+def test_the_planner_accumulates_where_it_computes_less() -> None:
+    text = (
+        TEXT.format(function="exp(S[b,m,n])", where="")
+        .replace(", Z[b] {", " {")
+        .replace("  Z[b]     = sum[m,n](T[b,m,n])\n", "")
+    )
+    many, one = (torch.empty(b, 2048, 64, device="meta") for b in (64, 1))
+
+    def chosen(a: torch.Tensor) -> str:
+        return str(ec.compile(text.replace(", R[b,n]", ""), backend="cpu").ir("plan", a, a))
+
+    assert "accumulate" in chosen(many)
+    assert "accumulate" not in chosen(one)  # its programs would all follow one another
+
+
+def test_what_cannot_be_accumulated_is_refused_with_the_reason() -> None:
+    given = tensors(150, 139)
+    text = TEXT.format(function="sin(S[b,m,n])", where="")
+    plan = PLAN.format(n=16, m=32)
+    with pytest.raises(PlanError, match="'X' cannot be accumulated over n: this kernel sums it over m"):
+        ec.compile(text, plan=plan.replace("Y over", "X over").replace("X, Y, Z", "Y, X, Z"))(*given)
+    with pytest.raises(PlanError, match="this kernel sums it over n"):
+        ec.compile(text, plan=plan.replace("Y over n", "Y over b"))(*given)
+    with pytest.raises(PlanError, match="programs of a GPU run in no order"):
+        ec.compile(text, plan=plan).source("triton", *given)
+    with pytest.raises(PlanError, match="'Y' is bf16: sums are accumulated in f32"):
+        ec.compile(text, plan=plan)(*tensors(150, 139, torch.bfloat16))
+    with pytest.raises(PlanError, match="expected 'accumulate TENSOR over RANKS'"):
+        parse_plan("plan p { kernel X { program n accumulate Y } }")
+
+
+def test_a_plan_that_accumulates_prints_and_parses() -> None:
+    plan = parse_plan(PLAN.format(n=16, m=32))
+    assert parse_plan(str(plan)) == plan
+    assert plan.kernels[0].accumulated == (Accumulation("Y", ("n",)), Accumulation("Z", ("n",)))
+    assert "accumulate Y over n  accumulate Z over n" in str(plan)
