@@ -80,7 +80,7 @@ def partition(
     if options.powers_of_two:
         rows = 1 << (rows.bit_length() - 1)
     boxes = None
-    if len(kernel.streams) == 1:
+    if len(kernel.streams) == 1 and not kernel.accumulated:  # the ranks of a box are one axis, summed only as a whole
         boxes = choose_boxes(
             kernel.cascade, kernel.stream, reused, extents, rows, options.stream, options.powers_of_two, reach
         )

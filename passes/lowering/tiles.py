@@ -68,6 +68,8 @@ class TileWriter(Filters):
         if not tiling.plan.ordered.issuperset(accumulated):
             lost = next(r for r in accumulated if r not in tiling.plan.ordered)
             raise PlanError(f"rank '{lost}' is reduced in a kernel that spreads it over programs", equation.span)
+        if boxed := [r for r in accumulated if r in tiling.plan.rows]:
+            raise PlanError(f"rank '{boxed[0]}' is accumulated over, and cannot share an axis in a box", equation.span)
         # The share of one program: its own coordinates.
         domain |= {less(Rank(r), tiling.extent(r)) for r in accumulated if tiling.axis(r) is not None}
         if any(f"{r}.0" in reduction.ranks for r in self.streamed) or (accumulated and self.streamed):
