@@ -56,9 +56,9 @@ def emit_triton(
 def print_triton(kernel: TileKernel, settings: Settings = Settings()) -> TritonKernel:  # noqa: B008 (frozen)
     """The Triton function of the kernel with what a caller needs to know."""
     if kernel.accumulated:
-        names = ", ".join(a.tensor for a in kernel.accumulated)
+        added = ", ".join(a.tensor for a in kernel.accumulated)
         raise PlanError(
-            f"the plan accumulates {names} over programs that follow one another; programs of a GPU run in no order"
+            f"the plan accumulates {added} over programs that follow one another; programs of a GPU run in no order"
         )
     frame = Frame(kernel, layout_of(kernel), settings, types=tile_types(kernel))
     for operand in (*kernel.inputs, *kernel.outputs):

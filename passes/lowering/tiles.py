@@ -78,7 +78,7 @@ class TileWriter(Filters):
         target = tiling.axes(equation.target.ranks)
         over_axes = frozenset(a.rank for a in over)
         product = None
-        if reduction.operator == "sum" and self.kind(body) == "real":
+        if over and reduction.operator == "sum" and self.kind(body) == "real":
             sizes = tiling.axis_sizes
             product = as_product(body, over_axes, self.axes_of, lambda r: sizes[r])
         own_domain = self.filter(equation.where)
