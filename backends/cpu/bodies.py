@@ -64,7 +64,7 @@ def emit_body(
         unit = _next_unit(scope, pending)
         pending = [s for s in pending if all(s is not u for u in unit.statements)]
         later = {n for s in pending for n in reads_in(s)} | kept
-        _reuse(scope, unit, later, carries)
+        _reuse(scope, unit, own, later, carries)
         for statement in unit.statements:
             scope.writer.line(f"// {_text(scope, statement)}")
         _emit_unit(scope, unit, later, emit_loop)
@@ -121,8 +121,11 @@ def _emit_unit(scope: Scope, unit: Unit, later: set[str], emit_loop: EmitLoop) -
             raise BackendError(f"the CPU backend has no code for the statement {type(first).__name__}")
 
 
-def _reuse(scope: Scope, unit: Unit, later: set[str], carries: Sequence[Carry]) -> None:
-    """Which results take over a buffer: a carried one that is read no more, or an operand that dies at the same place."""
+def _reuse(scope: Scope, unit: Unit, own: set[str], later: set[str], carries: Sequence[Carry]) -> None:
+    """Which results take over a buffer: a carried one that is read no more, or an operand that dies at the same place.
+
+    A tile made outside of the body (``own``: those made in it) is read again in the next iteration, so it never dies here.
+    """
     nexts = [c.next for c in carries]
     for carry in carries:
         dies = carry.name not in later and carry.name not in nexts and nexts.count(carry.next) == 1
@@ -145,6 +148,7 @@ def _reuse(scope: Scope, unit: Unit, later: set[str], carries: Sequence[Carry]) 
             view = scope.tiles.get(name)
             if (
                 view is None
+                or name not in own
                 or name in later
                 or name in carried
                 or view.aliased

@@ -230,6 +230,8 @@ def _plans(
     refusals: dict[tuple[str, ...], tuple[Certificate, ...]],
 ) -> tuple[dict[Plan, Prediction], dict[Plan, tuple[tuple[Option, ...], ...]]]:
     """Plans for every way to cut a program into kernels; and by the best of each the options of its parts."""
+    from einsum_compiler.planning import sum_dtypes
+
     plans: dict[Plan, Prediction] = {}
     ways: dict[Plan, tuple[tuple[Option, ...], ...]] = {}  # by the best plan of a structure
     known: dict[KernelCascade, list[Option]] = {}  # structures share most of their kernels
