@@ -19,7 +19,7 @@ from einsum_compiler.passes.traffic import CachedTraffic, traffic_behind_cache
 from einsum_compiler.passes.traffic.cache import families_of
 from einsum_compiler.passes.traffic.distinct import distinct, is_exact
 from einsum_compiler.passes.traffic.space import Space
-from tests.front.test_random_kernels import attentions
+from tests.passes.traffic.attentions import attentions
 from tests.passes.traffic.counted import Compared, compared, random_plan
 from tests.passes.traffic.test_exact import LENGTHS, TILES, attention_inputs
 

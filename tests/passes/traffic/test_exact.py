@@ -11,7 +11,7 @@ from einsum_compiler.inspection import traffics
 from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.plan import parse_plan
 from tests import strategies
-from tests.front.test_random_kernels import SIZES, attentions
+from tests.passes.traffic.attentions import SIZES, attentions
 from tests.passes.traffic.counted import assert_equal_counts, compared, normal, random_plan
 
 STEPS = tuple(step for step in strategies._STEPS if step is not strategies._recurrence)

@@ -16,7 +16,7 @@ from einsum_compiler.ir.tile import TileKernel
 from einsum_compiler.passes.traffic import traffic_of
 from einsum_compiler.passes.traffic.symbolic import evaluated, symbolic
 from tests import strategies
-from tests.front.test_random_kernels import attentions
+from tests.passes.traffic.attentions import attentions
 from tests.passes.traffic.counted import compared, normal
 from tests.passes.traffic.test_exact import EXTENTS, LENGTHS, PLAIN, STEPS, attention_inputs
 
