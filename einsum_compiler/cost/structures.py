@@ -44,7 +44,7 @@ def structures(
     ways: list[tuple[list[tuple[str, ...]], tuple[Accumulation, ...]]]
     ways = [(groups, ()) for groups in _neighbours(derivation, default)]
     if device.backend == "cpu":  # where programs can be made to follow one another
-        ways += _accumulating(default, dtypes)
+        ways += accumulating(default, dtypes)
     for groups, accumulated in ways:
         try:
             parts = kernel_cascades(derivation, extents, groups, accumulated)
@@ -73,7 +73,7 @@ def _groups(parts: Sequence[KernelCascade]) -> frozenset[tuple[frozenset[str], t
     return frozenset((frozenset(p.outputs), p.accumulated) for p in parts)
 
 
-def _accumulating(
+def accumulating(
     default: Sequence[KernelCascade], dtypes: Mapping[str, str]
 ) -> Iterator[tuple[list[tuple[str, ...]], tuple[Accumulation, ...]]]:
     """One kernel in place of two, where it can accumulate all that the other writes; a type narrower than sums have is rounded by a kernel of its own."""

@@ -6,19 +6,24 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 import einsum_compiler as ec
 from einsum_compiler.backends.reference.tile_interpreter import run_program
+from einsum_compiler.cost.structures import accumulating
+from einsum_compiler.derivation import kernel_cascades
 from einsum_compiler.ir.binding import bind
 from einsum_compiler.ir.errors import PlanError
-from einsum_compiler.ir.plan import Accumulation, parse_plan
+from einsum_compiler.ir.plan import Accumulation, Plan, parse_plan
 from einsum_compiler.ir.tile import TileProgram
 from einsum_compiler.ir.tile_parser import parse_kernel
+from einsum_compiler.passes.partition import Partition, partition
 from einsum_compiler.passes.traffic.exact import traffic_of
+from einsum_compiler.planning import merged_extents
 from einsum_compiler.specialise import lower_planned, plan_of, request
 from tests.budget import assert_within_budget
+from tests.variants.agreement import assert_close, evaluated, interpreted
 
 # Three sums of one intermediate: over the stream, over the program rank, and over both.
 TEXT = """
@@ -133,3 +138,82 @@ def test_a_plan_that_accumulates_prints_and_parses() -> None:
     assert parse_plan(str(plan)) == plan
     assert plan.kernels[0].accumulated == (Accumulation("Y", ("n",)), Accumulation("Z", ("n",)))
     assert "accumulate Y over n  accumulate Z over n" in str(plan)
+
+
+# Random programs: a chain of maps over b, m, n with filters and statistics of rows, and sums of products over any of their ranks.
+MAPS = (
+    "sin({0})",
+    "exp({0} - R1[m])",
+    "{0} * R2[b,n]",
+    "{0} / (1 + R2[b,n]**2)",
+    "max({0}, R1[m])",
+    "if(n < m, {0}, 2 * {0})",
+)
+STATISTICS = ("", "G[b,m] = max[n]({0})\n", "G[b,m] = sum[n]({0})\n")
+TARGETS = ("b,m,e", "b,n,e", "m,e", "n,e", "b,m", "b,n", "m", "n", "b", "e")
+
+
+@st.composite
+def sums(draw: st.DrawFn) -> tuple[str, dict[str, int]]:
+    """A program of sums, and extents."""
+    value, lines = "S0[b,m,n]", "  S0[b,m,n] = A[b,m,e] * C[b,n,e]" + draw(st.sampled_from(FILTERS)) + "\n"
+    for i in range(1, draw(st.integers(1, 3)) + 1):
+        lines += f"  S{i}[b,m,n] = {draw(st.sampled_from(MAPS)).format(value)}\n"
+        value = f"S{i}[b,m,n]"
+    statistic = draw(st.sampled_from(STATISTICS)).format(value)
+    if statistic:
+        lines += "  " + statistic + f"  T[b,m,n] = {value} - G[b,m]\n"
+        value = "T[b,m,n]"
+    targets = draw(st.lists(st.sampled_from(TARGETS), min_size=2, max_size=4, unique=True))
+    for i, ranks in enumerate(targets):
+        other = draw(st.sampled_from(("A[b,m,e]", "C[b,n,e]"))) if "e" in ranks else "R2[b,n]"
+        over = ",".join(r for r in ("b", "m", "n") if r not in ranks)
+        lines += f"  Y{i}[{ranks}] = sum[{over}]({value} * {other})\n"
+    outputs = ", ".join(f"Y{i}[{ranks}]" for i, ranks in enumerate(targets))
+    text = f"cascade sums(A[b,m,e], C[b,n,e], R1[m], R2[b,n]) -> {outputs} {{\n{lines}}}"
+    extents = {"b": 3, "m": draw(st.sampled_from((1, 17, 40))), "n": draw(st.sampled_from((1, 17, 40))), "e": 5}
+    return text, extents
+
+
+def agrees_where_it_accumulates(text: str, extents: dict[str, int], tiles: Partition) -> int:
+    """How many ways to accumulate the program has; each agrees with the evaluator."""
+    generator = torch.Generator().manual_seed(7)
+    kernel = ec.compile(text)
+    given = {
+        t.name: torch.randn([extents[r] for r in t.ranks], generator=generator, dtype=torch.float64)
+        for t in kernel.cascade.inputs
+    }
+    binding = kernel.binding(**given)
+    gold = evaluated(kernel, binding)
+    derivation, found = kernel._derivation, 0
+    extents = {**extents, **merged_extents(derivation.normalized, extents)}
+    default = kernel_cascades(derivation, extents)
+    for groups, accumulated in accumulating(default, {n: "f64" for n in given}):
+        try:
+            parts = kernel_cascades(derivation, extents, groups, accumulated)
+        except PlanError:
+            continue
+        plan = Plan(kernel.cascade.name, tuple(partition(p, extents, tiles) for p in parts))
+        assert parse_plan(str(plan)) == plan
+        planned = ec.compile(text, plan=str(plan))
+        assert_close(interpreted(planned, planned.binding(**given)), gold)
+        found += 1
+    return found
+
+
+TILES = st.builds(
+    Partition, rows=st.sampled_from((1, 8, 24)), stream=st.sampled_from((16, 32)), vector=st.sampled_from((1, 16))
+)
+
+
+@given(sums(), TILES)
+@settings(max_examples=10, deadline=None)
+def test_random_sums(program: tuple[str, dict[str, int]], tiles: Partition) -> None:
+    event(f"ways: {agrees_where_it_accumulates(*program, tiles)}")
+
+
+@pytest.mark.slow
+@given(sums(), TILES)
+@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+def test_many_random_sums(program: tuple[str, dict[str, int]], tiles: Partition) -> None:
+    agrees_where_it_accumulates(*program, tiles)

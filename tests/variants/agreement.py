@@ -83,7 +83,10 @@ def interpreted(kernel: Kernel, binding: Binding, backend: str = "cpu") -> dict[
 
     def runner(program: TileKernel) -> tuple[TileKernel, Any]:
         def run(tensors: Mapping[str, Any], scalars: Mapping[str, Any], extents: Mapping[str, int]) -> None:
-            for operand in program.outputs:  # poison: a kernel writes all of its outputs
+            added = {a.tensor for a in program.accumulated}
+            for operand in program.outputs:  # poison: a kernel writes all of its outputs, but for those it adds to
+                if operand.name in added:
+                    continue
                 tensor = tensors[operand.name]
                 tensor.fill_(torch.nan if tensor.is_floating_point() else torch.iinfo(torch.int8).max)
             run_kernel(program, tensors, scalars, extents)
