@@ -11,6 +11,8 @@ from rich.text import Text
 
 from einsum_compiler import tables
 from einsum_compiler.ir.binding import Binding, bind
+from einsum_compiler.ir.extents import merged_extents
+from einsum_compiler.ir.plan import Plan
 from einsum_compiler.ir.types import bytes_of
 from einsum_compiler.passes.bounds.analysis import Analysis, BoundReport, Crossover
 from einsum_compiler.passes.bounds.result import Touched
@@ -83,7 +85,7 @@ class Bounds:
 
 
 def bounds(derivation: Derivation, binding: Binding, device: Device | None, capacity: float | None) -> Bounds:
-    """The bounds of a program at the sizes of a binding, for a device or for a capacity in elements."""
+    """The bounds of a program at the sizes of a binding, for a device or for a capacity in elements: in the order of contractions that the derivation has."""
     analysis = analysis_of(derivation, binding)
     wanted: tuple[tuple[str, float], ...] = (("fast memory", float(capacity or 0)),)
     if capacity is None:
@@ -111,7 +113,7 @@ class _Program:
     derivation: Derivation
 
     def _key(self) -> tuple[object, ...]:
-        return self.derivation.text, self.derivation.source, self.derivation.declared.name
+        return self.derivation.text, self.derivation.source, self.derivation.declared.name, self.derivation.orders
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Program) and self._key() == other._key()
@@ -129,12 +131,13 @@ def _analysis(
     from einsum_compiler.ir.torch_types import torch_dtype
     from einsum_compiler.passes.normalize import Normalize, normalize
 
-    cascade = normalize(dict(program.derivation.stages)["inline"], Normalize(distribute=False))
+    made = program.derivation
+    cascade = made.normalized if made.orders else normalize(dict(made.stages)["inline"], Normalize(distribute=False))
     types = {t.name: t.dtype or "f32" for t in cascade.inputs}
     tensors = {n: torch.empty(s, dtype=torch_dtype(types[n]), device="meta") for n, s in shapes}
     scalars = {n: v for n, v in given if any(p.name == n for p in cascade.parameters)}
     bound = bind(cascade, (), {**tensors, **scalars})
-    return Analysis(cascade, bound.extents, bound.scalars)
+    return Analysis(cascade, {**bound.extents, **merged_extents(cascade, bound.extents)}, bound.scalars)
 
 
 def element_bytes(binding: Binding) -> int:
@@ -169,12 +172,23 @@ def beside(found: Bounds, plan: Moved) -> list[RenderableType]:
     lines: list[RenderableType] = [tensor_table(found.report.touched, plan)]
     for level in found.levels:
         report = level.report
-        lines.append(
-            f"bound with {_memory(level)}: {report.value:,.0f} elements, {report.best.formula} ({report.optimal})"
-        )
+        lines.append(_bound_line(level))
         if level is found.levels[0] and None not in totals:
             lines[-1] = f"{lines[-1]}; the plan moves {sum(t or 0 for t in totals) / report.value:.2f} times as many"
     return lines
+
+
+def in_order_of_plan(found: Bounds, plan: Plan) -> list[str]:
+    """The bounds of a program whose plan has its contractions in another order than written: the bounds as written say nothing about such a plan."""
+    return [
+        f"the plan is in another order of contraction than written ({'; '.join(plan.orders)}); in that order:",
+        *(f"  {_bound_line(level)}" for level in found.levels),
+    ]
+
+
+def _bound_line(level: LevelBound) -> str:
+    report = level.report
+    return f"bound with {_memory(level)}: {report.value:,.0f} elements, {report.best.formula} ({report.optimal})"
 
 
 def _memory(level: LevelBound) -> str:

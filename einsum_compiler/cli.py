@@ -328,9 +328,10 @@ def _passes(options: argparse.Namespace) -> None:
 
 
 def _bound(options: argparse.Namespace) -> None:
-    from einsum_compiler.bounding import bounds, report_text
+    from einsum_compiler.bounding import bounds, in_order_of_plan, report_text
+    from einsum_compiler.compilation import compilation
     from einsum_compiler.cost.device import device, device_for
-    from einsum_compiler.movement import plan_elements
+    from einsum_compiler.movement import moved_elements
 
     if options.capacity is not None and not options.capacity >= 4:
         raise UsageError(f"--capacity {options.capacity:g}: expected at least 4 elements")
@@ -341,18 +342,21 @@ def _bound(options: argparse.Namespace) -> None:
         chosen = device(options.device) if options.device else device_for(kernel.backend, kernel.target)
     found = bounds(kernel._derivation, binding, chosen, options.capacity)
     sizes = ", ".join(f"{r.upper()} = {n}" for r, n in binding.extents.items())
-    plan, refusal = None, ""
+    plan, notes = None, list[str]()
     try:
-        plan = plan_elements(kernel._derivation, binding, kernel.backend, kernel.plan)
+        compiled = compilation(kernel._derivation, binding, kernel.backend, kernel.plan)
+        plan = moved_elements(compiled)
+        if compiled.plan.orders:
+            notes = in_order_of_plan(bounds(compiled.ordered, binding, chosen, options.capacity), compiled.plan)
     except EinsumError as error:  # bounds hold for programs that no plan runs yet
-        refusal = f"no plan to compare with: {error.message}"
+        notes = [f"no plan to compare with: {error.message}"]
     print(
         report_text(
             found, f"{kernel.cascade.name} at {sizes}" + (f" on {chosen.title}" if chosen else ""), plan, options.latex
         )
     )
-    if refusal:
-        print(refusal)
+    for note in notes:
+        print(note)
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from einsum_compiler.ir.binding import Binding
 from einsum_compiler.ir.expression import Reduction, walk
 from einsum_compiler.ir.plan import Plan
 from einsum_compiler.ir.tile import TileKernel
+from einsum_compiler.ordering import in_orders
 from einsum_compiler.passes.analysis.levels import PassLevels, pass_levels
 from einsum_compiler.planning import PlannedKernel, as_plan
 from einsum_compiler.specialise import Request, derive_planned, lower_planned, plan_of, request
@@ -46,6 +47,11 @@ class Compilation:
     @property
     def plan(self) -> Plan:
         return as_plan(self.derivation, (p.planned for p in self.parts))
+
+    @property
+    def ordered(self) -> Derivation:
+        """The derivation with its contractions in the order of the plan."""
+        return in_orders(self.derivation, self.plan.orders, self.request.dtypes).derivation
 
     @property
     def signature(self) -> str:

@@ -42,7 +42,7 @@ def explain(derivation: Derivation, binding: Binding, backend: str, plan: Plan |
         "",
         *_cost(compiled),
         "",
-        *beside(bounds(derivation, binding, _device(compiled), None), moved_elements(compiled)),
+        *beside(bounds(compiled.ordered, binding, _device(compiled), None), moved_elements(compiled)),
         "",
         *_predicted(compiled, plan),
     ]
@@ -147,6 +147,7 @@ def _device(compiled: Compilation) -> Device:
 def _predicted(compiled: Compilation, given: Plan | None) -> list[RenderableType]:
     """The predicted time of every kernel, and the plans that were compared if none was given."""
     from einsum_compiler.cost.considered import compared, compared_table, passed_over, prediction_table, predictions
+    from einsum_compiler.cost.fusion import fusion
     from einsum_compiler.cost.gpu_model import DoesNotFit
 
     wanted = compiled.request
@@ -158,7 +159,7 @@ def _predicted(compiled: Compilation, given: Plan | None) -> list[RenderableType
     parts: list[RenderableType] = [prediction_table(found, [p.planned.plan.outputs for p in compiled.parts], device)]
     if given is None:
         choice = compared(compiled.derivation, wanted)
-        parts += ["", compared_table(choice), *passed_over(choice)]
+        parts += ["", compared_table(choice), *passed_over(choice), *fusion(compiled.derivation, wanted, choice)]
     return parts
 
 

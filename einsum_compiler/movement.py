@@ -88,7 +88,7 @@ class Movement:
 
 def movement(compiled: Compilation, device: Device) -> Movement:
     """Bounds and traffic at the sizes of a compilation, for the levels of a device."""
-    analysis = analysis_of(compiled.derivation, compiled.binding)
+    analysis = analysis_of(compiled.ordered, compiled.binding)
     amounts = _amounts(compiled)
     caches = device.levels[:-1]
     programs, notes = _traffic(compiled.parts, compiled, None)

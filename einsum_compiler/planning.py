@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from einsum_compiler.cost.device import Device, device_for, is_present
 from einsum_compiler.cost.prediction import Prediction
@@ -23,12 +24,15 @@ from einsum_compiler.ir.expression import (
 )
 from einsum_compiler.ir.extents import merged_extents
 from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit
-from einsum_compiler.ordering import in_orders, least_orders
+from einsum_compiler.ordering import Ordered, in_orders, least_orders
 from einsum_compiler.passes.box_order import BoxOrder, box_order
 from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.passes.flatten import merged_group
 from einsum_compiler.passes.fuse import KernelCascade
 from einsum_compiler.splitting import SplitKernels, split_kernels
+
+if TYPE_CHECKING:
+    from einsum_compiler.cost.choice import Choice
 
 
 @dataclass(frozen=True)
@@ -66,21 +70,9 @@ def plan_kernels(
     sizes: Mapping[str, int] = {**extents, **merged_extents(derivation.normalized, extents)}
     refusals: Mapping[tuple[str, ...], tuple[Certificate, ...]] = {}
     if given is None:
-        from einsum_compiler.cost.choice import choose
-
         found_on = device or device_for(backend)
         checked = is_present(found_on) if compiled is None else compiled
-        forms = [in_orders(derivation, o, dtypes) for o in dict.fromkeys(((), least_orders(derivation, sizes)))]
-        choices = [
-            (
-                choose(
-                    f.derivation, f.extents(sizes), backend, {**dtypes, **f.dtypes}, numbers or {}, found_on, checked
-                ),
-                f,
-            )
-            for f in forms
-        ]
-        choice, form = min(choices, key=lambda c: _rank(c[0].considered[0][1]))
+        choice, form = choices(derivation, sizes, backend, dtypes, numbers or {}, found_on, checked)[0]
         given, sizes, refusals = choice.plan, choice.extents, choice.refusals
     else:
         form = in_orders(derivation, given.orders, dtypes)
@@ -103,6 +95,26 @@ def plan_kernels(
         )
         for p, first in zip(found, proved, strict=True)
     )
+
+
+def choices(
+    derivation: Derivation,
+    extents: Mapping[str, int],
+    backend: str,
+    dtypes: Mapping[str, str],
+    numbers: Mapping[str, float],
+    device: Device,
+    compiled: bool,
+) -> list[tuple[Choice, Ordered]]:
+    """What is chosen with contractions as written, and in the order with the fewest operations and bytes; the one with the least predicted time first."""
+    from einsum_compiler.cost.choice import choose
+
+    forms = [in_orders(derivation, o, dtypes) for o in dict.fromkeys(((), least_orders(derivation, extents)))]
+    found = [
+        (choose(f.derivation, f.extents(extents), backend, {**dtypes, **f.dtypes}, numbers, device, compiled), f)
+        for f in forms
+    ]
+    return sorted(found, key=lambda c: _rank(c[0].considered[0][1]))
 
 
 def _rank(prediction: Prediction) -> tuple[float, float]:

@@ -221,6 +221,30 @@ def search(
     return Search(tuple(scored), refusals, next((ways[s.plan] for s in scored if s.plan in ways), ()))
 
 
+def by_structure(
+    derivation: Derivation,
+    extents: Mapping[str, int],
+    backend: str,
+    dtypes: Mapping[str, str],
+    device: Device,
+    scalars: Mapping[str, float],
+) -> tuple[ScoredPlan, ...]:
+    """The best plan without splits of every way to cut a program into kernels, those too that a rough estimate rules out; arguments as of ``candidate_plans``."""
+    from einsum_compiler.planning import scalar_types
+
+    extents = {**extents, **merged_extents(derivation.normalized, extents)}
+    setting = Setting(extents, dtypes, scalar_types(derivation, scalars), scalars, device)
+    cuts = structures(derivation, extents, dtypes, device, inf, larger=True)
+    found = []
+    for parts in cuts:
+        with suppress(PlanError):
+            best = [
+                min(_unsplit(Pricing(p, setting), GRIDS[backend]), key=lambda o: o.prediction.seconds) for p in parts
+            ]
+            found.append(ScoredPlan(plan_of_options(derivation, best), together(o.prediction for o in best)))
+    return tuple(found)
+
+
 def _plans(
     derivation: Derivation,
     cuts: Iterable[tuple[KernelCascade, ...]],
@@ -273,9 +297,7 @@ def _options(
     refusals: dict[tuple[str, ...], tuple[Certificate, ...]],
 ) -> list[Option]:
     """Ways to run one part, best first."""
-    pricing = Pricing(part, setting)
-    found = [Option((plan,), None, prediction) for prediction, plan in _tiled(pricing, grid)]
-    found += _with_finished_contexts(pricing, found)
+    found = _unsplit(Pricing(part, setting), grid)
     for chunks, base in _worth_splitting(part, setting, found, exhaustive):
         option = _split(derivation, part, setting, grid, chunks, base)
         if not isinstance(option, Option):
@@ -285,6 +307,12 @@ def _options(
     most = limit(o.prediction.growth for o in found)
     exact = (o for o in found if o.prediction.growth <= most)
     return sorted(exact, key=lambda o: o.prediction.seconds)
+
+
+def _unsplit(pricing: Pricing, grid: Grid) -> list[Option]:
+    """One kernel in every tiling, and the best tilings without corrections."""
+    found = [Option((plan,), None, prediction) for prediction, plan in _tiled(pricing, grid)]
+    return [*found, *_with_finished_contexts(pricing, found)]
 
 
 def _with_finished_contexts(pricing: Pricing, found: list[Option]) -> Iterator[Option]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.table import Table
 
 from einsum_compiler import tables
 from einsum_compiler.cost.candidates import Pricing, Setting
-from einsum_compiler.cost.choice import Choice, choose
+from einsum_compiler.cost.choice import Choice
 from einsum_compiler.cost.device import Device, device_for, is_present
 from einsum_compiler.cost.prediction import Prediction
 from einsum_compiler.derivation import Derivation
+from einsum_compiler.ir.extents import merged_extents
 from einsum_compiler.ir.plan import KernelPlan, Plan
-from einsum_compiler.planning import PlannedKernel
+from einsum_compiler.planning import PlannedKernel, choices
 from einsum_compiler.specialise import Request
 
 
@@ -32,10 +34,12 @@ def predictions(planned: Sequence[PlannedKernel], wanted: Request, device: Devic
 
 
 def compared(derivation: Derivation, wanted: Request) -> Choice:
-    """The plans that were compared for a request, the one with the least predicted time first."""
+    """The plans that were compared for a request, the one with the least predicted time first: of the order of contractions that was chosen, then of the other."""
     backend = "cpu" if wanted.backend == "meta" else wanted.backend
     device = device_for(backend)
-    return choose(derivation, wanted.extents, backend, wanted.dtypes, wanted.numbers, device, is_present(device))
+    extents = {**wanted.extents, **merged_extents(derivation.normalized, wanted.extents)}
+    first, *others = choices(derivation, extents, backend, wanted.dtypes, wanted.numbers, device, is_present(device))
+    return replace(first[0], considered=(*first[0].considered, *(c.considered[0] for c, _ in others)))
 
 
 def prediction_table(found: Sequence[Prediction], outputs: Sequence[Sequence[str]], device: Device) -> Table:
@@ -67,7 +71,7 @@ def passed_over(choice: Choice) -> list[str]:
 def plan_summary(plan: Plan) -> str:
     """A plan in a few words: for every kernel what it writes, its tiles, and how the stream is split."""
     split = {s.outputs: s for s in plan.splits}
-    lines = [str(s) for s in split.values()]
+    lines = [*plan.orders, *(str(s) for s in split.values())]
     return "\n".join([*lines, *map(_kernel_summary, plan.kernels)])
 
 

@@ -30,10 +30,11 @@ def structures(
     dtypes: Mapping[str, str],
     device: Device,
     margin: float = MARGIN,
+    larger: bool = False,
 ) -> list[tuple[KernelCascade, ...]]:
     """The kernels by the laws of ``fuse``, and other ways that may be as good: with one tensor more or one less between kernels.
 
-    What is stored between kernels may be as large as what the caller holds, all inputs and outputs together, but no larger.
+    What is stored between kernels may be as large as what the caller holds, all inputs and outputs together, but no larger; ``larger``: of any size.
     """
     default = kernel_cascades(derivation, extents)
     normalized = derivation.normalized
@@ -50,7 +51,8 @@ def structures(
             parts = kernel_cascades(derivation, extents, groups, accumulated)
         except PlanError:
             continue
-        if _groups(parts) in seen or _buffers(parts, extents) > max(held, _buffers(default, extents)):
+        fits = larger or _buffers(parts, extents) <= max(held, _buffers(default, extents))
+        if _groups(parts) in seen or not fits:
             continue
         seen.add(_groups(parts))
         seconds = rough_seconds(parts, extents, dtypes, device)

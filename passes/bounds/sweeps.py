@@ -3,6 +3,7 @@
 Not bounds but what these schedules move, from the pass levels (theory.md 2.4). A tile of rows stays with its accumulators and finished statistics; each tensor that
 carries the streamed rank goes by. Where the mathematics forces several passes, a schedule keeps a whole fibre per row (*buffered*), or computes it again in
 each pass from what it is made of (*recomputed*), or stores it (*unfused*). The streamed element itself is not charged to the fast memory.
+A result that is streamed while the rows that are summed into it stay, is loaded and stored by every tile of rows but the first, which only stores it.
 """
 
 from __future__ import annotations
@@ -67,6 +68,8 @@ class Sweeps:
         if not self._past or not self._kept:
             raise ValueError(f"nothing is streamed along {rank} past rows that stay")
         self._rows = self._row()
+        stay = frozenset(d.name for d in self.anchor.digits) - self._streamed
+        self._summed = [a for a in self._past if a.result and not stay <= a.digits]
         box = prod(d.length for d in self.anchor.digits)
         self._share = self.anchor.points / box
         self._share_formula = self.anchor.formula / sympy.Mul(*(d.formula for d in self.anchor.digits))
@@ -134,6 +137,7 @@ class Sweeps:
 
     def _width(self, tensors: Sequence[str]) -> tuple[float, Symbolic]:
         chosen: list[Array] = [a for a in self._past if set(a.names) & set(tensors)]
+        chosen += [a for a in chosen if a in self._summed]
         return sum(a.weight for a in chosen), sympy.Add(*(a.formula for a in chosen))
 
     # -- schedules
@@ -178,6 +182,9 @@ class Sweeps:
         visits_formula = self._visits(
             sympy.ceiling(rows.packed_formula / sympy.floor(CAPACITY / symbolic_row)), self._share_formula
         )
+        # What the first tile of rows need not load.
+        kept -= sum(a.weight for a in self._summed) * rows.tiles * self._length
+        kept_formula -= sympy.Add(*(a.formula for a in self._summed)) * rows.tiles_formula * self._length_formula
         whole = rows.tiles_formula * visits_formula * self._length_formula * formula + kept_formula
         if fitting < 1:
             return Schedule(name, None, whole, None, f"{text}; one row of {per_row:,.0f} elements does not fit")

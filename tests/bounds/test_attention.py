@@ -50,6 +50,21 @@ def test_the_table_of_traffic(capacity: int, fused: float, once: float, buffered
     assert again.value - 2 * N * D == 2 * (one.value - 2 * N * D)
 
 
+def test_the_crossover_of_the_table() -> None:
+    """At S = 8192 fused rows move 134 million elements and products one by one 129; at 16384, d^2, 67 against 101."""
+    found = analysis(ATTENTION, **SIZES)
+    for capacity, fused, unfused in ((8192, 134.2, 129.0), (16384, 67.1, 101.2)):
+        value, spilled = atomic(found.at(capacity)).value, sweeps(found, capacity, "m")[-1].value
+        assert value is not None and spilled is not None
+        assert (value / 1e6, spilled / 1e6) == pytest.approx((fused, unfused), abs=0.5)
+
+
+def test_a_step_of_decoding_moves_its_cache_once() -> None:
+    found = analysis(ATTENTION, p=1, m=N, e=D, f=D)
+    for capacity in (1024, 16384, 262144):
+        assert found.at(capacity).value == found.compulsory.value == 2 * N * D + 2 * D
+
+
 def test_compulsory_traffic() -> None:
     assert analysis(ATTENTION, **SIZES).compulsory.value == 4 * N * D
     assert str(analysis(ATTENTION, **SIZES).compulsory.formula) == "E*M + E*P + F*M + F*P"
@@ -66,6 +81,18 @@ def test_one_pass_meets_the_fused_bound() -> None:
         bound = atomic(found.at(capacity)).value
         assert bound is not None and schedule.value is not None
         assert bound <= schedule.value <= (bound * (2 * D + 2) / (2 * D) + N * 2 * D) * (1 + 1e-9)
+
+
+def test_keys_that_stay_pay_for_results_that_go_by() -> None:
+    """FlashAttention-1's order, K and V of a tile kept while Q and the output go by: (E + 2F)/(E + F) = 1.5 times the traffic of FlashAttention-2's."""
+    found = analysis(ATTENTION, **SIZES)
+    capacity = 512 * (2 * D + 2)
+    rows, keys = (Sweeps(found, rank).once(capacity) for rank in ("m", "p"))
+    assert rows.value is not None and keys.value is not None and keys.rows is not None
+    assert keys.value == -(-N // keys.rows) * N * 3 * D - N * D + N * 2 * D
+    # Without what each order moves once.
+    assert (keys.value - N * D) / (rows.value - N * 2 * D) == pytest.approx(1.5)
+    assert str(keys.formula).count("2*F") == 1
 
 
 def test_deferral_saves_a_pass() -> None:

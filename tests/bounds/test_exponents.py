@@ -36,6 +36,20 @@ def test_exponents(ranks: str, arrays: tuple[str, ...], expected: tuple[Fraction
     assert covering(ranks, sets(*arrays)) == expected
 
 
+@pytest.mark.parametrize(
+    ("arrays", "tile"),
+    [
+        (("mk", "kn", "mn"), {"m": HALF, "n": HALF, "k": HALF}),
+        (("ijk", "jr", "kr", "ir"), {"i": THIRD, "j": THIRD, "k": THIRD, "r": 2 * THIRD}),
+    ],
+)
+def test_the_tile_of_the_dual_program_has_as_many_points(arrays: tuple[str, ...], tile: dict[str, Fraction]) -> None:
+    """A tile of S^x coordinates of each rank, every array of which fits in S, has S^sigma points: as many as the exponents allow, so both are optimal."""
+    assert all(sum(tile[r] for r in a) <= 1 for a in arrays)
+    exponents = covering(tile, sets(*arrays))
+    assert exponents is not None and sum(tile.values()) == sum(exponents)
+
+
 def test_a_coordinate_that_no_array_has_leaves_no_exponents() -> None:
     assert covering("mn", sets("m")) is None
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 
+from einsum_compiler.cost import calibration, cpu
 from einsum_compiler.cost.cpu import estimate
 from einsum_compiler.cost.device import Device, device, device_for, names
 from einsum_compiler.ir.errors import BackendError
@@ -54,6 +56,21 @@ def test_the_machine_here() -> None:
     assert d.processors >= 1
     assert d.matrix["f32"] < d.vector["f32"]
     assert d.memory.bytes > d.level("L2").bytes > d.level("L1").bytes
+
+
+def test_figures_of_this_machine_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EINSUM_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cpu, "cpu_device", lambda: cpu._known() or cpu.estimate())  # other tests plan for a fixed one
+    cpu._known.cache_clear()
+    assert not cpu.cpu_device().measured
+    found = calibration.calibrate()
+    assert found.measured and found.sources == ("measured here with the runtime of the kernels",)
+    assert found.matrix["f32"] < found.vector["f32"] and 0 < found.launch < 1e-2
+    assert found.level("L1").bandwidth > found.memory.bandwidth
+    monkeypatch.setattr(calibration, "_measured", lambda: pytest.fail("measured again"))
+    cpu._known.cache_clear()  # as in another process
+    assert calibration.calibrate() == cpu.cpu_device() == found
+    cpu._known.cache_clear()
 
 
 def test_a_target_names_its_device() -> None:

@@ -83,6 +83,20 @@ def test_resources_of_a_cpu_add_up() -> None:
     assert found.limiting == "matrix"
 
 
+def test_programs_of_a_gpu_run_in_waves() -> None:
+    """A head is a program: as many as there are processors take as long as half of them; twice as many waves take twice as long; no program at all, a launch."""
+    derivation, h100, times = attention(), device("h100"), {}
+    for heads in (66, 132, 2112, 4224, 0):
+        extents = {**sizes(128, 64, heads), "n": 4096}
+        setting = Setting(extents, types(derivation, "bf16"), scalar_types(derivation, {}), {}, h100)
+        (part,) = kernel_cascades(derivation, {**extents, "h": 8})
+        plan = partition(part, {**extents, "h": 8}, Partition(128, 64, 64, 256, True))
+        times[heads] = Pricing(part, setting).predict(plan).seconds - h100.launch
+    assert times[132] == pytest.approx(times[66], rel=0.15)
+    assert times[4224] == pytest.approx(2 * times[2112], rel=0.1)
+    assert times[0] == 0
+
+
 def test_visited_tiles_count_and_not_points() -> None:
     """A window of 64 keys in tiles of 512 costs as much as whole tiles of 512, where rows have no bounds in closed form."""
     wide, narrow = (attention("where (m - W < n and n <= m) or n < 0") for _ in range(2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -49,6 +50,30 @@ def test_a_narrow_terminal_and_one_without_unicode(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(tables.sys, "stdout", Ascii())
     kernel.explain(*qkv())
+
+
+def test_where_fusing_is_worse_it_is_left_and_said() -> None:
+    """Every tile of columns of Y would compute its rows of T again."""
+    text = """cascade twice(A[m,k], B[k,f], C[f,g]) -> Y[m,g] {
+      T[m,f] = exp(sum[k](A[m,k] * B[k,f]))
+      Y[m,g] = T[m,f] * C[f,g]
+    }"""
+    kernel = ec.compile(text, backend="cpu")
+
+    def explained(columns: int) -> str:
+        shapes = ((1024, 512), (512, 512), (512, columns))
+        return " ".join(kernel.explain(*(torch.empty(s) for s in shapes)).split())
+
+    worse = explained(8192)
+    assert "kernel 2 of 2 writes Y" in worse
+    times = re.search(
+        r"not fused: T\S* is stored between kernels; computing it where it is read would take (\S+) times", worse
+    )
+    assert times is not None and float(times[1]) > 1.1
+    better = explained(64)
+    assert "kernel 1 of 1 writes Y" in better
+    times = re.search(r"fused: T\S* is never stored; storing it between kernels would take (\S+) times", better)
+    assert times is not None and float(times[1]) > 0.9
 
 
 def test_without_arguments_the_last_call_is_explained(capsys: pytest.CaptureFixture[str]) -> None:

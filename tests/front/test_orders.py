@@ -8,8 +8,12 @@ import pytest
 import torch
 
 import einsum_compiler as ec
+from einsum_compiler.bounding import bounds
+from einsum_compiler.compilation import compilation
+from einsum_compiler.cost.considered import compared
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.plan import parse_plan
+from einsum_compiler.movement import moved_elements
 from tests.budget import assert_within_budget
 from tests.passes.test_reassociate import ABSORBED, LATENT, NORMALISED, QUADRATIC
 from tests.variants.agreement import assert_close, evaluated, interpreted
@@ -68,6 +72,24 @@ def test_the_order_is_part_of_the_plan_and_of_the_explanation() -> None:
     report = str(kernel.explain(**tensors))
     assert "the products in O.acc are multiplied in another order than written" in report
     assert "O.acc = PQ[m,e] * (PK[n,e] * V[n,f])" in report
+
+
+def test_the_bound_beside_a_plan_is_that_of_its_order() -> None:
+    """As written, with scores, 300 x 330 x 14^2/S elements at least; the plan never forms scores, so that number says nothing about it."""
+    kernel = ec.compile(QUADRATIC.format(where=""), backend="cpu")
+    binding = kernel.binding(**inputs(kernel, {"m": 3000, "n": 3300, "e": 32, "f": 32}, torch.float32))
+    compiled = compilation(kernel._derivation, binding, "cpu", None)
+    assert compiled.plan.orders
+    moved = sum(n or 0 for n in moved_elements(compiled).values())
+    found, written = (bounds(d, binding, None, 2048) for d in (compiled.ordered, compiled.derivation))
+    assert found.report.compulsory.value == written.report.compulsory.value == 2 * 32 * (3000 + 3300)
+    assert found.value <= moved < written.value
+    # The plans compared: the chosen one first, and the best of the program as written.
+    choice = compared(kernel._derivation, compiled.request)
+    assert choice.considered[0][0] == compiled.plan
+    assert choice.considered[-1][0].orders == ()
+    text = kernel.explain(**binding.tensors)
+    assert "│ O = Q[m,e] * (K[n,e] * V[n,f])" in text
 
 
 def test_a_plan_with_an_order_the_program_does_not_have() -> None:
