@@ -28,6 +28,7 @@ from einsum_compiler.ir.expression import (
 from einsum_compiler.ir.tile import Dot, Load, Loop, Map, Reduce, Select, Statement, Store, TileKernel
 from einsum_compiler.ir.tile_ranges import expressions_of, loop_body, reads_in
 from einsum_compiler.ir.types import bytes_of
+from einsum_compiler.passes.analysis.value_ranges import ValueRange, expression_range
 
 # What a function is made of; all others are one simple operation.
 PARTS: Mapping[str, tuple[str, ...]] = {
@@ -119,10 +120,14 @@ Step = Sweep | Product | Fetch | Write
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """A sum that is no product of tiles: the axes that are reduced, and whether vectors lie along one of them (else along the results)."""
+    """A sum that is no product of tiles: the axes that are reduced, and whether vectors lie along one of them (else along the results).
+
+    ``signed``: its terms may be of both signs.
+    """
 
     over: tuple[str, ...]
     along: bool
+    signed: bool = True
 
 
 @dataclass(frozen=True)
@@ -162,11 +167,15 @@ def skeleton_of(kernel: TileKernel, predicates: Sequence[frozenset[Expression]])
 
 def _sums(body: Sequence[Statement], kinds: Mapping[str, tuple[Tile, str]]) -> tuple[Sum, ...]:
     found = []
+    values: dict[str, ValueRange] = {}
     for s in body:
+        if isinstance(s, Map):
+            values[s.target] = expression_range(s.value, values)
         if isinstance(s, Reduce) and s.operator == "sum" and s.type.dtype in ("f32", "f64"):
             over = tuple(a.rank for a in s.over)
             reads = [kinds[n][0] for n in reads_in(s) if n in kinds]
-            found.append(Sum(over, lane(s.type.ranks, over, reads) in over))
+            terms = expression_range(s.value, values)
+            found.append(Sum(over, lane(s.type.ranks, over, reads) in over, terms.low < 0 < terms.high))
     return tuple(dict.fromkeys(found))
 
 
