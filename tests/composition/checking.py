@@ -15,6 +15,7 @@ from einsum_compiler.ir.plan import Plan
 from einsum_compiler.kernel import Kernel
 from einsum_compiler.passes.partition import Partition, partition
 from einsum_compiler.validate import reference_of
+from tests.adjoint import compared
 from tests.budget import assert_within_budget
 from tests.composition.text import Program
 from tests.variants.agreement import assert_close, evaluated, interpreted
@@ -40,6 +41,14 @@ def tile_programs_agree(program: Program, backend: str = "cpu", chosen: bool = F
     if not chosen:
         kernel.plan = small_tiles(kernel, binding, backend)
     assert_close(interpreted(kernel, binding, backend), evaluated(kernel, binding), 1e-8)
+
+
+def gradients_agree(program: Program) -> None:
+    """The backward cascade of every floating-point input agrees with autograd through the evaluator."""
+    kernel = ec.compile(program.text)
+    binding = _bound(kernel, program, torch.float64)
+    cascade = dict(kernel._derivation.stages)["normalize"]
+    compared(cascade, binding.tensors, binding.scalars, binding.extents)
 
 
 def kernels_agree(program: Program, dtype: torch.dtype, backend: str = "cpu") -> None:

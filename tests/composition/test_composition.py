@@ -1,7 +1,8 @@
 """Any mask, score, normaliser, grouping of heads and structure of branches compiles, in any combination, and agrees with the evaluator.
 
 ``make test`` draws 200 programs. All of them run as tile programs in the interpreter, exactly and in float64; the first 24 of another draw also as C++ in f32,
-bf16 and f64 within the error budget of the plain program, and a few under Triton's interpreter. ``make test-all`` compiles thousands.
+bf16 and f64 within the error budget of the plain program, and a few under Triton's interpreter; of some the gradients
+are compared with autograd's. ``make test-all`` compiles thousands.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.composition.checking import kernels_agree, tile_programs_agree
+from tests.composition.checking import gradients_agree, kernels_agree, tile_programs_agree
 from tests.composition.grammar import programs
 from tests.composition.text import Program
 
@@ -36,6 +37,16 @@ def test_tile_programs(part: int) -> None:
     run()
 
 
+@pytest.mark.parametrize("part", range(2))
+def test_gradients(part: int) -> None:
+    @drawn(15)
+    @given(programs(part, 2))
+    def run(program: Program) -> None:
+        gradients_agree(program)
+
+    run()
+
+
 @drawn(24)
 @given(programs(), DTYPES)
 def test_cpu_kernels(program: Program, dtype: torch.dtype) -> None:
@@ -53,6 +64,13 @@ def test_triton_kernels(program: Program) -> None:
 @given(programs(), DTYPES)
 def test_many_cpu_kernels(program: Program, dtype: torch.dtype) -> None:
     kernels_agree(program, dtype)
+
+
+@pytest.mark.slow
+@drawn(1000)
+@given(programs())
+def test_many_gradients(program: Program) -> None:
+    gradients_agree(program)
 
 
 @pytest.mark.slow

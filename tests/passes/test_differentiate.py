@@ -16,12 +16,12 @@ from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import Read
 from einsum_compiler.ir.parser import parse
-from einsum_compiler.ir.verify import verify
 from einsum_compiler.nominal import nominal_binding
 from einsum_compiler.passes.analysis.levels import pass_levels
 from einsum_compiler.passes.differentiate import Gradient, differentiate
 from einsum_compiler.passes.domains import Domains
 from einsum_compiler.passes.gradient.derivatives import Derivatives
+from tests.adjoint import compared
 
 EXAMPLES = sorted(Path("examples").glob("*.ein"))
 # Extents small enough for the evaluator; a rank that is not here has at most five coordinates.
@@ -53,37 +53,12 @@ def arguments(cascade: Cascade, seed: int = 0) -> tuple[dict[str, torch.Tensor],
 
 
 def check(text: str, source: str = "<text>") -> Gradient:
-    """The gradient, after its values were compared with autograd's; outputs that are infinite do not enter the loss."""
+    """The gradient, after its values were compared with autograd's."""
     derivation, cascade = of(text, source)
     tensors, parameters = arguments(derivation.declared)
-    wanted = [n for n, t in tensors.items() if t.is_floating_point()]
-    gradient = differentiate(cascade, wanted, "f64")
-    for made in (gradient.forward, gradient.backward):
-        verify(made)
-        assert parse(str(made), generated=True).cascade() == made
-    for name in wanted:
-        tensors[name].requires_grad_()
     binding = bind(derivation.declared, tuple(tensors.values()), parameters)
-    forward = evaluate(gradient.forward, tensors, binding.scalars, binding.extents, dtype=torch.float64)
-    loss = torch.zeros((), dtype=torch.float64)
-    given = {n: t.detach() for n, t in {**tensors, **forward}.items()}
-    for output, cotangent in gradient.cotangents.items():
-        finite = torch.isfinite(forward[output])
-        given[cotangent] = torch.where(finite, torch.randn_like(forward[output]), 0).detach()
-        loss = loss + (torch.where(finite, forward[output], 0) * given[cotangent]).sum()
-    expected = torch.autograd.grad(loss, [tensors[n] for n in wanted], allow_unused=True)
-    inputs = {t.name: given[t.name.removesuffix(".saved")] for t in gradient.backward.inputs}
-    declared = {p.name for p in gradient.backward.parameters}
-    scalars = {n: v for n, v in binding.scalars.items() if n in declared}
-    bound = bind(gradient.backward, (), {**inputs, **scalars})
-    found = evaluate(gradient.backward, inputs, bound.scalars, bound.extents, dtype=torch.float64)
-    assert any(g is not None and g.any() for g in expected), "a test of zeros proves nothing"
-    for name, reference in zip(wanted, expected, strict=True):
-        if name not in gradient.gradients:
-            assert reference is None or not reference.any(), name
-            continue
-        assert reference is not None
-        torch.testing.assert_close(found[gradient.gradients[name]], reference, rtol=1e-10, atol=1e-11)
+    gradient, some = compared(cascade, tensors, binding.scalars, binding.extents)
+    assert some, "a test of zeros proves nothing"
     return gradient
 
 
