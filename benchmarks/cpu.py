@@ -1,6 +1,9 @@
 """The CPU rows of the figures to reach: compiled cascades beside SDPA and compiled FlexAttention, interleaved in one process.
 
-    python benchmarks/cpu.py [--quick] [--rows NAME,...] [--out DIR]
+    python benchmarks/cpu.py [--quick] [--rows NAME,...] [--resume] [--out DIR]
+
+``--rows`` measures some rows and leaves the others of the results as they are; ``--resume`` measures those that the results lack. Results of
+another machine or other versions are not kept. A forward row takes half a minute, most of it FlexAttention's compilation.
 
 Correctness comes first: every row is compared with float64 before it is timed. Times are medians of interleaved runs; ratios are medians of
 the ratios of neighbouring runs, so that a machine whose speed drifts still gives a fair answer. Writes JSON and a readable table.
@@ -22,6 +25,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -201,6 +205,81 @@ def decode(dtype: str, runs: int) -> Decoding:
     )  # fmt: skip
 
 
+@dataclass
+class Backward:
+    """Gradients of all three inputs: median seconds of our backward pass and of SDPA's, and of forward and backward passes together.
+
+    ``gigaflops``: of the five products that a backward pass cannot do without.
+    """
+
+    row: str
+    ours: float
+    sdpa: float
+    ratio_sdpa: float
+    ours_both: float
+    sdpa_both: float
+    ratio_both: float
+    gigaflops: float
+    goal_sdpa: float
+    error: float
+    sdpa_error: float
+
+
+def backward(row: Row, runs: int) -> Backward:
+    """The backward pass of a forward row (dense or causal), interleaved with SDPA's. (FlexAttention has none on CPUs.)"""
+    dtype = getattr(torch, row.dtype)
+    torch.manual_seed(0)
+    leaves = [torch.randn(1, 8, row.length, 64).to(dtype).requires_grad_() for _ in range(3)]
+    cotangent = torch.randn(1, 8, row.length, 64).to(dtype)
+    is_causal = row.mask == "causal"
+    kernel = ec.compile(TEXT.format(filter=row.filter))
+
+    def sdpa(*tensors: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(*tensors, is_causal=is_causal)
+
+    programs: dict[str, Callable[..., torch.Tensor]] = {"ours": kernel, "sdpa": sdpa}
+    gold = _gradients(leaves, cotangent, is_causal)
+    errors = {
+        name: max(
+            float((a.double() - g).abs().max())
+            for a, g in zip(torch.autograd.grad(program(*leaves), leaves, cotangent), gold, strict=True)
+        )
+        for name, program in programs.items()
+    }
+    band = 2 * torch.finfo(dtype).eps * max(float(g.abs().max()) for g in gold)
+    assert errors["ours"] <= 2 * errors["sdpa"] + band, f"backward {row.name}: {errors}"
+    alone: dict[str, list[float]] = {name: [] for name in programs}
+    both: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(runs + 1):
+        for name, program in programs.items():
+            start = time.perf_counter()
+            out = program(*leaves)
+            between = time.perf_counter()
+            torch.autograd.grad(out, leaves, cotangent)
+            end = time.perf_counter()
+            alone[name].append(end - between)
+            both[name].append(end - start)
+    medians = [statistics.median(t[1:]) for times in (alone, both) for t in times.values()]
+    ratios = [
+        statistics.median(b / a for a, b in zip(times["ours"][1:], times["sdpa"][1:], strict=True))
+        for times in (alone, both)
+    ]
+    points = row.length * (row.length + 1) // 2 if is_causal else row.length**2
+    return Backward(
+        row.name, *medians[:2], ratios[0], *medians[2:], ratios[1], 5 * 2 * 64 * 8 * points / medians[0] / 1e9,
+        2.2 if row.dtype == "float32" else 2.0, errors["ours"], errors["sdpa"],
+    )  # fmt: skip
+
+
+def _gradients(leaves: list[torch.Tensor], cotangent: torch.Tensor, is_causal: bool) -> tuple[torch.Tensor, ...]:
+    """Gradients of attention in float64, by plain products."""
+    q, k, v = exact = [t.detach().double().requires_grad_() for t in leaves]
+    scores = q @ k.mT / 8
+    if is_causal:
+        scores = scores.masked_fill(torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1), -torch.inf)
+    return torch.autograd.grad(torch.softmax(scores, -1) @ v, exact, cotangent.double())
+
+
 FIRST_CALL = """
 import sys, time, torch
 sys.path.insert(0, {root!r})
@@ -251,40 +330,91 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few runs and no FlexAttention")
     parser.add_argument("--rows", default="", help="names of rows, comma-separated")
+    parser.add_argument("--resume", action="store_true", help="only rows that the results lack")
     parser.add_argument("--out", default=str(Path(__file__).parent / "results"))
     options = parser.parse_args()
-    chosen = [r for r in ROWS if not options.rows or r.name in options.rows.split(",")]
-    results = []
-    for row in chosen:
-        result = measure(row, 5 if options.quick else 15, not options.quick)
-        results.append(result)
-        flex = f", Flex {result.flex * 1e3:8.2f} ms ({result.ratio_flex:.2f} x)" if result.flex else ""
-        others = "".join(f", {name} {value:.2f} x" for name, value in result.others.items())
-        print(
-            f"{row.name:16s} ours {result.ours * 1e3:8.2f} ms ({result.gigaflops:6.1f} GFLOP/s), SDPA {result.sdpa * 1e3:8.2f} ms ({result.ratio_sdpa:.2f} x){flex}{others}",
-            flush=True,
-        )
-    decodings = []
-    for dtype in ("float32", "bfloat16") if not options.rows else ():
-        found = decode(dtype, 5 if options.quick else 15)
-        decodings.append(found)
-        print(
-            f"decode {dtype:9s} ours {found.ours * 1e3:8.2f} ms ({found.gigabytes:.1f} GB/s of {found.bandwidth:.1f}), "
-            f"SDPA {found.sdpa * 1e3:8.2f} ms ({found.ratio_sdpa:.2f} x)",
-            flush=True,
-        )
-    start = first_call()
-    print(f"first call: cold {start['cold']:.2f} s, warm {start['warm']:.2f} s")
-    if not options.quick:
-        folder = Path(options.out)
-        folder.mkdir(parents=True, exist_ok=True)
-        record = {
-            "machine": machine(),
-            "rows": [asdict(r) for r in results],
-            "decoding": [asdict(d) for d in decodings],
-            "first_call": start,
-        }
-        (folder / "cpu.json").write_text(json.dumps(record, indent=1) + "\n")
+    rows = [r for r in options.rows.split(",") if r]
+    unknown = sorted(set(rows) - set(NAMES))
+    if unknown:
+        parser.error(f"no row is called {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    path = Path(options.out) / "cpu.json"
+    record = _kept(path)
+    wanted = rows or [n for n in NAMES if not (options.resume and _has(record, n))]
+    runs = 5 if options.quick else 15
+    for name in wanted:
+        _measure(name, runs, not options.quick, record)
+        if not options.quick:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+NAMES = (
+    *(r.name for r in ROWS),
+    *(f"backward {r.name}" for r in ROWS if r.mask != "window"),
+    "decode float32",
+    "decode bfloat16",
+    "first call",
+)
+SECTIONS = {"rows": "row", "backward": "row", "decoding": "dtype"}
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    """The results that are there, if they are of this machine and these versions."""
+    here = machine()
+    found = json.loads(path.read_text()) if path.exists() else {}
+    if found.get("machine") != here:
+        found = {"machine": here}
+    return {
+        "machine": here,
+        **{section: found.get(section, []) for section in SECTIONS},
+        "first_call": found.get("first_call"),
+    }
+
+
+def _has(record: dict[str, Any], name: str) -> bool:
+    section, key = _place(name)
+    return (
+        bool(record["first_call"])
+        if section == "first_call"
+        else any(r[SECTIONS[section]] == key for r in record[section])
+    )
+
+
+def _place(name: str) -> tuple[str, str]:
+    """The section of the results that a row stands in, and its key there."""
+    first, _, rest = name.partition(" ")
+    if name == "first call":
+        return "first_call", ""
+    return ("backward", rest) if first == "backward" else ("decoding", rest) if first == "decode" else ("rows", name)
+
+
+def _measure(name: str, runs: int, with_flex: bool, record: dict[str, Any]) -> None:
+    """Measures one row, prints it and puts it into the results."""
+    section, key = _place(name)
+    found: Result | Backward | Decoding
+    if section == "first_call":
+        start = record["first_call"] = first_call()
+        print(f"first call: cold {start['cold']:.2f} s, warm {start['warm']:.2f} s", flush=True)
+        return
+    row = next((r for r in ROWS if r.name == key), ROWS[0])
+    if section == "rows":
+        found = measure(row, runs, with_flex)
+        flex = f", Flex {found.flex * 1e3:8.2f} ms ({found.ratio_flex:.2f} x)" if found.flex else ""
+        more = flex + "".join(f", {peer} {value:.2f} x" for peer, value in found.others.items())
+        rate = f" ({found.gigaflops:6.1f} GFLOP/s)"
+    elif section == "backward":
+        found = backward(row, runs)
+        more = f", with the forward pass {found.ours_both * 1e3:8.2f} ms ({found.ratio_both:.2f} x)"
+        rate = f" ({found.gigaflops:6.1f} GFLOP/s)"
+    else:
+        found, more = decode(key, runs), ""
+        rate = f" ({found.gigabytes:.1f} GB/s of {found.bandwidth:.1f})"
+    print(
+        f"{name:20s} ours {found.ours * 1e3:8.2f} ms{rate}, SDPA {found.sdpa * 1e3:8.2f} ms ({found.ratio_sdpa:.2f} x){more}",
+        flush=True,
+    )
+    others = [r for r in record[section] if r[SECTIONS[section]] != key]
+    record[section] = [*others, asdict(found)]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import inf
 
-from einsum_compiler.ir.build import add, less, multiply
+from einsum_compiler.ir.build import add, less, multiply, ranks_of
 from einsum_compiler.ir.cascade import Equation
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import (
@@ -59,20 +59,23 @@ class TileWriter(Filters):
     def reduction(self, name: str, equation: Equation, reduction: Reduction, accumulator: Expression | None) -> None:
         """A reduction equation, as a product of tiles where it is one; ``accumulator`` is combined with the result."""
         translator, tiling = self.translator, self.tiling
-        self.assumed = self.filter(reduction.where)
-        body, domain = translator.value(translator.prepare(reduction.body))
-        domain |= self.assumed
-        self.assumed = EVERYWHERE
-        over = tiling.axes(reduction.ranks)
         accumulated = [r for r in reduction.ranks if tiling.is_program(r)]
         if not tiling.plan.ordered.issuperset(accumulated):
             lost = next(r for r in accumulated if r not in tiling.plan.ordered)
             raise PlanError(f"rank '{lost}' is reduced in a kernel that spreads it over programs", equation.span)
         if boxed := [r for r in accumulated if r in tiling.plan.rows]:
             raise PlanError(f"rank '{boxed[0]}' is accumulated over, and cannot share an axis in a box", equation.span)
-        # The share of one program: its own coordinates.
-        domain |= {less(Rank(r), tiling.extent(r)) for r in accumulated if tiling.axis(r) is not None}
-        if any(f"{r}.0" in reduction.ranks for r in self.streamed) or (accumulated and self.streamed):
+        streamed = any(f"{r}.0" in reduction.ranks for r in self.streamed)
+        self.assumed = self.filter(reduction.where)
+        if streamed or accumulated:
+            # The share of one program: its own coordinates. All sums of a tile say so, for then whole tiles need no test of it.
+            shared = tiling.plan.ordered & {*ranks_of(reduction.body)}
+            self.assumed |= {less(Rank(r), tiling.extent(r)) for r in shared if tiling.axis(r) is not None}
+        body, domain = translator.value(translator.prepare(reduction.body))
+        domain |= self.assumed
+        self.assumed = EVERYWHERE
+        over = tiling.axes(reduction.ranks)
+        if streamed or (accumulated and self.streamed):
             self.scope.reduced.append(domain)
         carried = None if accumulator is None else translator.value(translator.prepare(accumulator))[0]
         target = tiling.axes(equation.target.ranks)
