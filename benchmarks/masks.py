@@ -2,7 +2,7 @@
 
     python -m benchmarks.masks [--cases NAME;...] [--dtype float32] [--prepare] [--metadata] [--flex-metadata LENGTH] [--facts] [--table] [--out DIR]
 
-Correctness comes first: both are compared with float64 before they are timed. Times are medians of interleaved runs, ratios medians of the ratios of
+Correctness comes first: both are compared with float64 before they are timed, ours within the error budget of the program written out. Times are medians of interleaved runs, ratios medians of the ratios of
 neighbouring runs. FlexAttention's block mask is built beforehand and not in its time; our lists of tiles are built inside every call that needs them.
 Results are merged into OUT/masks.json by mask and type, so that a run can be broken into pieces. ``--prepare`` compiles and compares only: with
 EINSUM_CACHE_DIR and TORCHINDUCTOR_CACHE_DIR set, a later run starts warm. ``--metadata`` measures the lists alone. ``--table`` writes
@@ -60,8 +60,9 @@ def measure(mask: Case, dtype: torch.dtype, timed: bool) -> dict[str, Any]:
         return compiled(q, k, v, score_mod=score_mod, block_mask=block)  # type: ignore[no-any-return]
 
     wide = {n: c.double() if isinstance(c, Tensor) and c.is_floating_point() else c for n, c in captures.items()}
-    errors = _errors(modifiers(mask, wide), (q, k, v), {"ours": ours(), "flex": flex()})
-    assert errors["ours"] <= 2 * errors["flex"] + 2 * torch.finfo(dtype).eps * errors["largest"], f"{mask}: {errors}"
+    results = {"ours": ours(), "flex": flex(), "plain": _written_out((score_mod, mask_mod), (q, k, v))}
+    errors = _errors(modifiers(mask, wide), (q, k, v), results)
+    assert errors["ours"] <= 2 * errors["plain"] + 2 * torch.finfo(dtype).eps * errors["largest"], f"{mask}: {errors}"
     row: dict[str, Any] = {"error": errors["ours"], "flex_error": errors["flex"], "visible": errors["visible"]}
     if not timed:
         return row
@@ -76,22 +77,33 @@ def measure(mask: Case, dtype: torch.dtype, timed: bool) -> dict[str, Any]:
     return {**row, "ours": statistics.median(times["ours"]), "flex": statistics.median(times["flex"]), "ratio": ratio}
 
 
-def _errors(
-    mods: tuple[Modifier | None, Modifier | None], tensors: tuple[Tensor, Tensor, Tensor], results: dict[str, Tensor]
-) -> dict[str, float]:
+Modifiers = tuple[Modifier | None, Modifier | None]
+Operands = tuple[Tensor, Tensor, Tensor]
+
+
+def _scores(mods: Modifiers, q: Tensor, k: Tensor, head: int) -> Tensor:
+    """The scores of one head, -inf where hidden."""
+    score_mod, mask_mod = mods
+    place = torch.tensor(0), torch.tensor(head), torch.arange(q.shape[2])[:, None], torch.arange(k.shape[2])[None]
+    scores = q[0, head] @ k[0, head].T / q.shape[-1] ** 0.5
+    if score_mod:
+        scores = score_mod(scores, *place).to(q.dtype)
+    return scores.masked_fill(~mask_mod(*place).expand_as(scores), -torch.inf) if mask_mod else scores
+
+
+def _written_out(mods: Modifiers, tensors: Operands) -> Tensor:
+    """The plain program in the type of its operands, one head at a time."""
+    q, k, v = tensors
+    heads = [_scores(mods, q, k, head).softmax(-1).nan_to_num(0.0) @ v[0, head] for head in range(q.shape[1])]
+    return torch.stack(heads)[None]
+
+
+def _errors(mods: Modifiers, tensors: Operands, results: dict[str, Tensor]) -> dict[str, float]:
     """Largest errors against float64, one head at a time; the largest value and the share of pairs that see each other."""
     q, k, v = (t.double() for t in tensors)
-    score_mod, mask_mod = mods
     found = dict.fromkeys([*results, "largest", "visible"], 0.0)
-    m, n = torch.arange(q.shape[2])[:, None], torch.arange(k.shape[2])[None]
-    zero = torch.tensor(0)
     for head in range(q.shape[1]):
-        place = zero, torch.tensor(head), m, n
-        scores = q[0, head] @ k[0, head].T / q.shape[-1] ** 0.5
-        if score_mod:
-            scores = score_mod(scores, *place).to(torch.float64)
-        if mask_mod:
-            scores = scores.masked_fill(~mask_mod(*place).expand_as(scores), -torch.inf)
+        scores = _scores(mods, q, k, head)
         gold = scores.softmax(-1).nan_to_num(0.0) @ v[0, head]
         found["largest"] = max(found["largest"], float(gold.abs().max()))
         found["visible"] += float((scores > -torch.inf).double().mean()) / q.shape[1]

@@ -44,12 +44,18 @@ def test_compiled_all(case: Case) -> None:
     _check_compiled(case)
 
 
-def _check_compiled(case: Case) -> None:
+@pytest.mark.parametrize("name", ["VSA, block map", "VSA, selected tiles"])
+def test_a_table_with_an_entry_for_every_tile(name: str) -> None:
+    """``T[n // 64]`` of tiles of 64 keys is one entry, which no position inside the tile may ask for."""
+    _check_compiled(case(name), "plan flex { kernel O, L { program b, h, m:48  stream n:64  resident e, f } }")
+
+
+def _check_compiled(case: Case, plan: str | None = None) -> None:
     """In f32 on the CPU, within the budget that FlexAttention's own error in f32 leaves."""
     sizes = case.sizes(256)
     gold = uncompiled(case, case.captures(sizes), *operands(sizes))
     captures, tensors = case.captures(sizes, torch.float32), operands(sizes, dtype=torch.float32)
     plain = uncompiled(case, captures, *tensors)
-    found = ec.compile(case.text, backend="cpu")(*tensors, **captures)
+    found = ec.compile(case.text, backend="cpu", plan=plan)(*tensors, **captures)
     for name, actual, expected, exact in zip(("output", "log-sum-exp"), found, plain, gold, strict=True):
         assert_within_budget(actual, expected, exact, name)
