@@ -33,13 +33,13 @@ from tests.flex.case import Case, Modifier, modifiers, operands
 from tests.flex.cases import CASES, case
 from tests.flex.gym_masks import GYM_MASKS
 
-LENGTH, LONG, HEADS, FEATURES, RUNS = 4096, 32768, 4, 64, 7
+LENGTH, LONG, HEADS, FEATURES, RUNS = 4096, 32768, 4, 64, 5
 RESULTS = Path(__file__).parent / "results"
 PARTS = ("rows", "metadata", "flex_metadata", "facts")
 
 
 def measure(mask: Case, dtype: torch.dtype, timed: bool) -> dict[str, Any]:
-    """One row: median seconds, the ratio, and the largest errors against float64."""
+    """One row: median seconds, the ratio, and the largest errors against float64; of ours alone where compiled FlexAttention refuses the case."""
     sizes = mask.sizes(LENGTH, batch=1, heads=HEADS)
     captures = mask.captures(sizes, dtype)
     q, k, v = operands(sizes, FEATURES, dtype)

@@ -209,6 +209,8 @@ def bitwise(function: Callable[[Array, Array], Array], a: Interval, b: Interval)
     """Exact for single values; else between 0 and all ones if nothing is negative."""
     single = (a.low == a.high) & (b.low == b.high)
     exact = function(a.low.astype(np.int64), b.low.astype(np.int64))
+    if single.all():
+        return Interval(exact, exact, *_emptiness((a, b)))
     top = np.maximum(np.maximum(a.high, b.high), 1).astype(float)
     ones = (2 ** (np.floor(np.log2(top)) + 1) - 1).astype(np.int64)
     signed = (a.low < 0) | (b.low < 0)

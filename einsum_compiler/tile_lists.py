@@ -84,10 +84,13 @@ def _in_pieces(
         return classify(schedule, tensors, scalars, extents)
     step = max(counts[axis] * BOXES_AT_ONCE // boxes, 1)
     tensors = {name: _host(tensor) for name, tensor in tensors.items()}
+    tabulated: dict[int, Tabulated] = {}
     coarse = np.ones((*counts[:axis], -(-counts[axis] // step), *counts[axis + 1 :]), dtype=bool)
     if all(tensors[read.tensor].size < boxes for read in reads_of(schedule.predicate)):
         # A tile is touched only if the union of the tiles of its piece is: one look more, where it does not read more than it saves.
-        coarse = classify(_coarse(schedule, axis, step), tensors, scalars, extents)[1].reshape(coarse.shape)
+        coarse = classify(_coarse(schedule, axis, step), tensors, scalars, extents, None, tabulated)[1].reshape(
+            coarse.shape
+        )
     full, touched = (np.zeros(counts, dtype=bool) for _ in range(2))
     for number, first in enumerate(range(0, counts[axis], step)):
         last = min(first + step, counts[axis])
@@ -98,7 +101,7 @@ def _in_pieces(
         for at, tiles in ((axis, np.arange(first, last, dtype=np.int64)), (len(counts) - 1, seen)):
             piece, rank = _with_count(piece, at, len(tiles))
             sampled[rank] = tiles
-        found = classify(piece, tensors, scalars, extents, sampled)
+        found = classify(piece, tensors, scalars, extents, sampled, tabulated)
         place = (slice(None),) * axis + (slice(first, last),) + (slice(None),) * (len(counts) - axis - 2) + (seen,)
         for whole, part in zip((full, touched), found, strict=True):
             whole[place] = part.reshape(*counts[:axis], last - first, *counts[axis + 1 : -1], len(seen))
@@ -135,10 +138,12 @@ def classify(
     scalars: Mapping[str, float],
     extents: Mapping[str, int],
     sampled: Mapping[str, Array] | None = None,
+    tabulated: dict[int, Tabulated] | None = None,
 ) -> tuple[Array, Array]:
     """Which tiles are full and which have a point at all: two arrays of shape (programs, tiles of the stream).
 
     ``sampled``: the tiles to look at along an index, in place of the first ones; the count of the index is their number.
+    ``tabulated``: what is known of expressions of one rank, kept from one call to the next.
     """
     names = {**{rank.upper(): size for rank, size in extents.items()}, **scalars}
     indices = (*schedule.program, schedule.stream)
@@ -148,6 +153,8 @@ def classify(
         nothing = np.zeros((programs, shape[-1]), dtype=bool)
         return nothing, nothing
     boxes = _Boxes(schedule, shape, {n: _host(t) for n, t in tensors.items()}, names, extents, sampled or {})
+    if tabulated is not None:
+        boxes = replace(boxes, tabulated=tabulated)
     truth = boxes.truth(schedule.predicate)
     exists: Array = np.ones((), dtype=bool)
     whole: Array = np.ones((), dtype=bool)
@@ -187,6 +194,16 @@ ROUNDINGS: dict[str, Callable[[Array], Array]] = {"floor": np.floor, "ceil": np.
 
 
 @dataclass(frozen=True, eq=False)
+class Tabulated:
+    """An integer expression of one rank: its value at every coordinate, and the least and greatest in every tile, by the size of tiles."""
+
+    node: Expression
+    rank: str
+    values: Array
+    extremes: dict[int, tuple[Array, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
 class _Boxes:
     """All tile boxes of a schedule: one array axis per program index, the last for the stream."""
 
@@ -197,6 +214,10 @@ class _Boxes:
     extents: Mapping[str, int]
     sampled: Mapping[str, Array] = field(default_factory=dict)
     _numbers: dict[Expression, Interval] = field(default_factory=dict)
+    tabulated: dict[int, Tabulated] = field(
+        default_factory=dict
+    )  # by the identity of an expression, which the table keeps
+    pointwise: bool = False  # a box is one value, of a rank or of an expression, not a tile
 
     @functools.cached_property
     def _axes(self) -> dict[str, int]:
@@ -252,9 +273,37 @@ class _Boxes:
 
     def number(self, node: Expression) -> Interval:
         """The interval of a number, computed once for equal expressions."""
+        if id(node) in self.tabulated:
+            return self._extremes(self.tabulated[id(node)])
         if node not in self._numbers:
-            self._numbers[node] = self._number(node)
+            table = self._of_one_rank(node) if _jumps(node) and not self.pointwise else None
+            self._numbers[node] = self._number(node) if table is None else self._extremes(table)
         return self._numbers[node]
+
+    def _of_one_rank(self, node: Expression) -> Tabulated | None:
+        """An integer expression of one rank at all its coordinates: where it jumps, rules for intervals are not exact."""
+        (rank,) = ranks_of(node)
+        axis, size = self._split(rank)
+        extent = self.extents.get(rank)
+        if axis is None or size == 1 or reads_of(node) or not extent or extent > LONGEST_TABLE:
+            return None
+        single = _Boxes(self.schedule, (extent,), self.tensors, self.names, self.extents, pointwise=True)
+        single._numbers[Rank(rank)] = Interval(np.arange(extent), np.arange(extent))
+        values = single._number(node)
+        if values.real or values.empty.any() or (values.low != values.high).any():
+            return None
+        table = self.tabulated[id(node)] = Tabulated(node, rank, np.broadcast_to(values.low, extent))
+        return table
+
+    def _extremes(self, table: Tabulated) -> Interval:
+        axis, size = self._split(table.rank)
+        assert axis is not None
+        if size not in table.extremes:
+            starts = np.arange(0, len(table.values), size)
+            table.extremes[size] = tuple(f.reduceat(table.values, starts) for f in (np.minimum, np.maximum))
+        tiles = np.minimum(self._tiles(axis), -(-len(table.values) // size) - 1)
+        low, high = (self._along(axis, part[tiles]) for part in table.extremes[size])
+        return Interval(low, high)
 
     def _number(self, node: Expression) -> Interval:
         match node:
@@ -355,7 +404,7 @@ class _Boxes:
     def _tabulated(self, node: Expression, core: Expression, first: int, last: int) -> Array:
         """The truth of a comparison for each value of its core."""
         values = np.arange(first, last + 1, dtype=np.int64)
-        single = _Boxes(self.schedule, (len(values),), self.tensors, self.names, self.extents)
+        single = _Boxes(self.schedule, (len(values),), self.tensors, self.names, self.extents, pointwise=True)
         single._numbers[core] = Interval(values, values)
         assert isinstance(node, Comparison)
         left, right = (single.number(o) for o in node.operands)
@@ -450,6 +499,13 @@ def _core(node: Expression) -> Expression | None:
         if not any(_depends(n) for n in _outside(node, candidate) if not children(n)):
             return candidate
     return node
+
+
+@functools.lru_cache(maxsize=1024)
+def _jumps(node: Expression) -> bool:
+    """Whether a number of one rank goes back and forth as its coordinate rises: a remainder or single bits."""
+    inner = {n.operator for n in walk(node) if isinstance(n, Binary)}
+    return bool(inner & {"%", "<<", ">>", *BITWISE}) and len(set(ranks_of(node))) == 1
 
 
 def _depends(node: Expression) -> bool:

@@ -33,7 +33,8 @@ class Constant(Expression):
         )
 
     def __hash__(self) -> int:
-        return hash((type(self.value), repr(self.value)))
+        # Every NaN is the same constant, and has a hash of its own in Python.
+        return hash((type(self.value), self.value if self.value == self.value else "nan"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,3 +177,12 @@ def test_boxes_looked_at_in_pieces(name: str, monkeypatch: pytest.MonkeyPatch) -
     whole = [t.tolist() for t in build(node, splits, names, TENSORS)]
     monkeypatch.setattr("einsum_compiler.tile_lists.BOXES_AT_ONCE", 40)
     assert [t.tolist() for t in build(node, splits, names, TENSORS)] == whole
+
+
+@pytest.mark.parametrize("pieces", [1 << 17, 40])
+def test_an_expression_of_one_rank_is_judged_by_its_values(pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bits jump as a coordinate rises: no rule for intervals tells that they are the same all over a tile."""
+    monkeypatch.setattr("einsum_compiler.tile_lists.BOXES_AT_ONCE", pieces)
+    node = predicate("((m >> 2) & 5) == ((n >> 2) & 5)", PARAMETERS)
+    offsets, _ = build(node, (Split("m", "m.1", 4), Split("n", "n.1", 4)), {"M": 64, "N": 64}, {})
+    assert count_tiles(offsets) == (sum(i & 5 == j & 5 for i in range(16) for j in range(16)), 0)
