@@ -33,7 +33,7 @@ runs here: `tests/flex/test_rejected.py`.
 Below 1.5 stand masks that leave a call almost nothing to do (a contradiction: FlexAttention returns zeros, we write them through a launch and an empty list; windows
 of 24 keys inside documents: the fixed cost of a call, and tiles wider than the window), and a tree of drafts (1024 queries, 4096 keys; a quarter of the scores ask a table of truth
 values). A filter on computed scores is not timed: where a score lies within a rounding of the bound, either program may keep it or not.
-Every other mask of this page was timed, and of the score functions some of each kind.
+Every other mask that compiled FlexAttention runs was timed, and of the score functions some of each kind.
 
 This page is written by `python -m benchmarks.masks --table`.
 """
