@@ -329,8 +329,10 @@ def _grouped(
     order = list(dict.fromkeys(e.target.tensor for e in cascade.equations if e.target.tensor in shapes))
     elsewhere = _read_elsewhere(cascade)
     depends: dict[str, set[str]] = {}
-    for name in order:
-        direct = {r.tensor for e in shapes[name].equations for r in reads_of(e.value, e.where)} & read - {name}
+    for name in dict.fromkeys(e.target.tensor for e in cascade.equations if e.target.tensor in shapes.keys() | read):
+        # A sum that a kernel accumulates has no shape of its own.
+        own = shapes[name].equations if name in shapes else _closure(cascade, name, read - {name})
+        direct = {r.tensor for e in own for r in reads_of(e.value, e.where)} & read - {name}
         depends[name] = direct.union(*(depends.get(d, ()) for d in direct))
 
     def joins(name: str, group: list[str]) -> bool:

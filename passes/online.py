@@ -33,6 +33,7 @@ from einsum_compiler.ir.operators import REDUCTIONS
 from einsum_compiler.ir.printer import print_expression
 from einsum_compiler.passes.algebra.decision import Refused, Running, decide
 from einsum_compiler.passes.analysis.graph import recurrences
+from einsum_compiler.passes.analysis.positivity import Positivity
 from einsum_compiler.passes.analysis.value_ranges import Ranges
 from einsum_compiler.passes.certificate import Certificate, Transformed
 from einsum_compiler.passes.context_dependence import Decided, Dependences, Opened
@@ -138,6 +139,7 @@ class Stream:
         self._late = Lateness(cascade, (rank.rank,))
         self._tiler = Tiler(cascade, rank, tensor_names(cascade))
         self._ranges = Ranges(cascade)
+        self._positivity = Positivity(self._defined, self._ranges)
         self._domains = Domains(cascade)
         self._states: dict[str, Decided] = {}
         self._dependences = Dependences(cascade, self._late, self._states)
@@ -220,6 +222,9 @@ class Stream:
             self._positive,
             lambda node: not set(free_ranks(node)) & reduced,
         )
+        if isinstance(found, Running) and (divisor := self._doubtful_divisor(found)) is not None:
+            shown = print_expression(divisor)
+            return Refused(f"it divides by {shown}, which may be 0 until its last point")
         if isinstance(found, Running) and len(found.basis) > 1 and self._points(reduction) is None:
             return Refused(f"no predicate says at which points {print_expression(reduction.body)} exists")
         return found
@@ -227,6 +232,16 @@ class Stream:
     def _positive(self, read: Read) -> bool:
         found = self._ranges.of_tensor(read.tensor)
         return found.nonnegative
+
+    def _doubtful_divisor(self, form: Running) -> Read | None:
+        """A context that divides in the states and may be 0 while it runs: 0 / 0 would stay in them for ever."""
+        import sympy as sp
+
+        powers = [p for function in form.basis for p in function.atoms(sp.Pow) if p.exp.could_extract_minus_sign()]
+        divisors = {p.base for p in powers}
+        return next(
+            (r for r, v in form.bridge.contexts.items() if v in divisors and not self._positivity.holds(r)), None
+        )
 
     def _certify(self, equation: Equation, reduction: Reduction, form: Running | Refused | None) -> None:
         name, ranks = equation.target.tensor, reduction.ranks
