@@ -273,3 +273,29 @@ def test_a_context_that_starts_at_zero_and_jumps_far(context: str) -> None:
     if "sum" in context:
         tensors["X"][:, 1:] = 0
     check(text, tensors)
+
+
+@pytest.mark.parametrize(
+    ("weight", "reason"),
+    [
+        ("relu(S[m,n] - 3)", "it divides by D[m], which may be 0 until its last point"),
+        ("S[m,n]", "it divides by D[m], which may be 0 until its last point"),
+        ("sigmoid(S[m,n])", ""),
+    ],
+)
+def test_a_running_divisor_is_positive_from_its_first_point(weight: str, reason: str) -> None:
+    """Tiles whose weights are all 0 come first: 0 / 0 must not enter the states."""
+    text = f"""cascade f(S[m,n], B[n], V[n,f]) -> O[m,f] {{
+      P[m,n] = {weight}
+      D[m]   = sum[n](P[m,n])
+      O[m,f] = sum[n]((P[m,n] / D[m] + B[n]) * V[n,f])
+    }}"""
+    cascade = normalize(inline(parse(text).cascade(), None))
+    found = online(cascade, Online(2, ("n",)))
+    assert [c.reason for c in found.certificates if c.form == "refused"] == ([reason] if reason else [])
+    tensors = {
+        "S": torch.arange(8.0).reshape(1, 8).double(),
+        "B": torch.ones(8).double(),
+        "V": torch.ones(8, 2).double(),
+    }
+    same(evaluated(cascade, tensors), evaluated(found.cascade, tensors))
