@@ -1,14 +1,17 @@
 """``python -m benchmarks.families``: a page in docs/families/ for every family of operators, from examples/ and from what the compiler says of them.
 
 Figures are kept in benchmarks/results/families.json, so a run that was stopped goes on where it was. ``--analyse`` finds passes, laws, bounds and traffic of what is
-missing, ``--prepare`` compiles the kernels, ``--time`` measures, and without these all of it is done; ``--again`` forgets what is there.
+missing, ``--prepare`` compiles the kernels, ``--time`` measures what was analysed and has no time, and without these all of it is done; ``--again`` forgets what
+the steps asked for made before.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,8 +35,12 @@ EXAMPLES, PAGES, RESULTS = (
 )
 CASE = Case("page", 512, 512, B=1, H=8, G=2, E=64, F=64)
 SIZES = structured_inputs.Sizes("page", M=512, N=512, B=1, H=8, G=2, E=64, F=64, grid=(24, 20), volume=(4, 12, 10))
-CACHE = "L2"  # the level whose capacity bounds and traffic are stated for
+CACHE = "L2"  # of one core: the memory that bounds and traffic are stated for, unless a program of the plan holds more
 SECONDS = 0.3  # of repeated calls
+OTHERS, ATTEMPTS = (
+    0.03,
+    8,
+)  # the part of one core that other processes may take while a time is measured, and how often it is tried
 
 
 @dataclass(frozen=True)
@@ -117,11 +124,16 @@ def analysed(call: Call) -> dict[str, Any]:
     from einsum_compiler.cost.device import device_for
     from einsum_compiler.cost.prediction import together
     from einsum_compiler.movement import movement
+    from einsum_compiler.passes.traffic import footprint_of
     from einsum_compiler.proofs import proofs
 
     compiled = compilation(call.kernel._derivation, call.binding, "cpu", None)
     device = device_for("cpu")
-    cache = next(level for level in device.levels if level.name == CACHE)
+    held = max(footprint_of(part.tile).total for part in compiled.parts)
+    cache = device.level(CACHE)
+    cache = replace(
+        cache, bytes=max(cache.bytes, held)
+    )  # what a smaller memory would move depends on how the tiles themselves are spilled
     (level,) = movement(compiled, replace(device, levels=(cache, device.levels[-1]))).levels
     laws = dict.fromkeys(
         f"{p.step}: {p.equations[0]}" if p.equations else f"refused {p.subject}: {p.reason}" if p.refused else f"{p.step}: {p.meaning}"
@@ -133,7 +145,8 @@ def analysed(call: Call) -> dict[str, Any]:
         "passes": [[r.rank, r.written.passes, r.compiled] for r in compiled.passes],
         "laws": list(laws),
         "kernels": len(compiled.parts),
-        "capacity": level.capacity,
+        "memory": level.capacity,
+        "schedules": level.schedules,
         "bound": level.bound,
         "traffic": level.plan,
         "ratio": level.ratio,
@@ -141,19 +154,43 @@ def analysed(call: Call) -> dict[str, Any]:
     }
 
 
-def timed(call: Call) -> list[float]:
-    """The median, least and greatest time of a call, in seconds."""
+def timed(call: Call) -> tuple[list[float], float | None]:
+    """The median, least and greatest time of a call in seconds, and what others took meanwhile; of several attempts the first that they left alone, or the last."""
     call.kernel.run(call.binding)  # compiled kernels are loaded
-    times = sorted(measure(lambda: call.kernel.run(call.binding), SECONDS))
-    return [times[len(times) // 2], times[0], times[-1]]
+    for _ in range(ATTEMPTS):
+        before, since = _of_others(), time.perf_counter()
+        times = sorted(measure(lambda: call.kernel.run(call.binding), SECONDS))
+        after, seconds = _of_others(), time.perf_counter() - since
+        others = None if before is None or after is None else max(0.0, after - before) / seconds
+        if others is None or others <= OTHERS:
+            break
+        time.sleep(1.0)
+    return [times[len(times) // 2], times[0], times[-1]], others
+
+
+def _of_others() -> float | None:
+    """Seconds of all cores that other processes, and the host of a virtual machine, have had so far; None where the system does not say."""
+    try:
+        user, nice, system, _, _, interrupts, soft, stolen = map(
+            int, Path("/proc/stat").read_text(encoding="ascii").split()[1:9]
+        )
+    except (OSError, ValueError):
+        return None
+    own = os.times()
+    return (user + nice + system + interrupts + soft + stolen) / os.sysconf("SC_CLK_TCK") - own.user - own.system
 
 
 def machine() -> str:
     """Where times were measured."""
+    from einsum_compiler import knobs
+    from einsum_compiler.backends.cpu.build import compiler_version
     from einsum_compiler.cost.device import device_for
 
-    threads = torch.get_num_threads()
-    return f"{device_for('cpu').title}, {threads} thread{'s' * (threads > 1)}, torch {torch.__version__}, Python {platform.python_version()}"
+    device, threads = device_for("cpu"), torch.get_num_threads()
+    cores = f"{device.title} ({device.processors} cores, {device.target}), {threads} thread{'s' * (threads > 1)}"
+    compiler = compiler_version(knobs.compiler()).splitlines()[0]
+    known = "measured by calibration" if device.measured else "estimated from its description"
+    return f"{cores}; einsum_compiler {ec.__version__}, {compiler}, torch {torch.__version__}, Python {platform.python_version()}; the cost model's figures of the processor were {known}"
 
 
 # -- pages --------------------------------------------------------------------------------------------------------------------
@@ -161,7 +198,7 @@ def machine() -> str:
 
 def page(family: Family, results: dict[str, Any]) -> str:
     """The page of a family."""
-    lines = [f"# {family.title}", "", family.about, "", "What the columns mean: [the index](index.md). Made by `python -m benchmarks.families`.", ""]  # fmt: skip
+    lines = [f"# {family.title}", "", family.about, "", "What the columns mean, and where times were measured: [the index](index.md). Made by `python -m benchmarks.families`.", ""]  # fmt: skip
     for file in family.files:
         text = (EXAMPLES / f"{file}.ein").read_text(encoding="utf-8").rstrip("\n")
         lines += [f"## {file}", "", "```", text, "```", ""]
@@ -171,46 +208,74 @@ def page(family: Family, results: dict[str, Any]) -> str:
             continue
         lines += _table(rows)
         for name, found in rows.items():
-            lines += [f"- {name}: {', '.join(filter(None, (found['sizes'], found['scalars'])))}"]
-            lines += [f"  - `{law}`" for law in found["laws"]]
+            lines += [f"- {name}, with {', '.join(filter(None, (found['sizes'], found['scalars'])))}:"]
+            lines += [f"  - `{law}`" for law in found["laws"]] or [
+                "  - no law was needed: the kernel computes the equations as they are written"
+            ]
         lines.append("")
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def _table(rows: dict[str, Any]) -> list[str]:
-    head = ("cascade", "passes", "kernels", "bound", "traffic", "ratio", "predicted", "measured")
+    head = ("cascade", "passes", "kernels", "memory", "bound", "traffic", "ratio", "predicted", "measured")
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for name, r in rows.items():
         # Ranks that are passed over once, as written and compiled, say nothing where another one is passed over more often.
         told = [p for p in r["passes"] if p[1:] != [1, 1]] or r["passes"]
         passes = ", ".join(f"{rank} {written} → {compiled}" for rank, written, compiled in told)
-        measured = _time(r["measured"][0]) if "measured" in r else "not yet"
-        cells = (name, passes, r["kernels"], r["bound"], r["traffic"], r["ratio"], _time(r["predicted"]), measured)
+        measured = f"{_time(r['measured'][0])}, least {_time(r['measured'][1])}" if "measured" in r else "not yet"
+        moved = (_amount(r[of]) for of in ("memory", "bound", "traffic"))
+        cells = (name, passes, r["kernels"], *moved, r["ratio"], _time(r["predicted"]), measured)
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return [*lines, ""]
 
 
+def _amount(shown: str) -> str:
+    """Bytes and words as they are; numbers of elements, of tensors whose elements have several sizes, with the word."""
+    return f"{shown} elements" if shown[0].isdigit() and not shown.endswith("B") else shown
+
+
 def _time(seconds: float) -> str:
-    return f"{seconds * 1e3:.2f} ms"
+    return f"{seconds * 1e3:.{2 if seconds >= 1e-3 else 3}f} ms"
 
 
 def index(results: dict[str, Any]) -> str:
     """The first page: the families, and what the columns of the others mean."""
-    capacity = next((r["capacity"] for r in results["programs"].values()), "")
     lines = [
         "# Operators by family", "",
-        "Every text of [examples/](../../examples), what the compiler derived from it, what its plan moves, and how long a call takes.", "",
+        "Every text of [examples/](../../examples) (the language: [language.md](../language.md)), what the compiler derived from it, what its plan moves, and how long a call takes.", "",
         *(f"- [{f.title}]({f.name}.md): {', '.join(f.files)}" for f in FAMILIES), "",
-        "Columns of the tables:", "",
-        "- **passes**: over each reduced rank, as the text is written → in the kernels. **kernels**: launches of one call.",
-        f"- **bound**: the least that any schedule moves with a fast memory of {capacity} ({CACHE}), at the sizes below the table; **traffic**: what the plan moves behind a cache of that size; **ratio** of the two.",
-        "  A plan whose programs hold more than that memory has no such figure; neither has one whose tiles depend on values in a way that is not followed.",
+        "Columns of the tables, one row for every cascade of a text (a text may hold several; the sizes of each stand below the table):", "",
+        "- **passes**: how often each reduced rank must be traversed, as the text is written → in the kernels. A rank traversed once both times is left out where another one is not;",
+        "  `y2_x2` are two ranks streamed as one, in boxes: the quotients and remainders of it in the laws are the coordinates. **kernels**: launches of one call.",
+        f"- **memory**: the fast memory that the next three columns are stated for: the {CACHE} cache of one core, or, where that is more, the tiles that one program of the plan holds at once",
+        f"  (such a program works beyond its {CACHE}). 1 kB is 1000 bytes. Where tensors have elements of several sizes (masks, tables of indices) amounts are numbers of elements, and the",
+        "  bound is that of a memory that holds as many of the smallest.",
+        "- **bound**: the least that schedules move between such a memory and what lies behind it, loads and stores together ([bounds.md](../bounds.md): which schedules, and why).",
+        "- **traffic**: what the plan moves behind a cache of that size, by the model of `passes/traffic/cache.py`: programs run one after the other, and the cache keeps what was used last.",
+        "  Where what one program reads in all does not fit, every load counts, also of a key that several heads of one tile share. *depends on values*: which tiles are visited",
+        "  follows from a tensor that an earlier kernel of the call computes, and is not followed.",
+        "- **ratio**: traffic / bound. At 1.00 none of those schedules moves less; 1.60 with 8 heads and 2 heads of keys means that keys are read once for each head and not for each group.",
         "  Where a filter reads tensors the bound takes every key for seen, so a plan that skips what the values hide can move less (a ratio below 1).",
-        "- **predicted** and **measured**: one call, by the cost model and as the median of repeated calls.",
-        "- Below each table: the sizes of the call, and the laws that the derivation used, each with the identity it proved; ' marks the value that a running one moves to.", "",
-        f"Measured on {results.get('machine', 'no machine yet')}. Inputs are those of the tests (tests/zoo), in f32.",
+        "- **predicted** and **measured**: one forward call, by the cost model, and as the median and the least of repeated calls with kernels compiled before. Lists of tiles are built within",
+        "  the call. A median far from the least was disturbed.", "",
+        "Below each table stand the sizes of ranks in the call, its scalars (0 and 1 for false and true), and the laws that the derivation used, each with the identity it proved: a prime marks",
+        "the value that a running one moves to. `refused` says why a tensor keeps the passes it has.", "",
+        f"Measured on {results.get('machine', 'no machine yet')}. Inputs are those of the tests (tests/zoo), in f32.{_compared(results)}",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _compared(results: dict[str, Any]) -> str:
+    """How far predictions are from measured times, and how quiet the machine was."""
+    found = {key: r for key, r in results["programs"].items() if "measured" in r}
+    if not found:
+        return ""
+    times = sorted((r["measured"][0] / r["predicted"], key) for key, r in found.items())
+    (least, fastest), (middle, _), (greatest, slowest) = times[0], times[len(times) // 2], times[-1]
+    others = max((r["others"] for r in found.values() if r["others"] is not None), default=None)
+    quiet = "" if others is None else f" Other processes took at most {others:.1%} of one core meanwhile."
+    return f"{quiet} Measured times are {middle:.2f} times the predicted ones in the median, {least:.2f} ({fastest}) to {greatest:.2f} ({slowest})."
 
 
 def write(results: dict[str, Any]) -> None:
@@ -234,10 +299,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", default="", help="files whose names hold this")
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore", ec.EinsumWarning)
-    results: dict[str, Any] = {"programs": {}}
-    if RESULTS.exists() and not options.again:
-        results = json.loads(RESULTS.read_text(encoding="utf-8"))
     everything = not (options.analyse or options.prepare or options.time)
+    results: dict[str, Any] = {"programs": {}}
+    if RESULTS.exists() and not (options.again and (options.analyse or everything)):
+        results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    if options.again and options.time:
+        for found in results["programs"].values():
+            found.pop("measured", None)
+            found.pop("others", None)
     write(results)
     for file in (f for family in FAMILIES for f in family.files if options.only in f):
         for call in calls(file):
@@ -248,10 +317,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if options.prepare:
                 call.kernel.run(call.binding)
                 print(key, "is compiled", flush=True)
-            if (options.time or everything) and key in results["programs"]:
-                results["programs"][key]["measured"] = timed(call)
+            if (options.time or everything) and "measured" not in results["programs"].get(key, {"measured": None}):
+                times, others = timed(call)
+                results["programs"][key] |= {"measured": times, "others": others}
                 results["machine"] = machine()
-                print(key, _time(results["programs"][key]["measured"][0]), flush=True)
+                print(key, _time(times[0]), "" if others is None else f"others: {others:.1%}", flush=True)
             if not options.prepare:
                 _save(results)
                 write(results)

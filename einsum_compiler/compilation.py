@@ -64,10 +64,12 @@ class Compilation:
     @property
     def passes(self) -> tuple[RankPasses, ...]:
         """The reduced ranks of the program, in order."""
-        inlined = dict(self.derivation.stages)["inline"]
-        return tuple(
-            RankPasses(rank, pass_levels(inlined, rank), self._passes_compiled(rank)) for rank in self._reduced_ranks()
-        )
+        return tuple(RankPasses(r, self._passes_written(r), self._passes_compiled(r)) for r in self._reduced_ranks())
+
+    def _passes_written(self, rank: str) -> PassLevels:
+        """Of the cascade as written; of ranks that were flattened into one, of the cascade where they are one."""
+        written = pass_levels(dict(self.derivation.stages)["inline"], rank)
+        return written if written.passes else pass_levels(self.derivation.normalized, rank)
 
     def _reduced_ranks(self) -> list[str]:
         """The ranks that some equation of the normalized cascade reduces."""

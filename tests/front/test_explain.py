@@ -13,6 +13,7 @@ import torch
 import einsum_compiler as ec
 from einsum_compiler import tables
 from einsum_compiler.backends.reference.tile_interpreter import run_kernel
+from einsum_compiler.compilation import compilation
 from einsum_compiler.inspection import tile_kernels, works
 from einsum_compiler.validate import Validation
 from einsum_compiler.work import work_of
@@ -76,6 +77,20 @@ def test_where_fusing_is_worse_it_is_left_and_said() -> None:
     assert times is not None and float(times[1]) > 0.9
 
 
+def test_two_ranks_streamed_as_one_have_the_passes_of_the_text() -> None:
+    text = """cascade windows(Q[y,x,e], K[u,v,e], V[u,v,f]) -> O[y,x,f] {
+      S[y,x,u,v] = Q[y,x,e] * K[u,v,e] where y // 7 == u // 7 and x // 7 == v // 7
+      M[y,x]     = max[u,v](S[y,x,u,v])
+      P[y,x,u,v] = exp(S[y,x,u,v] - M[y,x])
+      D[y,x]     = sum[u,v](P[y,x,u,v])
+      O[y,x,f]   = P[y,x,u,v] * V[u,v,f] / D[y,x]
+    }"""
+    kernel = ec.compile(text, backend="cpu")
+    made = compilation(kernel._derivation, kernel.binding(*(torch.empty(14, 14, 16) for _ in "QKV")), "cpu", None)
+    found = {p.rank: (p.written.passes, p.compiled) for p in made.passes}
+    assert found["u_v"] == (3, 1)
+
+
 def test_without_arguments_the_last_call_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     kernel = ec.compile(ATTENTION)
     assert "M = 1024" in kernel.explain()
@@ -130,7 +145,7 @@ def test_operations_are_those_the_interpreter_counts(text: str) -> None:
 
 def _buffers(kernel: ec.Kernel, binding: Any) -> list[tuple[str, list[int], torch.dtype]]:
     executable = kernel.executable(binding)
-    return [b for _, outputs in executable._sizes(binding.scalars, binding.extents) for b in outputs]
+    return [b[:3] for _, outputs in executable._sizes(binding.scalars, binding.extents) for b in outputs]
 
 
 def test_benchmark_prints_rates() -> None:
