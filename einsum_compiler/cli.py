@@ -332,6 +332,8 @@ def _bound(options: argparse.Namespace) -> None:
     from einsum_compiler.compilation import compilation
     from einsum_compiler.cost.device import device, device_for
     from einsum_compiler.movement import moved_elements
+    from einsum_compiler.tables import text_of
+    from einsum_compiler.traffic_formulas import formula_text, traffic_formulas
 
     if options.capacity is not None and not options.capacity >= 4:
         raise UsageError(f"--capacity {options.capacity:g}: expected at least 4 elements")
@@ -342,12 +344,14 @@ def _bound(options: argparse.Namespace) -> None:
         chosen = device(options.device) if options.device else device_for(kernel.backend, kernel.target)
     found = bounds(kernel._derivation, binding, chosen, options.capacity)
     sizes = ", ".join(f"{r.upper()} = {n}" for r, n in binding.extents.items())
-    plan, notes = None, list[str]()
+    plan, notes, formulas = None, list[str](), ""
     try:
         compiled = compilation(kernel._derivation, binding, kernel.backend, kernel.plan)
         plan = moved_elements(compiled)
         if compiled.plan.orders:
             notes = in_order_of_plan(bounds(compiled.ordered, binding, chosen, options.capacity), compiled.plan)
+        if chosen is not None:
+            formulas = text_of(*formula_text(traffic_formulas(compiled, chosen)))
     except EinsumError as error:  # bounds hold for programs that no plan runs yet
         notes = [f"no plan to compare with: {error.message}"]
     print(
@@ -355,7 +359,7 @@ def _bound(options: argparse.Namespace) -> None:
             found, f"{kernel.cascade.name} at {sizes}" + (f" on {chosen.title}" if chosen else ""), plan, options.latex
         )
     )
-    for note in notes:
+    for note in [*notes, *([formulas] if formulas else [])]:
         print(note)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from einsum_compiler.derivation import Derivation
     from einsum_compiler.executable import Executable
     from einsum_compiler.gradients import GradientKernels
+    from einsum_compiler.traffic_formulas import LevelTraffic
     from einsum_compiler.tuning.records import Found
     from einsum_compiler.tuning.result import TuningResult
     from einsum_compiler.validate import Validation
@@ -405,6 +406,26 @@ class Kernel:
             return bounds(self._derivation, binding, None, capacity)
         found = known_device(device) if device else device_for(self._compiling_backend(binding), self.target)
         return bounds(self._derivation, binding, found, None)
+
+    def traffic(
+        self, sizes: Mapping[str, float] | None = None, *, device: str | None = None
+    ) -> tuple[LevelTraffic, ...]:
+        """Elements that the plan moves past every cache of a device, per tensor, as formulas in the extents with the conditions under which they hold.
+
+        ``sizes`` and ``device`` as for ``bounds``; they decide what fits. Raises ``PlanError`` as a call would, and ``BackendError`` for an unknown device.
+        """
+        from einsum_compiler.compilation import compilation
+        from einsum_compiler.cost.device import device as known_device
+        from einsum_compiler.cost.device import device_for
+        from einsum_compiler.nominal import nominal_binding
+        from einsum_compiler.traffic_formulas import traffic_formulas
+
+        binding = self.binding() if sizes is None else nominal_binding(self.cascade, sizes)
+        backend = self._compiling_backend(binding)
+        found = known_device(device) if device else device_for(backend, self.target)
+        return self.with_plan(
+            binding, backend, lambda p: traffic_formulas(compilation(self._derivation, binding, backend, p), found)
+        )
 
     def validate(self, *arguments: Any, **keywords: Any) -> Validation:
         """Compare with the float64 reference; raises ``AccuracyError`` naming the worst element."""

@@ -65,7 +65,7 @@ def traffic_behind_cache(
         steps = prod(space.counts[r] for r in order[:depth])
         total = sum(n * bytes_of(exact[t].dtype) for t, n in touched(depth).items())
         sets.append((order[depth - 1] if depth else "", total // max(1, steps)))
-        if fits is None and sets[-1][1] <= capacity:
+        if fits is None and total <= capacity * steps:
             fits = depth
     if fits is None:
         return CachedTraffic(exact, tuple(sets), None)
@@ -82,9 +82,14 @@ def _fetched(tensor: TensorTraffic, elements: int | None) -> TensorTraffic:
 
 def families_of(space: Space) -> list[Family]:
     """The accesses of a kernel by tensor and indices."""
+    sizes = {o.name: prod(map(space.values.number, o.extents)) for o in (*space.kernel.inputs, *space.kernel.outputs)}
+    return [Family(members, sizes[members[0].tensor]) for members in families_of_accesses(space.kernel)]
+
+
+def families_of_accesses(kernel: TileKernel) -> list[tuple[Access, ...]]:
+    """The accesses of a kernel by tensor, direction and indices."""
     found: dict[tuple[object, ...], list[Access]] = {}
-    for access in accesses(space.kernel):
+    for access in accesses(kernel):
         if access.loop is None or access.loop.ranges:
             found.setdefault((access.tensor, access.stored, access.indices), []).append(access)
-    sizes = {o.name: prod(map(space.values.number, o.extents)) for o in (*space.kernel.inputs, *space.kernel.outputs)}
-    return [Family(tuple(members), sizes[members[0].tensor]) for members in found.values()]
+    return [tuple(members) for members in found.values()]

@@ -48,7 +48,7 @@ def distinct(space: Space, family: Family, fixed: Sequence[str]) -> int:
     if not is_exact(space, family):
         return min(sum(counted(space, a) for a in family.members), groups * family.size)
     held = space.values.depends(*places) & programs
-    shape = held | frozenset().union(*(_shape_of(space, a) for a in family.members)) & programs
+    shape = held | frozenset().union(*(shape_of(space, a) for a in family.members)) & programs
     of_keys = space.values.depends(*keys)
     if of_keys & shape:
         shape, of_keys, inner, outer = shape | of_keys, frozenset(), keys, []
@@ -64,7 +64,7 @@ def is_exact(space: Space, family: Family) -> bool:
     return all(space.values.depends(i) <= programs or _names_its_coordinates(i, first) for i in first.indices)
 
 
-def _shape_of(space: Space, access: Access) -> frozenset[str]:
+def shape_of(space: Space, access: Access) -> frozenset[str]:
     """What the touched part of a program depends on."""
     return space.bounds(access).union(*(g.depends for g in groups_of(space, access)))
 

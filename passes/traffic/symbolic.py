@@ -31,6 +31,7 @@ from einsum_compiler.ir.expression import (
 from einsum_compiler.ir.tile import Range, TileKernel, TileList
 from einsum_compiler.passes.traffic.arrays import UnknownValues, Values
 from einsum_compiler.passes.traffic.counting import Group, groups_of
+from einsum_compiler.passes.traffic.intervals import Interval
 from einsum_compiler.passes.traffic.space import Access, Space, accesses
 
 Formula = Any  # sympy has no types
@@ -47,12 +48,12 @@ class TensorFormula:
 
 def symbolic(kernel: TileKernel) -> dict[str, TensorFormula]:
     """Formulas for the traffic of every operand: at given sizes (``evaluated``) they equal the counts of ``traffic_of``."""
-    space = Space(kernel, Values.of(kernel, {}, {}, {}), {p.rank: 0 for p in kernel.program})
+    space = symbolic_space(kernel)
     found = {o.name: TensorFormula(sp.Integer(0), sp.Integer(0)) for o in (*kernel.inputs, *kernel.outputs)}
-    for access in _merged(list(accesses(kernel))):
+    for access in merged(list(accesses(kernel))):
         before = found[access.tensor]
         try:
-            number = _Formulas(space, access).elements()
+            number = AccessFormulas(space, access).elements()
             reason = before.reason
         except UnknownValues as unknown:
             number, reason = None, before.reason or f"{access.tensor}: {unknown}"
@@ -65,6 +66,11 @@ def symbolic(kernel: TileKernel) -> dict[str, TensorFormula]:
     return found
 
 
+def symbolic_space(kernel: TileKernel) -> Space:
+    """The programs of a kernel at no sizes: for what follows from its text alone."""
+    return Space(kernel, Values.of(kernel, {}, {}, {}), {p.rank: 0 for p in kernel.program})
+
+
 def evaluated(formula: Formula, sizes: Mapping[str, int], scalars: Mapping[str, Any] | None = None) -> int:
     """The value of a formula at extents by rank and scalars by name."""
     from einsum_compiler.passes.traffic.formula_values import value
@@ -72,7 +78,7 @@ def evaluated(formula: Formula, sizes: Mapping[str, int], scalars: Mapping[str, 
     return int(value(formula, {**{r.upper(): n for r, n in sizes.items()}, **(scalars or {})}))
 
 
-def _merged(found: list[Access]) -> list[Access]:
+def merged(found: list[Access]) -> list[Access]:
     """The accesses with a full range and the partial range that continues it as one."""
     result: list[Access] = []
     for access in found:
@@ -104,14 +110,17 @@ def _continues(full: Range, partial: Range) -> bool:
     return partial.lower == full.upper or (full.lower == zero and partial.lower == clipped)
 
 
-class _Formulas:
-    """The formula of one access."""
+class AccessFormulas:
+    """The formulas of one access."""
 
     def __init__(self, space: Space, access: Access) -> None:
         self.space, self.access = space, access
         self.kinds = {s.name: s.dtype for s in space.kernel.scalars}
 
-    def elements(self) -> Formula:
+    def elements(self, among: frozenset[str] | None = None, united: tuple[str, ...] = ()) -> Formula:
+        """What all programs touch, repetitions included. ``among``: the programs of these ranks alone, if what is touched depends on no others;
+        of ``united`` ranks the tiles of the loop that some program visits. Raises ``UnknownValues``.
+        """
         access, kernel = self.access, self.space.kernel
         # Factors, each with the indices it depends on; a factor may know its own sum over one of them.
         groups = list(groups_of(self.space, access))
@@ -122,31 +131,43 @@ class _Formulas:
             lower, upper = self.of(access.part.lower), self.of(access.part.upper)
             moving = [g for g in groups if access.loop.rank in g.depends]
             groups = [g for g in groups if g not in moving]
-            factor = self._over(access.loop.rank, lower, upper, moving, sp.Integer(1))
+            factor = self._over(access.loop.rank, lower, upper, moving, united)
         for program in reversed(kernel.program):
+            if among is not None and program.rank not in among:
+                continue
             count = self.of(program.count)
             symbol = self.index(program.rank)
             moving = [g for g in groups if program.rank in g.depends]
             groups = [g for g in groups if g not in moving]
             if factor.has(symbol) or any(g.depends - {program.rank} for g in moving):
-                inner = factor * sp.Mul(*(self._count(g) for g in moving))
+                inner = factor * sp.Mul(*(self.count(g) for g in moving))
                 factor = sp.Sum(inner, (symbol, 0, count - 1))
             else:
-                factor = factor * self._over(program.rank, sp.Integer(0), count, moving, sp.Integer(1))
-        return factor * sp.Mul(*(self._count(g) for g in groups))
+                factor = factor * self._over(program.rank, sp.Integer(0), count, moving)
+        return factor * sp.Mul(*(self.count(g) for g in groups))
 
-    def _over(self, rank: str, lower: Formula, upper: Formula, groups: list[Group], factor: Formula) -> Formula:
+    def _over(
+        self, rank: str, lower: Formula, upper: Formula, groups: list[Group], united: tuple[str, ...] = ()
+    ) -> Formula:
         """The sum over tiles ``lower <= rank < upper`` of the product of the counts of some groups."""
-        if not groups:
-            return factor * sp.Max(0, upper - lower)
-        if len(groups) == 1 and (bounds := self._bounds(groups[0], rank)) is not None:
-            size = groups[0].axes[0].size
-            return factor * _clipped(size, lower, upper, *bounds)
-        symbol = self.index(rank)
-        inner = factor * sp.Mul(*(self._count(g) for g in groups))
-        return sp.Sum(inner, (symbol, lower, sp.Max(lower, upper) - 1))
+        bounds = self._bounds(groups[0], rank) if len(groups) == 1 else None
+        if groups and bounds is None:
+            if united:
+                raise UnknownValues("no formula is made of the union of what its programs touch")
+            symbol = self.index(rank)
+            inner = sp.Mul(*(self.count(g) for g in groups))
+            return sp.Sum(inner, (symbol, lower, sp.Max(lower, upper) - 1))
+        size = groups[0].axes[0].size if groups else 1
+        interval = _interval(size, lower, upper, *(bounds or ([], [])))
+        for name in united:
+            (program,) = (p for p in self.space.kernel.program if p.rank == name)
+            whole = interval.united(self.index(name), self.of(program.count))
+            if whole is None:
+                raise UnknownValues("no formula is made of the union of what its programs touch")
+            interval = whole
+        return interval.length
 
-    def _count(self, group: Group) -> Formula:
+    def count(self, group: Group) -> Formula:
         """The coordinates that a group's conditions leave, at given indices."""
         size = sp.Mul(*(a.size for a in group.axes))
         if not group.conditions:
@@ -262,10 +283,11 @@ _FUNCTIONS = {
 }  # fmt: skip
 
 
-def _clipped(size: int, lower: Formula, upper: Formula, least: list[Formula], most: list[Formula]) -> Formula:
+def _interval(size: int, lower: Formula, upper: Formula, least: list[Formula], most: list[Formula]) -> Interval:
     """The coordinates of tiles ``lower <= o < upper`` that bounds leave; a bound X stands for ``size * ceil(X / size)`` too, which is no less."""
-    ends = [size * e for e in (upper.args if isinstance(upper, sp.Min) else (upper,))]
+    begins, ends = (
+        [size * e for e in (x.args if isinstance(x, f) else (x,))] for x, f in ((lower, sp.Max), (upper, sp.Min))
+    )
     rounded = [size * sp.floor((x + size - 1) / size) for x in most]
     ends = [e for e in ends if not any(sp.expand(e - r) == 0 for r in rounded)]
-    first = sp.Max(size * lower, *least) if least else size * lower
-    return sp.Max(0, sp.Min(*ends, *most) - first)
+    return Interval((*begins, *least), (*ends, *most))
