@@ -7,6 +7,8 @@ Numbers that are no tensors (parameters, ranks, literals) never widen a tensor t
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from einsum_compiler.ir.cascade import Cascade, Module
@@ -40,6 +42,9 @@ _PARAMETERS = {"int": "i64", "float": "f64", "bool": "bool", None: "f64"}
 Lookup = Callable[[str], str]
 
 
+_INFINITIES = (Constant(math.inf), Constant(-math.inf))
+
+
 def infer_types(cascade: Cascade, dtypes: Mapping[str, str], module: Module | None = None) -> dict[str, str]:
     """The element type of every tensor and parameter, from those of the inputs (and of parameters, where given).
 
@@ -61,6 +66,7 @@ def infer_types(cascade: Cascade, dtypes: Mapping[str, str], module: Module | No
     pinned |= {t.tensor: t.dtype for e in cascade.equations for t in e.targets if t.dtype is not None}
     found: dict[str, str] = {}
     known: dict[str, str] = {**pinned, **types}
+    starts = {t for t, n in Counter(e.target.tensor for e in cascade.equations).items() if n > 1}
 
     def lookup(name: str) -> str:
         return known.get(name, "bool")  # a tensor that depends on itself starts at the narrowest type
@@ -68,6 +74,8 @@ def infer_types(cascade: Cascade, dtypes: Mapping[str, str], module: Module | No
     while True:  # ends: types only widen, and there are few
         before = dict(found)
         for equation in cascade.equations:
+            if equation.target.tensor in starts and equation.value in _INFINITIES:
+                continue  # where a running extremum starts; integers have a smallest and a largest one
             kinds = _results(equation.value, lookup, module, len(equation.targets))
             for target, kind in zip(equation.targets, kinds, strict=True):
                 found[target.tensor] = kind if target.tensor not in found else _promote(found[target.tensor], kind)

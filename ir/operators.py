@@ -33,7 +33,7 @@ REDUCTIONS = {
     )
 }
 
-# Reductions that normalize rewrites (mean) or that stay with the evaluator (argmax).
+# Reductions that normalize rewrites.
 DERIVED_REDUCTIONS = ("mean", "argmax")
 
 SELECTIONS = ("topk", "argsort")

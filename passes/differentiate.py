@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from einsum_compiler.ir.build import conjunction
+from einsum_compiler.ir.build import conjunction, reads_of
 from einsum_compiler.ir.cascade import Cascade, Equation, Scalar, Target, Tensor
+from einsum_compiler.ir.check_types import declared_types
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import Binary, Call, Constant, Expression, Extent, Rank, Read, Reduction, walk
 from einsum_compiler.ir.extents import equalities, expressions
+from einsum_compiler.ir.types import is_integer
 from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.passes.domains import Conditions, Domains
 from einsum_compiler.passes.gradient.adjoints import Adjoints, Contribution
@@ -63,6 +65,7 @@ class _Differentiation:
     def __init__(self, cascade: Cascade, wanted: tuple[str, ...], accumulator: str, dtypes: Mapping[str, str]) -> None:
         self._cascade, self._wanted, self._accumulator, self._dtypes = cascade, wanted, accumulator, dtypes
         self._names = tensor_names(cascade) | all_ranks(cascade)
+        self._types = declared_types(cascade)
         self._domains = Domains(cascade)
         self._axes = ranks_of_tensors(cascade)
         self._proved, self._refused = irrelevant(cascade)
@@ -140,11 +143,12 @@ class _Differentiation:
         return made, gradients, cotangents
 
     def _reached(self) -> set[str]:
-        """What depends on a wanted input and has a gradient."""
+        """What depends on a wanted input and has a gradient. A filter chooses points, and a choice passes none on."""
         found = set(self._wanted)
         for equation in self._cascade.equations:
             name = equation.target.tensor
-            depends = any(r.tensor in found for r in reads_in(equation)) or bool(found & _parameters(equation))
+            value = equation.value.body if isinstance(equation.value, Reduction) else equation.value
+            depends = any(r.tensor in found for r in reads_of(value)) or bool(found & _parameters(equation))
             if depends and name not in self._proved:
                 found.add(name)
         return found
@@ -180,11 +184,12 @@ class _Differentiation:
     # -- what is saved
 
     def _is_saved(self, equation: Equation) -> bool:
-        """A result of a reduction that is no larger than an output, or an input it reads. An extremum that is compared is found again."""
+        """A result of a reduction that is no larger than an output, or an input it reads. An extremum that is compared is found again,
+        and so are positions and truth values."""
         name = equation.target.tensor
         if not isinstance(equation.value, Reduction):
             return False
-        if name in self._compared:
+        if name in self._compared or is_integer(self._types[name]) or self._types[name] == "bool":
             return False
         ranks, read = set(self._axes[name]), {r.tensor for r in reads_in(equation)}
         return any(

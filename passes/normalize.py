@@ -33,6 +33,7 @@ from einsum_compiler.passes.cases import joined_cases
 from einsum_compiler.passes.contractions import paired, without_invariants
 from einsum_compiler.passes.domains import Domains
 from einsum_compiler.passes.order import in_order, live
+from einsum_compiler.passes.positions import without_argmax
 from einsum_compiler.passes.products import Factor, product, terms, total
 from einsum_compiler.passes.scope import free_ranks, fresh, plain, tensor_names
 from einsum_compiler.passes.sharing import shared
@@ -50,7 +51,7 @@ def normalize(cascade: Cascade, options: Normalize = Normalize()) -> Cascade:
     """The cascade with one map or one reduction in each equation."""
     cascade = explicit_sums(cascade)
     cascade = replace(cascade, equations=tuple(distribute_filter(e) for e in cascade.equations))
-    cascade = in_order(live(joined_cases(cascade)))
+    cascade = in_order(live(joined_cases(without_argmax(cascade))))
     cascade = replace(cascade, equations=tuple(_Splitter(cascade, options.distribute).equations()))
     if options.distribute:
         cascade = over_support(paired_contractions(cascade))
