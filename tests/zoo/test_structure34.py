@@ -32,7 +32,7 @@ PASSES = {
     "map_out": {"n": 2},
     "region_mass": {"n": 1},
     "rev_attn": {"n": 1, "m": 1},
-    "col_sum": {"n": 1, "m": 1},
+    "col_sum": {"n": 2, "m": 1},  # row statistics; then the columns over queries, or accumulated over keys again
     "diff": {"n": 1},
     "diff_norm": {"n": 1},
     "agent": {"n": 1, "a": 1},
@@ -68,6 +68,8 @@ def test_passes(operator: Operator) -> None:
     assert set(allowed) & set(loops)
     # Beside the keys only channels are streamed: of a norm, or of a score.
     assert all(number <= allowed.get(rank, 2 * (rank in "efrs")) for rank, number in loops.items()), loops
+    if operator.program == "col_sum":
+        assert loops["n"] + loops["m"] == 2
 
 
 @pytest.mark.parametrize("operator", [o for o in KNOWN if o.program not in STORED_MAP], ids=str)
