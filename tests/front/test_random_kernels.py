@@ -1,8 +1,6 @@
-"""Random programs: tile programs against the evaluator. A program compiles and agrees, or is refused with a reason."""
+"""Random programs of no particular shape: tile programs against the evaluator. A program compiles and agrees, or is refused with a reason."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 import torch
@@ -55,91 +53,3 @@ def test_many_random_cascades(backend: str, cascade: Cascade, extents: tuple[int
 def test_recurrences_are_refused_with_a_way_out(cascade: Cascade, extents: tuple[int, ...]) -> None:
     with pytest.raises(PlanError, match=r"is a recurrence: its steps follow one another.*backend='reference'"):
         check_cascade(cascade, extents, 0, "cpu")
-
-
-# Attention-like programs: mask x score x normaliser x heads x branches x outputs
-
-MASKS = (
-    "", "n <= m", "n <= m and m - n < W", "abs(m - n) < W or n < 2", "not (m % 3 == n % 3)", "n // 8 <= m // 8",
-    "n < NL[b]", "SQ[m] == SK[n]", "SQ[m] == SK[n] and n <= m", "n // 4 in BL[h, :]", "n < m - 5", "AL[SQ[m], n % 3]",
-    "(m - n) & 3 == 0", "if(h == 0, n <= m, n >= m)", "n <= PO[b,m]", "S0[b,h,m,n] > 0",
-)  # fmt: skip
-SCORES = (
-    "{0}", "2 * tanh({0})", "{0} - AS[h] * abs(m - n)", "{0} + TB[h, clamp(n - m, -3, 3) + 3]", "{0} * TQ[b,m]", "if({0} > 0, {0}, 0.1 * {0})",
-    "{0} + default(TB[h, n - m + 3], 0)", "{0} + SK[n]",
-)  # fmt: skip
-NORMALISERS = {
-    "library": "A[b,h,m,n] = softmax[n](S[b,h,m,n])",
-    "quiet": "A[b,h,m,n] = softmax1[n](S[b,h,m,n])",
-    "sigmoid": "A[b,h,m,n] = sigmoid(S[b,h,m,n] - 1)",
-    "by hand": "MX[b,h,m] = max[n](S[b,h,m,n])\nP[b,h,m,n] = exp(S[b,h,m,n] - MX[b,h,m])\nD[b,h,m] = sum[n](P[b,h,m,n])\nA[b,h,m,n] = P[b,h,m,n] / D[b,h,m]",
-    "with a constant": "MX[b,h,m] = max(max[n](S[b,h,m,n]), 0)\nP[b,h,m,n] = exp2(S[b,h,m,n] - MX[b,h,m])\nD[b,h,m] = 0.5 + sum[n](P[b,h,m,n])\nA[b,h,m,n] = P[b,h,m,n] / D[b,h,m]",
-    "relu": "RL[b,h,m,n] = relu(S[b,h,m,n])**2\nC[b,h,m] = sum[n](RL[b,h,m,n])\nA[b,h,m,n] = RL[b,h,m,n] / (C[b,h,m] + 0.1)",
-    "clipped": "PA[b,h,m,n] = softmax[n](S[b,h,m,n])\nA[b,h,m,n] = clamp(1.2 * PA[b,h,m,n] - 0.05, 0, 1)",
-}  # fmt: skip
-BRANCHES = (
-    "O[b,h,m,f] = A[b,h,m,n] * V[b,{g},n,f]",
-    "A2[b,h,m,n] = softmax[n](0.5 * S0[b,h,m,n] where {other})\nO[b,h,m,f] = (A[b,h,m,n] - 0.3 * A2[b,h,m,n]) * V[b,{g},n,f]",
-    "A2[b,h,m,n] = softmax[n](S[b,h,m,n] * TQ[b,m])\nO[b,h,m,f] = A[b,h,m,n] * V[b,{g},n,f] + AS[h] * (sum[n](A2[b,h,m,n] * V[b,{g},n,f]))",
-    "R[b,h,m,f] = A[b,h,m,n] * V[b,{g},n,f]\nO[b,h,m,f] = rmsnorm[f](R[b,h,m,f])",
-    "R[b,h,m,f] = A[b,h,m,n] * V[b,{g},n,f]\nO[b,h,m,f] = R[b,h,m,f] * sigmoid(TQ[b,m])",
-)
-OUTPUTS = {
-    "X1[b,h,m]": "X1[b,h,m] = max[n](S[b,h,m,n])",
-    "X2[b,h,m]": "X2[b,h,m] = logsumexp[n](S[b,h,m,n])",
-    "X3[b,h,n]": "X3[b,h,n] = sum[m](A[b,h,m,n])",
-    "X4[b,h,m]": "X4[b,h,m] = sum[n](A[b,h,m,n] * n)",
-    "X5[b,m]": "X5[b,m] = sum[h,n](A[b,h,m,n]**2)",
-    "X6[b,h,m,n]": "X6[b,h,m,n] = 2 * A[b,h,m,n]",
-}
-INPUTS = "Q[b,h,m,e], K[b,g,n,e], V[b,g,n,f], NL[b], SQ[m], SK[n], BL[h,u], AL[v,x], AS[h], TB[h,r], TQ[b,m], PO[b,m]"
-SIZES = {"b": 2, "g": 2, "e": 5, "f": 3, "u": 3, "v": 3, "x": 3, "r": 7}
-
-
-@st.composite
-def attentions(draw: Any) -> str:
-    """A random program of attention's shape."""
-    pick = lambda options: draw(st.sampled_from(options))
-    mask, other = pick(MASKS), pick([m for m in MASKS if m])
-    head = "h // (H // G)"
-    lines = [f"S0[b,h,m,n] = Q[b,h,m,e] * K[b,{head},n,e] / 2", f"S[b,h,m,n] = {pick(SCORES).format('S0[b,h,m,n]')}"]
-    lines[1] += f" where {mask}" if mask else ""
-    lines += [NORMALISERS[pick(list(NORMALISERS))], pick(BRANCHES).format(g=head, other=other)]
-    extra = draw(st.lists(st.sampled_from(list(OUTPUTS)), max_size=2, unique=True))
-    lines += [OUTPUTS[name] for name in extra]
-    outputs = ", ".join(["O[b,h,m,f]", *extra])
-    return f"cascade random({INPUTS}; W = 6) -> {outputs} {{\n" + "\n".join(lines) + "\n}"
-
-
-def check_attention(text: str, heads: int, m: int, n: int, seed: int, backend: str) -> None:
-    kernel = ec.compile(text)
-    generator = torch.Generator().manual_seed(seed)
-    sizes = {**SIZES, "h": heads, "m": m, "n": n}
-    limits = {"NL": n + 1, "SQ": 3, "SK": 3, "BL": 9, "PO": n + 1}
-    tensors: dict[str, torch.Tensor] = {}
-    for declared in kernel.cascade.inputs:
-        shape = [sizes[r] for r in declared.ranks]
-        if declared.name == "AL":
-            tensors["AL"] = torch.rand(shape, generator=generator) < 0.5
-        elif declared.name in limits:
-            tensors[declared.name] = torch.randint(0, limits[declared.name], shape, generator=generator)
-        else:
-            tensors[declared.name] = torch.randn(shape, generator=generator, dtype=torch.float64)
-    binding = kernel.binding(**tensors)
-    assert_close(interpreted(kernel, binding, backend), evaluated(kernel, binding), 1e-8)
-
-
-LENGTHS = st.sampled_from([(1, 1), (3, 17), (17, 3), (37, 130), (130, 37)])
-
-
-@given(attentions(), st.sampled_from([2, 4]), LENGTHS, st.integers(0, 99))
-def test_random_attentions(text: str, heads: int, lengths: tuple[int, int], seed: int) -> None:
-    check_attention(text, heads, *lengths, seed, "cpu")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["cpu", "triton"])
-@WIDE
-@given(attentions(), st.sampled_from([2, 4]), LENGTHS, st.integers(0, 99))
-def test_many_random_attentions(backend: str, text: str, heads: int, lengths: tuple[int, int], seed: int) -> None:
-    check_attention(text, heads, *lengths, seed, backend)
