@@ -107,6 +107,9 @@ class _Model:
             found = sp.Add(*(distinct_formula(self.space, f, size, fixed) for f in self.families[tensor]))
         except UnknownValues as unknown:
             return TensorFormula(None, None, f"{tensor}: {unknown}".replace(f"{tensor}: {tensor}:", f"{tensor}:"))
+        if any("." in symbol.name or symbol.name in self.order for symbol in found.free_symbols):
+            # A step's own coordinate is left: the sum over the steps did not reach it.
+            return TensorFormula(None, None, f"{tensor}: what steps share depends on the step")
         return TensorFormula(
             found if self.alone(tensor) else _least(found, steps_formula(self.space, fixed) * size), None
         )

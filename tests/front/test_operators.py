@@ -70,6 +70,7 @@ def same(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> bool:
 # -- the operator itself
 
 
+@pytest.mark.slow
 def test_opcheck_with_tables_masks_numbers_and_two_outputs(kernel: ec.Kernel) -> None:
     opcheck(operator(kernel).overload, tuple(operands()), {"W": 4})
     cheap = ("test_schema", "test_faketensor")

@@ -90,6 +90,15 @@ def test_a_tuned_plan_is_never_slower_than_the_default() -> None:
     assert found is not None and found.plan is None
 
 
+@pytest.fixture
+def listening() -> Iterator[None]:
+    """A process started in the background of a script ignores interruptions, and so would the search."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listening")
 def test_an_interruption_keeps_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEARCH", str(os.getpid()))
     kernel, binding, result = search("interrupt", 4, 8)
@@ -106,6 +115,7 @@ def test_an_interruption_keeps_what_is_measured(monkeypatch: pytest.MonkeyPatch)
     ]
 
 
+@pytest.mark.usefixtures("listening")
 def test_an_interruption_inside_a_destructor_is_not_lost() -> None:
     """Python drops what is raised there; the search waits for it instead."""
 
