@@ -21,11 +21,13 @@ from einsum_compiler.ir.printer import print_equation, print_expression
 from einsum_compiler.ir.tile import Loop, Range
 from einsum_compiler.movement import moved_elements
 from einsum_compiler.passes.analysis.levels import PassLevels
+from einsum_compiler.passes.traffic import Footprint, footprint_of
 from einsum_compiler.proofs import LEGEND, Proof, proofs
-from einsum_compiler.quantities import scaled
+from einsum_compiler.quantities import data, scaled
 from einsum_compiler.work import Visits
 
 NO_REASON = "every traversal can be shared"
+LARGEST = 4  # tiles of a program that are named
 
 
 @reproducible_view
@@ -174,6 +176,7 @@ def _kernel(part: CompiledPart) -> Table:
         rows.append(("added up", f"{a.tensor} over {', '.join(a.ranks)}: these programs follow one another"))
     if plan.resident:
         rows.append(("held whole", ", ".join(plan.resident)))
+    rows.append(("holds", held(footprint_of(part.tile))))
     for number, loop in enumerate(s for s in part.tile.body if isinstance(s, Loop)):
         rows += _sweep(number + 1, loop, work.sweeps[number] if work.sweeps is not None else None)
     for schedule in part.tile.schedules:
@@ -181,6 +184,14 @@ def _kernel(part: CompiledPart) -> Table:
             ("tile list", f"{schedule.name}, made at every call: tiles where {print_expression(schedule.predicate)}")
         )
     return tables.fields(*((f"  {label}", text) for label, text in rows))
+
+
+def held(footprint: Footprint) -> str:
+    """What a program holds at its peak, the largest tiles first."""
+    tiles = sorted(footprint.tiles.items(), key=lambda tile: -tile[1])
+    shown = [f"{name} {data(size)}" for name, size in tiles[:LARGEST]]
+    rest = [f"{len(tiles) - LARGEST} more {data(sum(n for _, n in tiles[LARGEST:]))}"] if len(tiles) > LARGEST else []
+    return f"{data(footprint.total)} at most in a program: {', '.join(shown + rest)}"
 
 
 def _sweep(number: int, loop: Loop, visits: Visits | None) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rich.console import RenderableType
@@ -15,7 +16,7 @@ from einsum_compiler.passes.traffic.arrays import UnknownValues
 from einsum_compiler.passes.traffic.cache_formulas import CacheFormulas, cache_formulas
 from einsum_compiler.quantities import scaled
 
-LONGEST = 120  # characters of a formula that is printed
+LONGEST = 160  # characters of a formula that is printed
 
 
 @dataclass(frozen=True)
@@ -46,40 +47,65 @@ def traffic_formulas(compiled: Compilation, device: Device) -> tuple[LevelTraffi
     return tuple(found)
 
 
+@dataclass(frozen=True)
+class FormulaView:
+    """The formulas of one kernel at one level in words: what fits, where the formulas hold, and of each tensor what is moved and what one step of the rank that
+    fits touches (of a program, if none fits), the mean over the steps. ``reasons``: why one is missing."""
+
+    kernel: str
+    level: str
+    fits: str
+    conditions: tuple[str, ...]
+    tensors: tuple[tuple[str, str, str], ...]
+    reasons: tuple[str, ...]
+
+
+def formula_views(levels: tuple[LevelTraffic, ...], longest: int | None = None) -> list[FormulaView]:
+    """The formulas as text, for tables and pages; of more than ``longest`` characters, a word in their place."""
+
+    def shown(formula: object) -> str:
+        if formula is None:
+            return "unknown"
+        text = str(formula)
+        return text if longest is None or len(text) <= longest else "a longer sum over tiles (Kernel.traffic has it)"
+
+    return [_view(one.kernel, one, shown) for one in levels]
+
+
+def _view(kernel: str, one: LevelTraffic, shown: Callable[[object], str]) -> FormulaView:
+    formulas = one.formulas
+    if formulas is None:
+        return FormulaView(kernel, one.level, "", (), (), (one.reason,))
+    fits = {None: "no program fits", "": "the whole kernel fits"}.get(formulas.kept, f"a step of {formulas.kept} fits")
+    tensors = []
+    for tensor, formula in formulas.tensors.items():
+        parts = ((formula.loaded, "loaded"), (formula.stored, "stored"))
+        moved = ", ".join(f"{shown(x)} {what}" for x, what in parts if x != 0) or "nothing"
+        tensors.append((tensor, moved, shown(formulas.footprint.get(tensor))))
+    where: tuple[str, ...] = ("at these sizes; no condition in closed form",)
+    if formulas.conditions is not None:
+        where = tuple(f"where {shown(c)}" for c in formulas.conditions)
+    level = f"{one.level} ({scaled(formulas.capacity, 'B')})"
+    return FormulaView(kernel, level, fits, where, tuple(tensors), formulas.reasons)
+
+
 def formula_text(levels: tuple[LevelTraffic, ...]) -> list[RenderableType]:
-    """The formulas as lines: per kernel and level what decides, then every tensor."""
+    """The formulas as lines: per kernel and level what decides, then a table of the tensors."""
     lines: list[RenderableType] = [
         "",
-        "elements that the plan moves past each cache, and where the formulas hold (in bytes)",
+        "what the plan moves past each cache (elements), what a step touches (bytes), and where the formulas hold",
     ]
     before = None
-    for one in levels:
-        formulas = one.formulas
-        if formulas is None:
-            lines.append(Padding(f"{one.kernel}, {one.level}: no formula ({one.reason})", (0, 0, 0, 2)))
-            continue
-        fits = {None: "no program fits", "": "the whole kernel fits"}.get(
-            formulas.kept, f"a step of {formulas.kept} fits"
-        )
-        lines.append(Padding(f"{one.kernel}, {one.level} ({scaled(formulas.capacity, 'B')}): {fits}", (0, 0, 0, 2)))
-        if formulas.conditions is None:
-            lines.append(Padding("at these sizes; no condition in closed form", (0, 0, 0, 4)))
-        lines += [Padding(f"where {_shown(c)}", (0, 0, 0, 4)) for c in formulas.conditions or ()]
-        decided, before = before, (one.kernel, formulas.kept)
-        if decided == before:
+    for view in formula_views(levels, LONGEST):
+        said = f"{view.kernel}, {view.level}: {view.fits}" if view.fits else f"{view.kernel}, {view.level}: no formula"
+        lines += [Padding(said, (0, 0, 0, 2)), *(Padding(c, (0, 0, 0, 4)) for c in view.conditions)]
+        decided, before = before, (view.kernel, view.fits, view.tensors)
+        if view.tensors and decided == before:
             lines.append(Padding("every tensor as above", (0, 0, 0, 4)))
-            continue
-        for tensor, formula in formulas.tensors.items():
-            parts = [
-                f"{_shown(x)} {what}" for x, what in ((formula.loaded, "loaded"), (formula.stored, "stored")) if x != 0
+        elif view.tensors:
+            lines += [
+                Padding(f"{t}: {moved}; a step touches {touched} on average", (0, 0, 0, 4))
+                for t, moved, touched in view.tensors
             ]
-            lines.append(Padding(f"{tensor}: {', '.join(parts) or 'nothing'}", (0, 0, 0, 4)))
-        lines += [Padding(f"no formula: {reason}", (0, 0, 0, 4)) for reason in formulas.reasons]
+        lines += [Padding(f"no formula: {reason}", (0, 0, 0, 4)) for reason in view.reasons]
     return lines
-
-
-def _shown(formula: object) -> str:
-    if formula is None:
-        return "unknown"
-    text = str(formula)
-    return text if len(text) <= LONGEST else "a longer sum over tiles (Kernel.traffic has it)"

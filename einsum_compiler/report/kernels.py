@@ -8,10 +8,11 @@ from math import prod
 
 from einsum_compiler.building import emitted
 from einsum_compiler.compilation import Compilation, CompiledPart
-from einsum_compiler.explain import visited
+from einsum_compiler.explain import held, visited
 from einsum_compiler.ir.scalar import evaluate_scalar
 from einsum_compiler.ir.tile import Loop, TensorOperand
 from einsum_compiler.ir.types import bytes_of
+from einsum_compiler.passes.traffic import footprint_of
 from einsum_compiler.quantities import data, scaled
 from einsum_compiler.report.syntax import code_lines
 
@@ -57,6 +58,7 @@ class KernelView:
     reads: tuple[TensorRow, ...]
     writes: tuple[TensorRow, ...]
     sweeps: tuple[str, ...]
+    held: str
     products: str
     others: str
     tile_lines: tuple[str, ...]
@@ -87,6 +89,7 @@ def _view(
         tuple(_tensor(compiled, o, extents, _from(writers.get(o.name))) for o in part.tile.inputs),
         tuple(_tensor(compiled, o, extents, _to(compiled, o.name, o.name in outputs)) for o in part.tile.outputs),
         tuple(visited(v) for v in work.sweeps or (None,) * loops),
+        held(footprint_of(part.tile)),
         "depends on values" if work.products is None else scaled(work.products, "op"),
         "depends on values" if work.others is None else scaled(work.others, "op"),
         tuple(code_lines(str(part.tile), "tile")),

@@ -25,6 +25,7 @@ from einsum_compiler.report.summary import figures, operands, settings
 from einsum_compiler.report.syntax import code_lines, html_of, tokens_of
 from einsum_compiler.report.tile_views import tile_views
 from einsum_compiler.report.times import times
+from einsum_compiler.traffic_formulas import formula_views, traffic_formulas
 
 FOLDER = Path(__file__).resolve().parent.parent / "templates" / "report"
 
@@ -88,6 +89,7 @@ def report_page(
         language="C++" if backend == "cpu" else "Triton",
         tiles=tile_views(compiled),
         movement=moved,
+        formulas=formula_views(traffic_formulas(compiled, known)),
         slope=slope_picture(moved),
         times=spent,
         settings=[*settings(compiled, backend), *_versions()],

@@ -6,7 +6,8 @@ whole loop. The next value of a carried tile takes its place where nothing reads
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import prod
 
 from einsum_compiler.ir.tile import Dot, Load, Loop, Map, Reduce, Select, Statement, TileKernel, TileType
@@ -20,7 +21,7 @@ class Footprint:
 
     At the loop with the largest peak: ``state`` of carried tiles, ``resident`` of tiles that live through it, ``step`` of the tiles of one
     step (their peak), ``streamed`` of what one step loads; ``packed`` of loaded operands of products, which a back end may hold a second time in the
-    layout of its products (not part of ``total``).
+    layout of its products (not part of ``total``). ``tiles``: bytes of each tile that lives at the peak, in the order they are made; they add up to ``total``.
     """
 
     total: int
@@ -29,6 +30,7 @@ class Footprint:
     step: int = 0
     streamed: int = 0
     packed: int = 0
+    tiles: Mapping[str, int] = field(default_factory=dict)
 
 
 def footprint_of(kernel: TileKernel) -> Footprint:
@@ -40,19 +42,24 @@ def footprint_of(kernel: TileKernel) -> Footprint:
         before = _defined(kernel.body[:position])
         if not isinstance(statement, Loop):
             needed = reads_in(statement) | after | _defined((statement,))
-            live = sum(sizes[t] for t in (before | _defined((statement,))) & needed)
-            best = max(best, Footprint(live, resident=live), key=lambda f: f.total)
+            tiles = {t: n for t, n in sizes.items() if t in (before | _defined((statement,))) & needed}
+            live = sum(tiles.values())
+            best = max(best, Footprint(live, resident=live, tiles=tiles), key=lambda f: f.total)
             continue
         carried = {c.name for c in statement.carries}
         inside = _reads(statement.body) | {c.next for c in statement.carries}
-        resident = sum(sizes[t] for t in before & (inside | after) - carried)
+        through = before & (inside | after) - carried
+        resident = sum(sizes[t] for t in through)
         state = sum(tile_bytes(c.type) for c in statement.carries)
-        step = max((_peak(statement, loop_body(statement, p), sizes) for p in (False, True)), default=0)
+        peaks = [_peak(statement, loop_body(statement, p), sizes) for p in (False, True)]
+        made = max(peaks, key=lambda live: sum(sizes[t] for t in live))
+        step = sum(sizes[t] for t in made)
         loads = [s for s in statement.body if isinstance(s, Load)]
         streamed = sum(sizes[s.target] for s in loads)
         operands = {name for s in _all(kernel.body) if isinstance(s, Dot) for name in (s.left, s.right)}
         packed = sum(sizes[s.target] for s in _all(kernel.body) if isinstance(s, Load) and s.target in operands)
-        found = Footprint(state + resident + step, state, resident, step, streamed, packed)
+        tiles = {t: n for t, n in sizes.items() if t in carried | through | made}
+        found = Footprint(state + resident + step, state, resident, step, streamed, packed, tiles)
         best = max(best, found, key=lambda f: f.total)
     return best
 
@@ -62,18 +69,18 @@ def tile_bytes(kind: TileType) -> int:
     return bytes_of(kind.dtype) * prod(a.size for a in kind.axes)
 
 
-def _peak(loop: Loop, body: tuple[Statement, ...], sizes: dict[str, int]) -> int:
-    """The most bytes of tiles made in one step that live at once; a next value in the place of the old one costs nothing."""
+def _peak(loop: Loop, body: tuple[Statement, ...], sizes: dict[str, int]) -> frozenset[str]:
+    """The tiles made in one step at the moment when those that live have the most bytes; a next value in the place of the old one costs nothing."""
     following = {c.next: c.name for c in loop.carries}
     live: set[str] = set()
-    most = 0
+    most: frozenset[str] = frozenset()
     for position, statement in enumerate(body):
         (made,) = _defined((statement,)) or {""}
         later = _reads(body[position + 1 :]) | following.keys()
         in_place = made in following and following[made] not in _reads(body[position + 1 :])
         if made and not in_place:
             live.add(made)
-        most = max(most, sum(sizes[t] for t in live))
+        most = max(most, frozenset(live), key=lambda tiles: sum(sizes[t] for t in tiles))
         live &= later
     return most
 

@@ -89,6 +89,8 @@ def test_the_page_says_what_was_proved_refused_and_planned(clipped: str) -> None
     assert "given that exp(-A.mx[m]) is never zero" in seen
     assert "37 full, 16 partial, 35 skipped: 60% visited." in seen
     assert "streamed: a loop inside every program 128 8" in seen
+    assert "at most in a program: " in seen and "The same as formulas in the sizes" in seen
+    assert "tensor elements moved bytes that a step touches, on average" in seen
 
 
 def test_the_command_writes_beside_the_file_or_where_it_is_told(
