@@ -137,7 +137,7 @@ def row_of(setting: Setting, known: Row | None) -> Row:
         return row
     row.planned = round(time.perf_counter() - started, 2)
     row.plans = [str(p.plan) for p, _ in kernels]
-    text = "\n".join(f"{p.plan.warps} {p.plan.stages}\n{tile}" for p, tile in kernels) + versions()["triton"]
+    text = "\n".join(f"{p.plan.launch}\n{tile}" for p, tile in kernels) + versions()["triton"]
     row.code = hashlib.sha256(text.encode()).hexdigest()[:16]
     if known is not None and known.code == row.code and not known.refusal:
         return known
@@ -153,9 +153,7 @@ def row_of(setting: Setting, known: Row | None) -> Row:
 
 def figures_of(chosen: PlannedKernel, tile: TileKernel, target: str, device: Device) -> dict[str, Any]:
     """The static figures of one kernel."""
-    found = cross_compile(
-        tile, target, warps=chosen.plan.warps or None, stages=chosen.plan.stages, persistent=chosen.plan.persistent > 0
-    )
+    found = cross_compile(tile, target, chosen.plan.launch)
     return {
         "writes": ", ".join(chosen.plan.outputs),
         "registers": found.registers,

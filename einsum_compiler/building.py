@@ -11,6 +11,7 @@ from typing import Any
 from einsum_compiler import knobs, store
 from einsum_compiler.executable import CompiledKernel, Executable
 from einsum_compiler.ir.errors import PlanError
+from einsum_compiler.ir.launch import Launch
 from einsum_compiler.ir.tile import TileKernel
 
 
@@ -21,15 +22,11 @@ class Built:
     header: TileKernel  # without its body
     run: CompiledKernel
     key: str
-    warps: int
-    stages: int
-    persistent: int = 0
+    launch: Launch
 
     def portable(self) -> Portable:
         describe = getattr(self.run, "describe", None)
-        return Portable(
-            self.header, describe() if describe else None, self.key, self.warps, self.stages, self.persistent
-        )
+        return Portable(self.header, describe() if describe else None, self.key, self.launch)
 
 
 @dataclass(frozen=True)
@@ -39,9 +36,7 @@ class Portable:
     header: TileKernel
     artifact: Any
     key: str
-    warps: int
-    stages: int
-    persistent: int = 0
+    launch: Launch
 
 
 @dataclass(frozen=True)
@@ -68,10 +63,10 @@ def load_entry(entry: Entry, backend: str) -> Executable | None:
             run = _from_artifact(part.artifact)
         elif run is None:
             kernel = store.load("kernels", part.key, TileKernel)
-            run = build(kernel, backend, "", part.warps, part.stages, part.key, part.persistent) if kernel else None
+            run = build(kernel, backend, "", part.launch, part.key) if kernel else None
         if run is None:
             return None
-        BUILT[part.key] = Built(part.header, run, part.key, part.warps, part.stages, part.persistent)
+        BUILT[part.key] = Built(part.header, run, part.key, part.launch)
         pairs.append((part.header, run))
     return Executable(tuple(pairs), entry.outputs, entry.introduced, entry.fixed, entry.compared)
 
@@ -89,22 +84,24 @@ def _from_artifact(artifact: Any) -> CompiledKernel | None:
         return None
 
 
-def build(
-    kernel: TileKernel, backend: str, target: str, warps: int, stages: int, key: str, persistent: int = 0
-) -> CompiledKernel:
-    """A tile program as something that runs. Raises ``PlanError`` for persistent programs on a CPU."""
+def build(kernel: TileKernel, backend: str, target: str, launch: Launch, key: str) -> CompiledKernel:
+    """A tile program as something that runs. Raises ``PlanError`` for a launch on a CPU that only GPUs have."""
     if backend == "meta":
         return nothing
     folder = store.directory() / backend
     if backend == "cpu":
-        if persistent:
+        if launch.persistent:
             raise PlanError(
                 "the plan has persistent programs, which a launch on a GPU has; threads of the CPU take program after program anyway"
+            )
+        if launch.of_gpu:
+            raise PlanError(
+                "the plan says how tiles are copied, which programs of a GPU do; a CPU reads them through its caches"
             )
         return _built_cpu(kernel, target or "native", folder, key)
     from einsum_compiler.backends.triton.launch import compile_kernel
 
-    return compile_kernel(kernel, warps=warps or None, stages=stages, cache_directory=folder, persistent=persistent)
+    return compile_kernel(kernel, launch, cache_directory=folder)
 
 
 def _built_cpu(kernel: TileKernel, isa: str, folder: Path, key: str) -> CompiledKernel:
@@ -116,7 +113,7 @@ def _built_cpu(kernel: TileKernel, isa: str, folder: Path, key: str) -> Compiled
     return _from_artifact(artifact()) or cpu.load(artifact())
 
 
-def emitted(kernel: TileKernel, backend: str, persistent: bool = False) -> str:
+def emitted(kernel: TileKernel, backend: str, launch: Launch = Launch()) -> str:  # noqa: B008 (frozen)
     """The generated code of one kernel."""
     if backend == "cpu":
         from einsum_compiler.backends.cpu import emit_cpu
@@ -124,7 +121,7 @@ def emitted(kernel: TileKernel, backend: str, persistent: bool = False) -> str:
         return emit_cpu(kernel)  # type: ignore[no-any-return]
     from einsum_compiler.backends.triton import emit_triton
 
-    return emit_triton(kernel, persistent=persistent)
+    return emit_triton(kernel, launch)
 
 
 def nothing(tensors: Mapping[str, Any], scalars: Mapping[str, Any], extents: Mapping[str, int]) -> None:

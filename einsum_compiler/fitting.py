@@ -92,8 +92,10 @@ def fitted(derivation: Derivation, options: Sequence[Sequence[Option]], sizes: S
 def _with_more_warps(options: Sequence[Option]) -> Iterator[Option]:
     for option in options:
         yield option
-        if any(k.warps < max(WARPS) for k in option.plans):
-            yield replace(option, plans=tuple(replace(k, warps=max(WARPS)) for k in option.plans))
+        if any(k.launch.warps < max(WARPS) for k in option.plans):
+            yield replace(
+                option, plans=tuple(replace(k, launch=replace(k.launch, warps=max(WARPS))) for k in option.plans)
+            )
 
 
 def _holds_more(option: Option, other: Option) -> bool:
@@ -104,7 +106,7 @@ def _holds_more(option: Option, other: Option) -> bool:
     if (more.contexts, more.rows, len(more.box)) != (less.contexts, less.rows, len(less.box)):
         return False
     ranks = [t.rank for t in (*more.program, *more.streams)]
-    return all(more.tile(r) >= less.tile(r) for r in ranks) and more.warps <= less.warps
+    return all(more.tile(r) >= less.tile(r) for r in ranks) and more.launch.warps <= less.launch.warps
 
 
 def _excess(
@@ -136,9 +138,7 @@ def _beyond(kernel: object, plan: KernelPlan, device: Device) -> Excess:
 
     assert isinstance(kernel, TileKernel) and device.limits is not None
     try:
-        figures = cross_compile(
-            kernel, device.target, warps=plan.warps or None, stages=plan.stages, persistent=plan.persistent > 0
-        )
+        figures = cross_compile(kernel, device.target, plan.launch)
     except ToolchainError as error:
         return Excess(failed=error.message.splitlines()[0])
     return Excess(max(0, figures.shared_memory - device.limits.shared), figures.spills)

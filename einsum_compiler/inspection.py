@@ -138,9 +138,9 @@ def generated_source(derivation: Derivation, binding: Binding, backend: str, pla
     if backend not in ("cpu", "triton"):
         raise BackendError(f"no source for backend '{backend}'; one of cpu, triton")
     wanted = request(derivation, binding, backend)
-    kernels = [(lower_planned(p, wanted), p.plan.persistent > 0) for p in plan_of(derivation, wanted, plan)]
+    kernels = [(lower_planned(p, wanted), p.plan.launch) for p in plan_of(derivation, wanted, plan)]
     with step("emit"):
-        return "\n".join(emitted(k, backend, persistent) for k, persistent in kernels)
+        return "\n".join(emitted(k, backend, launch) for k, launch in kernels)
 
 
 @reproducible_view
@@ -155,15 +155,7 @@ def static_report(derivation: Derivation, binding: Binding, backend: str, plan: 
         table = tables.table(title, "kernel", "operands")
         for planned, kernel in kernels:
             with step("emit"):
-                build(
-                    kernel,
-                    backend,
-                    target,
-                    planned.warps,
-                    planned.stages,
-                    store.key_of(kernel, target),
-                    planned.persistent,
-                )
+                build(kernel, backend, target, planned.launch, store.key_of(kernel, target))
             table.add_row(kernel.name, ", ".join(t.name for t in (*kernel.inputs, *kernel.outputs)))
     else:
         from einsum_compiler.backends.triton.cross import cross_compile
@@ -171,13 +163,7 @@ def static_report(derivation: Derivation, binding: Binding, backend: str, plan: 
         table = tables.table(title, "kernel", ">registers", ">spills", ">shared memory", "matrix instructions")
         for planned, kernel in kernels:
             with step("emit"):
-                figures = cross_compile(
-                    kernel,
-                    target,
-                    warps=planned.warps or None,
-                    stages=planned.stages,
-                    persistent=planned.persistent > 0,
-                )
+                figures = cross_compile(kernel, target, planned.launch)
             counts = (
                 ", ".join(f"{name} {count}" for name, count in figures.matrix_instructions.items() if count) or "none"
             )

@@ -208,17 +208,15 @@ def _compiled(derivation: Derivation, planned: PlannedKernel, wanted: Request, i
             f"{listed(sorted(empty))} has no coordinates, and the Triton backend holds tiles of at least one"
         )
     with step("emit"):
-        run = build(kernel, backend, isa, planned.plan.warps, planned.plan.stages, key, planned.plan.persistent)
+        run = build(kernel, backend, isa, planned.plan.launch, key)
     if knobs.debug():
         seconds = time.perf_counter() - started
         _say(f"{kernel.name} on {wanted.backend}: {'from the cache' if warm else 'compiled'} in {seconds:.2f} s")
     if knobs.debug() > 1:
         _say(str(planned.plan))
     if knobs.debug() > 3 and wanted.backend != "meta":
-        _say(emitted(kernel, wanted.backend, planned.plan.persistent > 0))
-    BUILT[key] = Built(
-        replace(kernel, body=()), run, key, planned.plan.warps, planned.plan.stages, planned.plan.persistent
-    )
+        _say(emitted(kernel, wanted.backend, planned.plan.launch))
+    BUILT[key] = Built(replace(kernel, body=()), run, key, planned.plan.launch)
     return BUILT[key]
 
 

@@ -11,7 +11,7 @@ kernels is the output of one and an input of later ones, so the outputs of the k
 stream are corrected as it runs by; with ``contexts finished`` each waits for what it depends on, in one more sweep.
 Ranks in parentheses are a box: ``program b, (y:8, x:12)  stream y2_x2:(y2:8, x2:16)`` spreads boxes of 8 x 12 over programs, each one axis of 96, and
 streams the merged rank of y2 and x2 box by box (``passes.box_order``).
-``persistent 2`` launches no more than 2 programs for every processor of a GPU, each of which does the work of many in turn; legal for every kernel, for programs share nothing.
+``warps 8 stages 3  persistent 2  copies descriptors`` say how a GPU runs it (``ir.launch``).
 ``order O = Q[m,e] * (K[n,e] * V[n,f])`` says in which order a contraction runs, one a line; ``order deferred``, first, that invariant factors left their sums before.
 ``accumulate DQ over n`` says that DQ is summed over the program rank n in memory: programs that differ in n only run one after the other, each adding its share.
 ``split O, L over n:128 into 16`` says that the kernel of O and L became several: its stream was cut into 16 chunks of whole tiles.
@@ -20,10 +20,12 @@ streams the merged rank of y2 and x2 box by box (``passes.box_order``).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import prod
 
 from einsum_compiler.ir.errors import PlanError
+from einsum_compiler.ir.launch import Launch
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +62,11 @@ class KernelPlan:
     program: tuple[RankTile, ...]
     stream: RankTile | None = None
     resident: tuple[str, ...] = ()
-    warps: int = 0  # 0: chosen by the backend
-    stages: int = 2
+    launch: Launch = field(default_factory=Launch)
     later: tuple[RankTile, ...] = ()  # streamed after ``stream``
     contexts: str = "running"  # or "finished"
     rows: tuple[str, ...] = ()
     box: tuple[RankTile, ...] = ()
-    persistent: int = 0  # programs launched for every processor; 0: one for every tile
     accumulated: tuple[Accumulation, ...] = ()
 
     @property
@@ -91,10 +91,8 @@ class KernelPlan:
         if self.resident:
             parts.append(f"resident {', '.join(self.resident)}")
         parts += map(str, self.accumulated)
-        if (self.warps, self.stages) != (0, 2):
-            parts.append(f"warps {self.warps} stages {self.stages}")
-        if self.persistent:
-            parts.append(f"persistent {self.persistent}")
+        if str(self.launch):
+            parts.append(str(self.launch))
         if self.contexts != "running":
             parts.append(f"contexts {self.contexts}")
         return f"kernel {', '.join(self.outputs)} {{ {'  '.join(p for p in parts if p)} }}"
@@ -143,7 +141,7 @@ class Plan:
 _ORDER = re.compile(r"^\s*order[ \t]+(.*?)\s*$", re.MULTILINE)
 _SPLIT = re.compile(r"\bsplit\s+([^{}]+?)\s+over\s+(\S+)\s+into\s+(\d+)")
 _KERNEL = re.compile(r"kernel\s+([^{]+)\{([^}]*)\}")
-_WORDS = "program|stream|resident|warps|stages|persistent|contexts|accumulate"
+_WORDS = "program|stream|resident|warps|stages|persistent|copies|contexts|accumulate"
 _CLAUSE = re.compile(rf"({_WORDS})\s+((?:(?!\b(?:{_WORDS})\b).)*)", re.DOTALL)
 _ACCUMULATE = re.compile(r"\s*(\S+)\s+over\s+(.*)$", re.DOTALL)
 
@@ -173,13 +171,11 @@ def parse_plan(text: str) -> Plan:
                 tuple(tile for members, text in program for tile in members or (_rank_tile(text),)),
                 stream,
                 tuple(clauses.get("resident", [])),
-                int(clauses.get("warps", ["0"])[0]),
-                int(clauses.get("stages", ["2"])[0]),
+                _launch(clauses),
                 tuple(map(_rank_tile, clauses.get("stream", [])[1:])),
                 contexts,
                 rows[0] if rows else (),
                 box,
-                _number(clauses.get("persistent", ["0"])[0]),
                 tuple(_accumulation(value) for name, value in found if name == "accumulate"),
             )
         )
@@ -220,10 +216,15 @@ def _stream(texts: list[str]) -> tuple[RankTile | None, tuple[RankTile, ...]]:
     return (RankTile(rank.strip(), prod(t.size for t in box)), box) if box else (_rank_tile(texts[0]), ())
 
 
-def _number(text: str) -> int:
-    if not text.isdigit():
-        raise PlanError(f"'persistent {text}': expected a number of programs for every processor")
-    return int(text)
+def _launch(clauses: Mapping[str, list[str]]) -> Launch:
+    persistent = clauses.get("persistent", ["0"])[0]
+    if not persistent.isdigit():
+        raise PlanError(f"'persistent {persistent}': expected a number of programs for every processor")
+    copies = clauses.get("copies", ["pointers"])[0]
+    if copies not in ("pointers", "descriptors"):
+        raise PlanError(f"copies are through pointers or descriptors, not '{copies}'")
+    warps, stages = int(clauses.get("warps", ["0"])[0]), int(clauses.get("stages", ["2"])[0])
+    return Launch(warps, stages, int(persistent), copies == "descriptors")
 
 
 def _rank_tile(text: str) -> RankTile:

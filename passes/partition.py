@@ -12,6 +12,7 @@ from math import gcd, prod
 
 from einsum_compiler.ir.build import ranks_of, reads_of
 from einsum_compiler.ir.expression import Binary, Expression, Rank, Reduction, walk
+from einsum_compiler.ir.launch import Launch
 from einsum_compiler.ir.plan import KernelPlan, RankTile
 from einsum_compiler.ir.scalar import evaluate_scalar
 from einsum_compiler.passes.boxes import choose_boxes
@@ -92,7 +93,7 @@ def partition(
         shared = tuple(t.rank for t in program if t.size > 1)
         rows_of_box = shared if len(shared) > 1 else ()
         return KernelPlan(
-            kernel.outputs, program, merged, kernel.resident, options.warps, options.stages,
+            kernel.outputs, program, merged, kernel.resident, Launch(options.warps, options.stages),
             rows=rows_of_box, box=box, accumulated=kernel.accumulated,
         )  # fmt: skip
     if reused:
@@ -125,7 +126,7 @@ def partition(
     program = tuple(RankTile(r, tiles[r]) for r in kernel.program)
     stream = streams[0] if streams else None
     return KernelPlan(
-        kernel.outputs, program, stream, kernel.resident, options.warps, options.stages, tuple(streams[1:]),
+        kernel.outputs, program, stream, kernel.resident, Launch(options.warps, options.stages), tuple(streams[1:]),
         accumulated=kernel.accumulated,
     )  # fmt: skip
 

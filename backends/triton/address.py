@@ -28,7 +28,7 @@ def address(tensor: str, indices: tuple[Expression, ...], axes: tuple[Axis, ...]
     for axis, index in enumerate(indices):
         near, far, fixed = [], [], []
         span = 0
-        for sign, term in _terms(index):
+        for sign, term in signed_terms(index):
             value = print_value(term, scope)
             if not value.dims:
                 if value.constant != 0:
@@ -81,14 +81,14 @@ def _sum(terms: list[tuple[str, Value]], scope: Scope) -> Value:
     return Value(code, widest, dims, level, coordinate=widest == "i32")
 
 
-def _terms(index: Expression) -> list[tuple[str, Expression]]:
+def signed_terms(index: Expression) -> list[tuple[str, Expression]]:
     """``a + (b - c)`` as its signed terms."""
     match index:
         case Binary(operator="+" | "-" as op, left=left, right=right):
             flipped = {"+": "-", "-": "+"}
-            return [*_terms(left), *((s if op == "+" else flipped[s], t) for s, t in _terms(right))]
+            return [*signed_terms(left), *((s if op == "+" else flipped[s], t) for s, t in signed_terms(right))]
         case Unary(operator="-", operand=operand):
-            return [("-" if s == "+" else "+", t) for s, t in _terms(operand)]
+            return [("-" if s == "+" else "+", t) for s, t in signed_terms(operand)]
     return [("+", index)]
 
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from einsum_compiler.backends.triton.emit import SCALAR_ANNOTATIONS, TritonKernel, print_triton
-from einsum_compiler.backends.triton.frame import Settings
+from einsum_compiler.backends.triton.emit import SCALAR_ANNOTATIONS, TritonKernel, print_triton, settings_of
 from einsum_compiler.backends.triton.module import load_function
 from einsum_compiler.backends.triton.warps import warps_for
 from einsum_compiler.ir.errors import BackendError, ToolchainError
+from einsum_compiler.ir.launch import Launch
 from einsum_compiler.ir.tile import TileKernel
 
 POINTER_TYPES = {
@@ -64,23 +64,21 @@ class StaticFigures:
 def cross_compile(
     kernel: TileKernel,
     target: str,
+    launch: Launch = Launch(),  # noqa: B008 (frozen)
     *,
-    warps: int | None = None,
-    stages: int = 2,
     tf32: bool = False,
     contiguous: bool = True,
     aligned: bool = True,
-    persistent: bool = False,
     cache_directory: Path | None = None,
 ) -> StaticFigures:
     """The static figures of the kernel on ``sm_80``, ``sm_90``, ``sm_100`` or ``gfx942``; no GPU is needed.
 
-    ``warps`` are ``warps_for`` if not given. ``contiguous``: the last axis of every tensor has stride 1; ``aligned``: pointers and the other strides are
-    multiples of 16; ``persistent``: as in ``compile_kernel``. Raises BackendError for an unknown target and ToolchainError where Triton fails.
+    ``launch`` as in ``compile_kernel``. ``contiguous``: the last axis of every tensor has stride 1; ``aligned``: pointers and the other strides are
+    multiples of 16 (descriptors are used if both hold). Raises BackendError for an unknown target and ToolchainError where Triton fails.
     """
     if target not in TARGETS:
         raise BackendError(f"unknown target '{target}'", notes=(f"one of {', '.join(TARGETS)}",))
-    printed = print_triton(kernel, Settings(tf32=tf32, persistent=persistent))
+    printed = print_triton(kernel, settings_of(launch, tf32=tf32, described=contiguous and aligned))
     function = load_function(printed.source, interpreted=False, cache_directory=cache_directory)
     import triton
     from triton.backends.compiler import GPUTarget
@@ -88,7 +86,7 @@ def cross_compile(
 
     signature, constants, attributes = _assumptions(printed, contiguous, aligned, kernel)
     source = ASTSource(function, signature, constexprs=constants, attrs=attributes)
-    options = {"num_warps": warps or warps_for(kernel), "num_stages": stages, "enable_fp_fusion": True}
+    options = {"num_warps": launch.warps or warps_for(kernel), "num_stages": launch.stages, "enable_fp_fusion": True}
     try:
         binary = triton.compile(source, target=GPUTarget(*TARGETS[target]), options=options)
     except Exception as error:

@@ -11,6 +11,7 @@ from einsum_compiler.backends.triton.layout import layout_of, tile_types
 from einsum_compiler.backends.triton.statements import print_statement
 from einsum_compiler.ir.errors import BackendError, PlanError
 from einsum_compiler.ir.expression import Expression
+from einsum_compiler.ir.launch import Launch
 from einsum_compiler.ir.tile import TileKernel
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class TritonKernel:
 
     Arguments in order: a pointer for each of ``tensors``, then ``scalars``, ``extents`` (ranks), ``counts`` (program
     indices per rank), ``strides`` (tensor and axis). ``program`` gives the counts as expressions; ``spans`` the
-    largest distance in coordinates, by tensor and axis, that offsets of 32 bits span.
+    largest distance in coordinates, by tensor and axis, that offsets of 32 bits span. ``described``: tensors that are
+    copied through descriptors, whose last stride must be 1 and whose pointer and other strides multiples of 16 bytes.
     """
 
     source: str
@@ -40,17 +42,30 @@ class TritonKernel:
     program: tuple[tuple[str, Expression], ...]
     spans: tuple[tuple[str, int, int], ...]
     dtypes: tuple[str, ...]
+    described: tuple[str, ...] = ()
 
 
 def emit_triton(
-    kernel: TileKernel, *, wide: bool = False, interpreted: bool = False, tf32: bool = False, persistent: bool = False
+    kernel: TileKernel,
+    launch: Launch = Launch(),  # noqa: B008 (frozen)
+    *,
+    wide: bool = False,
+    interpreted: bool = False,
+    tf32: bool = False,
 ) -> str:
     """Triton source of the kernel: one file with its own functions and the function ``kernel``.
 
     ``wide`` computes offsets inside tiles in 64 bits, ``interpreted`` writes it for Triton's interpreter, ``tf32``
-    lets products of f32 round their operands, ``persistent`` has a program do the work of several. Raises BackendError for what has no Triton form.
+    lets products of f32 round their operands. Raises BackendError for what has no Triton form.
     """
-    return print_triton(kernel, Settings(wide, interpreted, tf32, persistent)).source
+    return print_triton(kernel, settings_of(launch, wide=wide, interpreted=interpreted, tf32=tf32)).source
+
+
+def settings_of(
+    launch: Launch, *, wide: bool = False, interpreted: bool = False, tf32: bool = False, described: bool = True
+) -> Settings:
+    """How the code of a launch is written; ``described``: its tensors are such that descriptors may describe them."""
+    return Settings(wide, interpreted, tf32, launch.persistent > 0, launch.descriptors and described)
 
 
 def print_triton(kernel: TileKernel, settings: Settings = Settings()) -> TritonKernel:  # noqa: B008 (frozen)
@@ -71,10 +86,11 @@ def print_triton(kernel: TileKernel, settings: Settings = Settings()) -> TritonK
     for statement in kernel.body:
         print_statement(statement, frame)
     counts = tuple(p.rank for p in kernel.program[0 if persistent else 1 :])
+    made = [f"{name} = {code}" for code, (name, _) in frame.descriptors.items()]
     if persistent:
-        body = [*frame.prologue(), *_persistent_programs(kernel, frame)]
+        body = [*frame.prologue(), *_persistent_programs(kernel, frame), *(f"    {line}" for line in made)]
     else:
-        body = [*_program_indices(kernel, frame, "tl.program_id(0)"), *frame.prologue()]
+        body = [*_program_indices(kernel, frame, "tl.program_id(0)"), *frame.prologue(), *made]
     tensors = tuple(o.name for o in (*kernel.inputs, *kernel.outputs))
     scalars = tuple(s for s in frame.parameters)
     declared = {s.name: s.dtype for s in kernel.scalars}
@@ -109,6 +125,7 @@ def print_triton(kernel: TileKernel, settings: Settings = Settings()) -> TritonK
         program=tuple((p.rank, p.count) for p in kernel.program),
         spans=tuple((t, a, s) for (t, a), s in frame.spans.items()),
         dtypes=(*(frame.tensor(t).dtype for t in tensors), *("i32" for _ in frame.arrays)),
+        described=tuple(dict.fromkeys(tensor for _, tensor in frame.descriptors.values())),
     )
 
 

@@ -26,13 +26,15 @@ class Tile:
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How the code is written. ``wide``: offsets inside a tile in 64 bits; ``interpreted``: for Triton's interpreter;
-    ``tf32``: products of f32 may round their operands to tf32; ``persistent``: a program does the work of several in turn.
+    ``tf32``: products of f32 may round their operands to tf32; ``persistent``: a program does the work of several in turn;
+    ``descriptors``: boxes are copied through tensor descriptors.
     """
 
     wide: bool = False
     interpreted: bool = False
     tf32: bool = False
     persistent: bool = False
+    descriptors: bool = False
 
 
 @dataclass(slots=True)
@@ -59,6 +61,8 @@ class Frame:
     # Positions of axes and masks of padding lanes that the code uses.
     positions: dict[Axis, None] = field(default_factory=dict)
     padded: dict[Dimension, None] = field(default_factory=dict)
+    # Descriptors by what makes them, with the tensor they describe.
+    descriptors: dict[str, tuple[str, str]] = field(default_factory=dict)
     # The largest distance in coordinates that offsets of 32 bits span, by tensor and axis.
     spans: dict[tuple[str, int], int] = field(default_factory=dict)
 
@@ -87,6 +91,13 @@ class Frame:
     def stride(self, tensor: str, axis: int) -> str:
         self.strides[(tensor, axis)] = None
         return self.names.of(f"{tensor}.stride{axis}", "stride")
+
+    def described(self, tensor: str, made: str) -> str:
+        """The name of the descriptor of a tensor that ``made`` makes."""
+        if made not in self.descriptors:
+            name = self.names.of(f"{tensor}.boxes", f"descriptor {len(self.descriptors)}")
+            self.descriptors[made] = name, tensor
+        return self.descriptors[made][0]
 
     def array(self, name: str) -> str:
         """A one-dimensional integer operand of a schedule."""

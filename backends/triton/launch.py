@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from einsum_compiler.backends.triton.emit import TritonKernel, print_triton
+from einsum_compiler.backends.triton.emit import TritonKernel, print_triton, settings_of
 from einsum_compiler.backends.triton.frame import Settings
 from einsum_compiler.backends.triton.module import load_function
 from einsum_compiler.backends.triton.warps import warps_for
 from einsum_compiler.ir.errors import BackendError, ShapeError
+from einsum_compiler.ir.launch import Launch
 from einsum_compiler.ir.scalar import evaluate_scalar
 from einsum_compiler.ir.tile import TileKernel
 from einsum_compiler.ir.torch_types import dtype_name
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 LARGEST_EXTENT = 2**28  # sums of a few coordinates stay in 32 bits
 LARGEST_OFFSET = 2**31
 LARGEST_GRID = 2**31 - 1
+ALIGNMENT = 16  # bytes, of what a tensor descriptor describes
 INTERPRETED_PROCESSORS = 2  # that the interpreter stands for where programs are persistent
 
 
@@ -34,11 +36,9 @@ class CompiledKernel:
     """
 
     kernel: TileKernel
-    warps: int = 4
-    stages: int = 2
+    launch: Launch = field(default_factory=lambda: Launch(warps=4))
     tf32: bool = False
     cache_directory: Path | None = None
-    persistent: int = 0
     _printed: dict[Settings, tuple[TritonKernel, Any]] = field(default_factory=dict, repr=False)
 
     def __call__(
@@ -59,8 +59,11 @@ class CompiledKernel:
         interpreted = self._interpreted(tensors)
         printed, function = self._function(self._settings(False, interpreted))
         operands = self._operands(printed, tensors)
-        if any(span * abs(operands[t].stride(a)) >= LARGEST_OFFSET for t, a, span in printed.spans):
-            printed, function = self._function(self._settings(True, interpreted))
+        described = all(_describable(operands[t]) for t in printed.described)
+        wide = any(span * abs(operands[t].stride(a)) >= LARGEST_OFFSET for t, a, span in printed.spans)
+        if wide or not described:
+            printed, function = self._function(self._settings(wide, interpreted, described))
+            operands = self._operands(printed, tensors)
         numbers: dict[str, float | int | bool] = {**scalars, **{r.upper(): n for r, n in extents.items()}}
         counts = {rank: int(evaluate_scalar(count, numbers)) for rank, count in printed.program}
         grid = 1
@@ -82,15 +85,23 @@ class CompiledKernel:
             return
         import torch
 
-        if self.persistent:
-            grid = self._launched(grid, torch.cuda.get_device_properties(arguments[0].device).multi_processor_count)
+        device = arguments[0].device
+        if self.launch.persistent:
+            grid = self._launched(grid, torch.cuda.get_device_properties(device).multi_processor_count)
+        if printed.described:
+            import triton
 
-        with torch.cuda.device(arguments[0].device):
-            function[(grid,)](*arguments, *values, num_warps=self.warps, num_stages=self.stages, enable_fp_fusion=True)
+            # Descriptors lie in memory of the launch, which the caller provides.
+            triton.set_allocator(lambda size, _alignment, _stream: torch.empty(size, device=device, dtype=torch.int8))
+        with torch.cuda.device(device):
+            function[(grid,)](
+                *arguments, *values, num_warps=self.launch.warps, num_stages=self.launch.stages, enable_fp_fusion=True
+            )
 
     def _launched(self, programs: int, processors: int) -> int:
         """Programs of a launch for that many of the kernel."""
-        return min(programs, self.persistent * processors) if self.persistent else programs
+        most = self.launch.persistent * processors
+        return min(programs, most) if most else programs
 
     def _conversions(self, printed: TritonKernel) -> list[type[float | int]]:
         declared = {s.name: s.dtype for s in self.kernel.scalars}
@@ -100,8 +111,8 @@ class CompiledKernel:
         """The generated file."""
         return print_triton(self.kernel, self._settings(False, interpreted)).source
 
-    def _settings(self, wide: bool, interpreted: bool) -> Settings:
-        return Settings(wide, interpreted, self.tf32, self.persistent > 0)
+    def _settings(self, wide: bool, interpreted: bool, described: bool = True) -> Settings:
+        return settings_of(self.launch, wide=wide, interpreted=interpreted, tf32=self.tf32, described=described)
 
     def _function(self, settings: Settings) -> tuple[TritonKernel, Any]:
         if settings not in self._printed:
@@ -144,20 +155,25 @@ class CompiledKernel:
         return found
 
 
+def _describable(tensor: torch.Tensor) -> bool:
+    """Whether a tensor descriptor can describe it: aligned to 16 bytes, rows too, and elements of a row side by side."""
+    *others, last = tensor.stride()
+    aligned = all(stride * tensor.element_size() % ALIGNMENT == 0 for stride in others)
+    return last == 1 and aligned and tensor.data_ptr() % ALIGNMENT == 0
+
+
 def compile_kernel(
     kernel: TileKernel,
+    launch: Launch = Launch(),  # noqa: B008 (frozen)
     *,
-    warps: int | None = None,
-    stages: int = 2,
     tf32: bool = False,
     cache_directory: Path | None = None,
-    persistent: int = 0,
 ) -> CompiledKernel:
-    """The kernel as a Triton launch with that many warps per program (``warps_for`` if not given) and pipeline stages.
+    """The kernel as a Triton launch (with ``warps_for`` where that does not say how many warps).
 
     The source is generated here, so that what has no Triton form is refused now; Triton compiles at the first launch.
-    ``tf32`` lets products of f32 round to tf32; ``cache_directory`` is the folder of generated files. ``persistent``: launch no more than so
-    many programs for every processor of the GPU, each of which does the work of several in turn; 0: one for every tile.
+    ``tf32`` lets products of f32 round to tf32; ``cache_directory`` is the folder of generated files. Tensors that a descriptor cannot describe
+    (``_describable``) take the form of the kernel without descriptors.
     """
-    print_triton(kernel, Settings(tf32=tf32))
-    return CompiledKernel(kernel, warps or warps_for(kernel), stages, tf32, cache_directory, persistent)
+    print_triton(kernel, settings_of(launch, tf32=tf32))
+    return CompiledKernel(kernel, replace(launch, warps=launch.warps or warps_for(kernel)), tf32, cache_directory)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from einsum_compiler.backends.triton.address import address
+from einsum_compiler.backends.triton.descriptors import Box, box_of
 from einsum_compiler.backends.triton.expressions import (
     Scope,
     as_computed,
@@ -97,6 +98,12 @@ def _whole_pointer(pointer: Value, dims: Dimensions) -> Value:
 def _load(s: Load, frame: Frame) -> None:
     scope = frame.scope(s.type.axes)
     dims = frame.layout.of(s.type.axes)
+    if frame.settings.descriptors and s.fill.value == 0:
+        box = box_of(s.tensor, s.indices, s.type.axes, [s.where, s.partial_where], dims, frame)
+        if box is not None:
+            loaded = Value(_shaped(f"{box.name}.load({box.at})", box, dims), frame.tensor(s.tensor).dtype, dims)
+            _assign(s.target, s.type, loaded, frame, scope, padding=s.fill)
+            return
     pointer = address(s.tensor, s.indices, s.type.axes, frame, scope)
     mask = _mask([s.where, s.partial_where], dims, frame, scope)
     code, covered = pointer.code, pointer.dims
@@ -109,6 +116,11 @@ def _load(s: Load, frame: Frame) -> None:
         code = f"{spread(whole, covered).code}, mask={masked}, other={fill.code}"
     loaded = Value(f"tl.load({code})", frame.tensor(s.tensor).dtype, covered)
     _assign(s.target, s.type, loaded, frame, scope, padding=s.fill)
+
+
+def _shaped(code: str, box: Box, dims: Dimensions) -> str:
+    """What a box holds without its axes of one coordinate."""
+    return code if len(box.shape) == len(dims) else f"tl.reshape({code}, [{', '.join(str(d.padded) for d in dims)}])"
 
 
 def _select(s: Select, frame: Frame) -> None:
@@ -181,6 +193,13 @@ def _store(s: Store, frame: Frame) -> None:
     scope = frame.scope(s.axes, s.value, s.where, dtype=frame.tensor(s.tensor).dtype)
     dims = frame.layout.of(s.axes)
     value = converted(as_computed(print_value(s.value, scope)), frame.tensor(s.tensor).dtype, scope)
+    if frame.settings.descriptors and not s.adds:
+        box = box_of(s.tensor, s.indices, s.axes, [s.where], dims, frame)
+        if box is not None:
+            code = filled(value, dims).code
+            whole = code if len(box.shape) == len(dims) else f"tl.reshape({code}, {list(box.shape)})"
+            frame.emit(f"{box.name}.store({box.at}, {whole})")
+            return
     pointer = _whole_pointer(address(s.tensor, s.indices, s.axes, frame, scope), dims)
     mask = _mask([s.where], dims, frame, scope)
     masked = f", mask={filled(mask, dims).code if mask.dims or dims else mask.code}" if mask is not None else ""

@@ -119,11 +119,11 @@ class _Gpu:
                         computed += [self.lanes(Tile(step.axes, 4)) for _ in (0,) if len(step.axes) > 1]
                     case Fetch() if step.operand:
                         inputs += self.lanes(step.tile)
-                        operands += self.lanes_bytes(step.tile) * max(1, self.shape.plan.stages)
+                        operands += self.lanes_bytes(step.tile) * max(1, self.shape.plan.launch.stages)
             wanted = max(wanted, carried + sum(sorted(computed, reverse=True)[:2]) + (inputs if vectors else 0.0))
         operands += sum(map(self.lanes_bytes, before))
         each = REGISTERS_OF_VECTORS if vectors else REGISTERS
-        given = self.shape.plan.warps
+        given = self.shape.plan.launch.warps
         warps = next((w for w in ((given,) if given else WARPS) if wanted <= w * THREADS * each), 0)
         if not warps:
             raise DoesNotFit(f"tiles take {wanted / (WARPS[-1] * THREADS):.0f} registers of every thread")

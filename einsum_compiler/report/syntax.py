@@ -22,6 +22,7 @@ PLAN_WORDS = (
     "warps",
     "stages",
     "persistent",
+    "copies",
     "split",
     "over",
     "into",

@@ -14,7 +14,7 @@ from einsum_compiler.planning import as_plan
 from einsum_compiler.specialise import plan_of, request
 from einsum_compiler.tuning.task import steering_inputs
 
-PERSISTENT = 4  # of the best plans, tried with as many programs as a GPU holds too
+LAUNCHED = 4  # of the best plans, tried with other launches on a GPU too
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,16 @@ def candidates(derivation: Derivation, binding: Binding, backend: str, exhaustiv
     default = as_plan(derivation, plan_of(derivation, wanted, None))
     plans = dict.fromkeys((default, *(s.plan for s in scored)))
     if is_present(device_for(backend)):
-        plans |= dict.fromkeys(persistent for plan in [*plans][:PERSISTENT] for persistent in _persistent(plan))
+        plans |= dict.fromkeys(launched for plan in [*plans][:LAUNCHED] for launched in _launches(plan))
     return [Candidate(p, predicted.get(p)) for p in plans]
 
 
-def _persistent(plan: Plan) -> Iterator[Plan]:
-    """The plan with one and with two programs for every processor, each of which does the work of several in turn."""
-    for programs in (1, 2):
-        yield replace(plan, kernels=tuple(replace(k, persistent=programs) for k in plan.kernels))
+def _launches(plan: Plan) -> Iterator[Plan]:
+    """The plan with other launches: as many programs as processors hold, each doing the work of several; boxes copied by descriptors; both."""
+    for options in (
+        {"persistent": 1},
+        {"persistent": 2},
+        {"descriptors": True},
+        {"descriptors": True, "persistent": 1},
+    ):
+        yield replace(plan, kernels=tuple(replace(k, launch=replace(k.launch, **options)) for k in plan.kernels))

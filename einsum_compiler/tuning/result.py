@@ -172,10 +172,12 @@ def _kernel_summary(kernel: KernelPlan) -> str:
     tiles = [str(r) for r in kernel.program if r.size > 1]
     if kernel.streams:
         tiles.append(f"over {', then '.join(map(str, kernel.streams))}")
-    if kernel.persistent:
-        tiles.append(f"persistent {kernel.persistent}")
-    if kernel.warps:
-        tiles.append(f"{kernel.warps} warps")
-    if kernel.stages != 2:
-        tiles.append(f"{kernel.stages} stages")
+    launch = kernel.launch
+    if launch.persistent:
+        tiles.append(f"persistent {launch.persistent}")
+    tiles += ["descriptors"] if launch.descriptors else []
+    if launch.warps:
+        tiles.append(f"{launch.warps} warps")
+    if launch.stages != 2:
+        tiles.append(f"{launch.stages} stages")
     return " ".join(tiles) or "no tiles"

@@ -115,13 +115,7 @@ def of_target(kernel: Kernel, binding: Binding, plan: str, target: str) -> Stati
     derivation = kernel._derivation
     wanted = request(derivation, binding, "triton")
     figures = [
-        cross_compile(
-            lower_planned(p, wanted),
-            target,
-            warps=p.plan.warps or None,
-            stages=p.plan.stages,
-            persistent=p.plan.persistent > 0,
-        )
+        cross_compile(lower_planned(p, wanted), target, p.plan.launch)
         for p in plan_of(derivation, wanted, parse_plan(plan))
     ]
     return Static(

@@ -10,6 +10,7 @@ import torch
 import einsum_compiler as ec
 from einsum_compiler.backends.triton.cross import cross_compile
 from einsum_compiler.ir.errors import PlanError
+from einsum_compiler.ir.launch import Launch
 from einsum_compiler.ir.plan import parse_plan
 from tests.backends.tile_samples import attention
 
@@ -25,7 +26,7 @@ def inputs() -> tuple[torch.Tensor, ...]:
 
 def test_it_prints_and_parses() -> None:
     plan = parse_plan(PLAN.format("  warps 8 stages 3  persistent 2"))
-    assert plan.kernels[0].persistent == 2
+    assert plan.kernels[0].launch == Launch(8, 3, 2)
     assert str(plan).split() == PLAN.format(" warps 8 stages 3 persistent 2").split()
     assert parse_plan(str(plan)) == plan
     with pytest.raises(PlanError, match="'persistent many': expected a number of programs for every processor"):
@@ -44,7 +45,7 @@ def test_few_programs_do_the_work_of_all_under_the_interpreter() -> None:
 
 def test_the_loop_compiles_without_spills(tmp_path: Path) -> None:
     kernel = attention("bf16", depth=64, rows=128, keys=64)
-    found = cross_compile(kernel, "sm_90", persistent=True, cache_directory=tmp_path)
+    found = cross_compile(kernel, "sm_90", Launch(persistent=1), cache_directory=tmp_path)
     assert found.matrix_instructions["wgmma"] > 0 and found.spills == 0
 
 

@@ -9,6 +9,7 @@ import pytest
 from einsum_compiler.backends.triton.cross import TARGETS, StaticFigures, cross_compile
 from einsum_compiler.backends.triton.warps import warps_for
 from einsum_compiler.ir.errors import BackendError
+from einsum_compiler.ir.launch import Launch
 from einsum_compiler.ir.tile_parser import parse_kernel
 from tests.backends.tile_samples import SAMPLES, attention
 
@@ -19,7 +20,7 @@ UNIT = {"sm_80": "mma", "sm_90": "wgmma", "sm_100": "tcgen05", "gfx942": "mfma"}
 
 def figures(target: str, dtype: str, depth: int, tmp_path: Path) -> StaticFigures:
     kernel = attention(dtype, depth=depth, rows=128, keys=64)
-    return cross_compile(kernel, target, stages=2, cache_directory=tmp_path)
+    return cross_compile(kernel, target, cache_directory=tmp_path)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -38,7 +39,7 @@ def test_attention_uses_the_matrix_unit_and_keeps_its_registers(
 
 def test_spills_are_seen(tmp_path: Path) -> None:
     kernel = attention("bf16", depth=128, rows=128, keys=128)
-    assert cross_compile(kernel, "sm_90", warps=4, cache_directory=tmp_path).spills > 100
+    assert cross_compile(kernel, "sm_90", Launch(warps=4), cache_directory=tmp_path).spills > 100
 
 
 def test_f32_products_are_ieee_unless_tf32_is_allowed(tmp_path: Path) -> None:

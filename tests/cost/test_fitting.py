@@ -33,7 +33,7 @@ def fit(monkeypatch: pytest.MonkeyPatch, excess: dict[int, Excess], otherwise: E
     """The plan that is taken where kernels take ``excess`` by their number of warps, else ``otherwise``."""
 
     def beyond(kernel: object, plan: KernelPlan, on: object) -> Excess:
-        return excess.get(plan.warps, otherwise)
+        return excess.get(plan.launch.warps, otherwise)
 
     monkeypatch.setattr(fitting, "_beyond", beyond)
     derivation = derive(SHARED_BY_HEADS, "<test>", None)
@@ -52,7 +52,7 @@ def test_more_warps_before_other_tiles_and_what_was_passed_over_is_told(monkeypa
     found = fit(monkeypatch, {0: Excess(spills=16)}, Excess())
     (kernel,) = found.plan.kernels
     ((passed, reason),) = found.passed_over
-    assert kernel.warps == 8 and passed.warps == 0
+    assert kernel.launch.warps == 8 and passed.launch.warps == 0
     assert (kernel.program, kernel.stream) == (passed.program, passed.stream)
     assert reason == "spills 16 in every thread"
     (line,) = passed_over(Choice(found.plan, EXTENTS, (), {}, found.passed_over))
@@ -61,7 +61,7 @@ def test_more_warps_before_other_tiles_and_what_was_passed_over_is_told(monkeypa
 
 def test_where_nothing_fits_the_one_that_lacks_least(monkeypatch: pytest.MonkeyPatch) -> None:
     found = fit(monkeypatch, {8: Excess(spills=8)}, Excess(shared=1024))
-    assert found.plan.kernels[0].warps == 8
+    assert found.plan.kernels[0].launch.warps == 8
     assert all(reason for _, reason in found.passed_over)
     assert len(found.passed_over) >= 1
 
