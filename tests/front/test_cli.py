@@ -162,6 +162,12 @@ def test_passes(file: File, run: Run, golden: Callable[..., None]) -> None:
     golden(out)
 
 
+def test_explain(file: File, run: Run) -> None:
+    code, out, err = run("explain", file(ATTENTION), "--size", "m=256,n=256")
+    assert (code, err) == (0, "") and "what it forces: passes over each reduced rank" in out
+    assert "plans compared by predicted time" in out
+
+
 def test_opt_prints_what_is_asked_for(file: File, run: Run, golden: Callable[..., None]) -> None:
     path = file(ATTENTION)
     code, out, err = run("opt", path, "-p", "inline,normalize,flatten", "--print-after=changed", "--verify=each")
