@@ -96,7 +96,7 @@ def program(setting: Setting) -> tuple[Kernel, Binding]:
 def backward_program(kernel: Kernel, binding: Binding) -> tuple[Kernel, Binding]:
     """The backward cascade with respect to every floating input. Raises ``PlanError`` where there is none."""
     tensors = {n: t.requires_grad_() if t.is_floating_point() else t for n, t in binding.tensors.items()}
-    kernels = gradient_kernels(kernel, Binding(tensors, binding.scalars, binding.extents))
+    kernels = gradient_kernels(kernel, tensors)
     written = output_dtypes(kernels.forward._derivation, {n: dtype_name(t.dtype) or "" for n, t in tensors.items()})
     output = {cotangent: name for name, cotangent in kernels.gradient.cotangents.items()}
     cascade = kernels.backward.cascade

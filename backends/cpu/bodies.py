@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 
 from einsum_compiler.backends.cpu.loads import emit_load
 from einsum_compiler.backends.cpu.products import emit_dot
+from einsum_compiler.backends.cpu.schedule import latest
 from einsum_compiler.backends.cpu.scope import Scope
 from einsum_compiler.backends.cpu.simplify import simplify
 from einsum_compiler.backends.cpu.spans import Bounds, emit_spans, trim_of
 from einsum_compiler.backends.cpu.stores import emit_store
+from einsum_compiler.backends.cpu.sums import addition_of, emit_addition
 from einsum_compiler.backends.cpu.sweeps import emit_sweep, joins
 from einsum_compiler.ir.errors import BackendError
 from einsum_compiler.ir.tile import Carry, Dot, Load, Loop, Map, Reduce, Select, Statement, Store
@@ -53,7 +55,7 @@ def emit_body(
     ``bounds``: those of columns that rows see; what lies outside of them is left out where all statements can.
     """
     kept = {c.next for c in carries} | {n for s in statements if isinstance(s, Loop) for n in reads_in(s)}
-    body = simplify(statements, kept)
+    body = latest(simplify(statements, kept))
     own = {t for s in body for t in _targets(s)}
     kept |= {c.next for c in carries}
     trim = trim_of(scope, bounds, body, kept) if bounds else None
@@ -61,7 +63,7 @@ def emit_body(
         scope.trim = emit_spans(scope, bounds, trim)
     pending = list(body)
     while pending:
-        unit = _next_unit(scope, pending)
+        unit = _next_unit(scope, pending, kept)
         pending = [s for s in pending if all(s is not u for u in unit.statements)]
         later = {n for s in pending for n in reads_in(s)} | kept
         _reuse(scope, unit, own, later, carries)
@@ -74,13 +76,15 @@ def emit_body(
     scope.trim = None
 
 
-def _next_unit(scope: Scope, pending: list[Statement]) -> Unit:
-    """The first statement with all later ones that fit into its sweep.
+def _next_unit(scope: Scope, pending: list[Statement], kept: set[str]) -> Unit:
+    """The first statement with all later ones that fit into its sweep, or with the one that adds a product to a tensor.
 
     A later statement may move up to here if the tiles it reads are there already or made by the sweep's maps; tiles are
     assigned once, so nothing in between can change them. Of the reductions only one fits, and it stands last.
     """
     first = pending[0]
+    if isinstance(first, Dot) and (addition := addition_of(scope, first, pending[1:], kept)):
+        return Unit((first, addition))
     if not isinstance(first, Map | Select | Reduce):
         return Unit((first,))
     group: list[Map | Select | Reduce] = [] if isinstance(first, Reduce) else [first]
@@ -112,7 +116,11 @@ def _emit_unit(scope: Scope, unit: Unit, later: set[str], emit_loop: EmitLoop) -
         case Store():
             emit_store(scope, first)
         case Dot():
-            emit_dot(scope, first)
+            match unit.statements[1:]:
+                case (Store() as addition,):
+                    emit_addition(scope, first, addition)
+                case _:
+                    emit_dot(scope, first)
         case Loop():
             emit_loop(scope, first)
         case Map() | Select() | Reduce():
@@ -137,14 +145,18 @@ def _reuse(scope: Scope, unit: Unit, own: set[str], later: set[str], carries: Se
         if getattr(made, "type", None) == carry.type and not scope.tiles[carry.name].aliased:
             scope.in_place[carry.next] = scope.tiles[carry.name]
     carried = {c.name for c in carries} | {v.offset for v in scope.in_place.values()}
-    for statement in unit.statements:
+    loaded: list[str] = []  # by statements before, and by none after
+    for i, statement in enumerate(unit.statements):
+        after = {n for s in unit.statements[i + 1 :] for n in reads_in(s)}
+        operands = sorted(reads_in(statement))
+        loaded = [*operands, *(n for n in loaded if n not in after and n not in operands)]
         if (
             not isinstance(statement, Map | Select)
             or statement.target in scope.in_place
             or statement.target not in later
         ):
             continue
-        for name in sorted(reads_in(statement)):
+        for name in loaded:
             view = scope.tiles.get(name)
             if (
                 view is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from einsum_compiler.backends.cpu.bodies import emit_body
+from einsum_compiler.backends.cpu.products import pack_before
 from einsum_compiler.backends.cpu.scope import Scope
 from einsum_compiler.backends.cpu.spans import bounds_of
 from einsum_compiler.backends.cpu.sweeps import emit_sweep
@@ -18,12 +19,14 @@ def emit_loop(scope: Scope, loop: Loop) -> None:
         raise BackendError(f"the CPU backend runs no loop inside a loop (loop {loop.rank})")
     for carry in loop.carries:
         emit_sweep(scope, [Map(carry.name, carry.type, carry.initial)], {carry.name})
-    functions: dict[bool, str] = {}
-    for part in loop.ranges:
-        if part.partial not in functions:
-            functions[part.partial] = _emit_function(scope, loop, part.partial)
+    classes = dict.fromkeys(part.partial for part in loop.ranges)
+    packed = pack_before(scope, loop)
+    functions = {partial: _emit_function(scope, loop, partial) for partial in classes}
     for part in loop.ranges:
         _emit_range(scope, part, functions[part.partial])
+    scope.packed.clear()
+    for offset in packed:
+        scope.arena.release(offset)
 
 
 def _emit_function(scope: Scope, loop: Loop, partial: bool) -> str:

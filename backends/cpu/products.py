@@ -9,7 +9,8 @@ from einsum_compiler.backends.cpu.scope import Scope
 from einsum_compiler.backends.cpu.sweeps import emit_sweep
 from einsum_compiler.backends.cpu.view import View, strides_of
 from einsum_compiler.ir.expression import Binary, Expression, Read
-from einsum_compiler.ir.tile import Axis, Dot, Map, TileType
+from einsum_compiler.ir.tile import Axis, Dot, Load, Loop, Map, Reduce, Select, TileType
+from einsum_compiler.ir.tile_ranges import loop_body
 
 # A product of no more rows uses the right operand once or twice: packing it would cost as much as the product.
 FEW_ROWS = 4
@@ -65,6 +66,13 @@ def emit_dot(scope: Scope, dot: Dot) -> None:
     _emit_product(scope, dot, roles, scope.tiles[dot.target], accumulator is not None, scale)
 
 
+def emit_product(scope: Scope, dot: Dot, how: str) -> None:
+    """A product of one row, one column and perhaps one contracted axis into the result's tile, which is there; ``how``: C++."""
+    kinds = {n: TileType(scope.tiles[n].dtype, scope.tiles[n].axes) for n in (dot.left, dot.right)}
+    roles = roles_of(dot, kinds[dot.left], kinds[dot.right])
+    _emit_product(scope, dot, roles, scope.tiles[dot.target], True, None, how)
+
+
 def _is_place(scope: Scope, node: Expression, carried: View | None) -> bool:
     """Whether an accumulator is the tile whose buffer the result takes over."""
     return carried is not None and isinstance(node, Read) and scope.tiles[node.tensor].offset == carried.offset
@@ -83,11 +91,13 @@ def _row_scale(scope: Scope, node: Expression, carried: View | None, roles: Role
     return None
 
 
-def _emit_product(scope: Scope, dot: Dot, roles: Roles, result: View, accumulates: bool, scale: str | None) -> None:
+def _emit_product(
+    scope: Scope, dot: Dot, roles: Roles, result: View, accumulates: bool, scale: str | None, how: str = ""
+) -> None:
     write = scope.writer
     left, right = scope.tiles[roles.left], scope.tiles[roles.right]
     positions = {a.rank: scope.position(a.rank) for a in (*roles.loops, *roles.deep_loops)}
-    how = f"tile::{'accumulate' if accumulates else 'overwrite'}()"
+    how = how or f"tile::{'accumulate' if accumulates else 'overwrite'}()"
     if scale is not None:
         how = f"tile::rescale<{result.ctype}>{{{scope.tiles[scale].address(positions)}}}"
     if roles.deep_loops and (not accumulates or scale is not None):
@@ -151,23 +161,69 @@ def _emit_call(
             f"tile::matrix<const {right.ctype}>{{{b_start}, {right.stride(column.rank)}}}, {c});"
         )
         return
-    if right.axes[-1] == column and (rows <= FEW_ROWS or right.dtype not in ("f16", "bf16")):
+    if rows <= FEW_ROWS and right.axes[-1] == column:
         b = f"tile::matrix<const {right.ctype}>{{{b_start}, {right.stride(depth.rank) if depth else '0'}}}"
-        if rows <= FEW_ROWS:
-            write.line(f"tile::product_few_rows<{rows}>({how}, {columns}, {steps}, {a}, {b}, {c});")
-        else:
-            write.line(f"tile::product({how}, {rows}, {columns}, {steps}, {a}, {b}, {c}{within});")
+        write.line(f"tile::product_few_rows<{rows}>({how}, {columns}, {steps}, {a}, {b}, {c});")
         return
-    buffer = _pack_buffer(scope, roles.right, steps, column.size, right.dtype, packed)
+    if not _is_packed(right, column):
+        b = f"tile::matrix<const {right.ctype}>{{{b_start}, {right.stride(depth.rank) if depth else '0'}}}"
+        write.line(f"tile::product({how}, {rows}, {columns}, {steps}, {a}, {b}, {c}{within});")
+        return
+    buffer = scope.packed.get((roles.right, column.rank))
+    if buffer is None:
+        buffer = _pack(scope, roles, right, b_start, packed, within)
+    write.line(
+        f"tile::product_packed<{right.ctype}>({how}, {rows}, {column.size}, {steps}, {a}, {buffer}, {c}{within});"
+    )
+
+
+def _is_packed(right: View, column: Axis) -> bool:
+    """Whether products read a copy of their right operand: its columns are not adjacent, or it is widened."""
+    return right.axes[-1] != column or right.dtype in ("f16", "bf16")
+
+
+def _pack(scope: Scope, roles: Roles, right: View, start: str, packed: list[int], within: str = "") -> str:
+    """Scratch with the right operand as products read it; ``packed`` gets its offset, to be freed after the last of them."""
+    column, depth = roles.column, roles.depth
+    assert column is not None
+    steps = depth.size if depth else 1
+    _, size = strides_of((Axis("rows", max(steps, 1)), Axis("columns", column.size)), right.dtype)
+    offset = scope.arena.allocate(size)
+    packed.append(offset)
+    buffer = scope.names.fresh(f"{roles.right}_packed")
+    scope.writer.line(f"char* const {buffer} = scratch + {offset};")
     inner = right.stride(depth.rank) if depth else "0"
     if right.axes[-1] == column:
-        b = f"tile::matrix<const {right.ctype}>{{{b_start}, {inner}}}"
-        write.line(f"tile::product_packing({how}, {rows}, {column.size}, {steps}, {a}, {b}, {buffer}, {c}{within});")
+        b = f"tile::matrix<const {right.ctype}>{{{start}, {inner}}}"
+        scope.writer.line(f"tile::pack({column.size}, {steps}, {b}, {buffer}{within});")
     else:
-        b = f"tile::strided<const {right.ctype}>{{{b_start}, {right.stride(column.rank)}, {inner}}}"
-        write.line(
-            f"tile::product_transposing({how}, {rows}, {column.size}, {steps}, {a}, {b}, {buffer}, {c}{within});"
-        )
+        b = f"tile::strided<const {right.ctype}>{{{start}, {right.stride(column.rank)}, {inner}}}"
+        scope.writer.line(f"tile::pack_transposed({column.size}, {steps}, {b}, {buffer}{within});")
+    return buffer
+
+
+def pack_before(scope: Scope, loop: Loop) -> list[int]:
+    """Packs, before a loop, the right operands of its products that it does not change; gives the scratch to free after the loop."""
+    packed: list[int] = []
+    changed = {c.name for c in loop.carries}
+    for partial in dict.fromkeys(r.partial for r in loop.ranges):
+        body = loop_body(loop, partial)
+        kinds = {n: TileType(v.dtype, v.axes) for n, v in scope.tiles.items()}
+        kinds |= {s.target: s.type for s in body if isinstance(s, Load | Map | Select | Dot | Reduce)}
+        for dot in body:
+            if not isinstance(dot, Dot) or not {dot.left, dot.right} <= kinds.keys():
+                continue
+            roles = roles_of(dot, kinds[dot.left], kinds[dot.right])
+            right, column = scope.tiles.get(roles.right), roles.column
+            if roles.right in changed:
+                continue
+            rows = roles.row.size if roles.row else 1
+            whole = right is not None and set(right.axes) == {roles.column, roles.depth}
+            if right is None or column is None or rows <= FEW_ROWS or not whole or not _is_packed(right, column):
+                continue
+            if (roles.right, column.rank) not in scope.packed:
+                scope.packed[roles.right, column.rank] = _pack(scope, roles, right, right.pointer, packed)
+    return packed
 
 
 def _within(scope: Scope, row: Axis | None, column: Axis, depth: Axis | None) -> str:
@@ -178,13 +234,3 @@ def _within(scope: Scope, row: Axis | None, column: Axis, depth: Axis | None) ->
     if column == trim.columns:
         return f", tile::columns_within<{row.size}>{{{trim.name}}}"
     return f", tile::depth_within<{row.size}>{{{trim.name}}}" if depth == trim.columns else ""
-
-
-def _pack_buffer(scope: Scope, tile: str, rows: int, columns: int, dtype: str, packed: list[int]) -> str:
-    """Scratch for a packed operand, freed after the product; narrow floats may be widened there."""
-    _, size = strides_of((Axis("rows", max(rows, 1)), Axis("columns", columns)), dtype)
-    offset = scope.arena.allocate(size)
-    packed.append(offset)
-    pointer = scope.names.fresh(f"{tile}_packed")
-    scope.writer.line(f"char* const {pointer} = scratch + {offset};")
-    return pointer

@@ -49,6 +49,9 @@ class Scope:
     arena: Arena = field(default_factory=Arena)
     widened: frozenset[str] = frozenset()  # tiles that products read on the left
     trim: Trim | None = None
+    packed: dict[tuple[str, str], str] = field(
+        default_factory=dict
+    )  # right operands of products packed before the loop, by tile and column rank
     in_place: dict[str, View] = field(
         default_factory=dict
     )  # tiles that take over a buffer that dies where they are made

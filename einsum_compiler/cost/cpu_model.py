@@ -15,7 +15,7 @@ from einsum_compiler.cost.cpu import vector_bytes
 from einsum_compiler.cost.device import Device
 from einsum_compiler.cost.prediction import Prediction
 from einsum_compiler.cost.shape import Shape, Visited
-from einsum_compiler.cost.skeletons import Fetch, Product, Step, Sweep, Tile, Write, lane
+from einsum_compiler.cost.skeletons import Fetch, Packing, Product, Step, Sweep, Tile, Write, lane
 
 # Cycles; docs/decisions.md says what they were taken from.
 LATENCY = 4.0  # of a multiply-add
@@ -51,6 +51,8 @@ def register_blocks(lanes: int, rows: int, columns: int, depth: int, accumulates
         rest, size = rows, height
         while count and rest:
             number, rest = divmod(rest, size)
+            if size == 6 and vectors > 1 and number and rest in (2, 3):
+                number, rest = number - 1, rest + 6  # as 4 + 4
             each = max(size * vectors / 2, (size + vectors) / 2, LATENCY)
             block = depth * each + CALL + size * vectors * (2.0 if accumulates else 1.0)
             cycles += count * number * block
@@ -173,7 +175,9 @@ class _Cpu:
                     self.sweep(step, core, bandwidth, level)
                 case Fetch():
                     self.fetch(step, core)
-                case Write():
+                case Packing():
+                    self.packing(step, core)
+                case Write() if not step.direct:
                     rows, columns = self._rows(step.tile)
                     each = 2.5 if step.adds else 1.5
                     core.add("copies", rows * (ROW + columns / self.lanes * each) * self.cycle)
@@ -191,7 +195,7 @@ class _Cpu:
                 case Product():
                     size += shape.points(step.result.axes) * 4 + shape.points((*step.columns, *step.depth)) * 4
                 case Sweep():
-                    size += sum(shape.points(t.axes) * t.bytes for t in step.writes)
+                    size += sum(shape.points(t.axes) * t.bytes for t in step.fresh)
                 case Fetch() if not step.operand:
                     size += shape.bytes(step.tile)
         for level in self.device.levels:
@@ -231,7 +235,7 @@ class _Cpu:
                 instructions += vectors
             core.add("matrix", loops * instructions * self.cycle)
             return
-        if p.adjacent or p.dtypes[1] in ("bf16", "f16"):
+        if not p.packed and (p.adjacent or p.dtypes[1] in ("bf16", "f16")):
             kind = "transpose" if p.adjacent else "convert"
             core.add("packing", loops * columns * depth / self._rate(kind))
         compute = loops * wide * register_blocks(self.lanes, rows, columns, depth, p.accumulates) * self.cycle
@@ -240,6 +244,12 @@ class _Cpu:
         excess = read / bandwidth - compute
         if excess > 0:
             core.add(level, excess)
+
+    def packing(self, p: Packing, core: _Core) -> None:
+        if self.shape.points(p.rows) <= FEW_ROWS:
+            return
+        kind = "transpose" if p.adjacent else "convert"
+        core.add("packing", self.shape.points(p.tile.axes) / self._rate(kind))
 
     # -- sweeps -------------------------------------------------------------------------------------------------------------------
 

@@ -6,9 +6,10 @@ plans that tile the same ranks. Axes are named as in tile programs: ``m.0`` insi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from einsum_compiler.backends.cpu.schedule import latest
 from einsum_compiler.backends.cpu.simplify import simplify
 from einsum_compiler.ir.expression import (
     Binary,
@@ -64,13 +65,15 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Maps, selects and at most one reduction in one loop nest. ``kept``: axes of its results; ``over``: axes that are reduced."""
+    """Maps, selects and at most one reduction in one loop nest. ``kept``: axes of its results; ``over``: axes that are reduced; ``fresh``: what is written
+    where no tile dies."""
 
     kept: tuple[str, ...]
     over: tuple[str, ...]
     operations: tuple[Operation, ...]
     reads: tuple[Tile, ...]
     writes: tuple[Tile, ...]
+    fresh: tuple[Tile, ...]
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -91,6 +94,16 @@ class Product:
     accumulates: bool
     rescales: bool
     strided: bool
+    packed: bool = False  # the right operand, before the loop
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """A right operand of products with these ``rows`` that a loop does not change, packed before it; ``adjacent``: see ``Product``."""
+
+    tile: Tile
+    rows: tuple[str, ...]
+    adjacent: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +120,16 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A tile of an output. ``adds``: to what is there; ``indices``: the program and loop ranks that its place depends on."""
+    """A tile of an output. ``adds``: to what is there; ``indices``: the program and loop ranks that its place depends on; ``direct``: by the product itself."""
 
     tensor: str
     tile: Tile
     adds: bool
     indices: frozenset[str]
+    direct: bool = False
 
 
-Step = Sweep | Product | Fetch | Write
+Step = Sweep | Product | Packing | Fetch | Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +170,20 @@ def skeleton_of(kernel: TileKernel, predicates: Sequence[frozenset[Expression]])
     kept = {n for s in kernel.body if isinstance(s, Loop) for n in reads_in(s)}
     kinds = _types(kernel.body)
     found = []
+    outside = [s for s in kernel.body if not isinstance(s, Loop)]
+    held = {t for s in outside if (t := getattr(s, "target", None))}
+    packings: list[Packing] = []
     for loop, predicate in zip(loops, predicates, strict=True):
         nexts = {c.next for c in loop.carries}
-        full, partial = (_steps(simplify(loop_body(loop, p), nexts), nexts, kinds) for p in (False, True))
+        bodies = [latest(simplify(loop_body(loop, p), nexts)) for p in (False, True)]
+        packed = {p for body in bodies for p in _packed_before(body, held, kinds)}
+        packings += [p for _, p in sorted(packed, key=str)]
+        names = {n for n, _ in packed}
+        full, partial = (_steps(body, nexts, kinds, names) for body in bodies)
         carried = tuple(Tile(c.type.ranks, bytes_of(c.type.dtype)) for c in loop.carries)
         found.append(LoopSkeleton(predicate, full, partial, carried, _sums(loop.body, kinds)))
-    outside = [s for s in kernel.body if not isinstance(s, Loop)]
-    return Skeleton(_steps(simplify(outside, kept), kept, kinds), tuple(found), _sums(outside, kinds))
+    steps = _steps(latest(simplify(outside, kept)), kept, kinds)
+    return Skeleton((*steps, *packings), tuple(found), _sums(outside, kinds))
 
 
 def _sums(body: Sequence[Statement], kinds: Mapping[str, tuple[Tile, str]]) -> tuple[Sum, ...]:
@@ -197,34 +218,65 @@ def _types(body: Sequence[Statement]) -> dict[str, tuple[Tile, str]]:
     return found
 
 
-def _steps(body: Sequence[Statement], kept: set[str], kinds: dict[str, tuple[Tile, str]]) -> tuple[Step, ...]:
-    """The statements in order, those that share a loop nest as one sweep."""
+def _packed_before(
+    body: Sequence[Statement], held: Collection[str], kinds: dict[str, tuple[Tile, str]]
+) -> Iterator[tuple[str, Packing]]:
+    """The right operands of products made outside of a loop that are packed for them, as ``backends.cpu.products`` does."""
+    for s in body:
+        if isinstance(s, Dot):
+            name, product = _right(s, kinds), _product(s, kinds)
+            tile, dtype = kinds[name]
+            plain = not product.batch and len(product.rows) == len(product.columns) == len(product.depth) == 1
+            if name in held and plain and (product.adjacent or dtype in ("bf16", "f16")):
+                yield name, Packing(tile, product.rows, product.adjacent)
+
+
+def _steps(
+    body: Sequence[Statement],
+    kept: set[str],
+    kinds: dict[str, tuple[Tile, str]],
+    packed: Collection[str] = (),
+) -> tuple[Step, ...]:
+    """The statements in order, those that share a loop nest as one sweep; right operands of products that are ``packed`` already."""
     found: list[Step] = []
     group: list[Map | Select | Reduce] = []
     operands = {n for s in body if isinstance(s, Dot) for n in (s.left, s.right)}
+    held = kinds.keys() - {t for s in body if (t := getattr(s, "target", None))}
+    direct = {d.target for d in body if isinstance(d, Dot) and d.accumulator is None and _is_added(d, body, kept)}
     for i, s in enumerate(body):
         if isinstance(s, Map | Select | Reduce):
             if group and not _joins(group, s):
-                found.append(_sweep(group, body[i:], kept, kinds))
+                found.append(_sweep(group, body[i:], kept, kinds, held))
                 group = []
             group.append(s)
             continue
         if group:
-            found.append(_sweep(group, body[i:], kept, kinds))
+            found.append(_sweep(group, body[i:], kept, kinds, held))
             group = []
         match s:
             case Load():
                 found.append(_fetch(s, s.target in operands))
             case Dot():
-                found.append(_product(s, kinds))
+                step = _product(s, kinds)
+                found.append(
+                    replace(step, packed=_right(s, kinds) in packed, accumulates=step.accumulates or s.target in direct)
+                )
                 if s.accumulator is not None and not _is_scaled(s.accumulator):
                     found.append(_accumulator(s, kinds))
             case Store():
                 ranks = tuple(a.rank for a in s.axes)
-                found.append(Write(s.tensor, Tile(ranks, 4), s.adds, _outer(s.indices, ranks)))
+                value = s.value.tensor if isinstance(s.value, Read) else ""
+                found.append(Write(s.tensor, Tile(ranks, 4), s.adds, _outer(s.indices, ranks), value in direct))
     if group:
-        found.append(_sweep(group, (), kept, kinds))
+        found.append(_sweep(group, (), kept, kinds, held))
     return tuple(found)
+
+
+def _is_added(dot: Dot, body: Sequence[Statement], kept: set[str]) -> bool:
+    """Whether a product goes straight into the tensor it is added to, as in ``backends.cpu.sums``."""
+    readers = [s for s in body if dot.target in reads_in(s)]
+    added = len(readers) == 1 and isinstance(readers[0], Store) and readers[0].adds
+    return added and dot.target not in kept and len(dot.type.axes) == 2 and len(dot.over) == 1
 
 
 def _space(s: Map | Select | Reduce) -> tuple[str, ...]:
@@ -241,10 +293,12 @@ def _sweep(
     later: Sequence[Statement],
     kept: set[str],
     kinds: dict[str, tuple[Tile, str]],
+    outside: Collection[str],
 ) -> Sweep:
     made = {s.target for s in group}
     used = kept | {n for s in later for n in reads_in(s)}
     reads = {n for s in group for n in reads_in(s)} - made
+    dying = [kinds[n][0] for n in sorted(reads - used - outside) if n in kinds]
     operations: dict[tuple[str, frozenset[str]], int] = {}
     for s in group:
         for node in expressions_of(s):
@@ -257,12 +311,17 @@ def _sweep(
             operations[key] = operations.get(key, 0) + 1
     last = group[-1]
     over = tuple(a.rank for a in last.over) if isinstance(last, Reduce) else ()
+    fresh = [kinds[s.target][0] for s in group if s.target in used]
+    for tile in dying:
+        if tile in fresh:
+            fresh.remove(tile)
     return Sweep(
         last.type.ranks,
         over,
         tuple(Operation(kind, axes, n) for (kind, axes), n in operations.items()),
         tuple(kinds[n][0] for n in sorted(reads) if n in kinds),
         tuple(kinds[s.target][0] for s in group if s.target in used),
+        tuple(fresh),
     )
 
 
@@ -307,7 +366,13 @@ def _accumulator(s: Dot, kinds: Mapping[str, tuple[Tile, str]]) -> Sweep:
     _count(s.accumulator, kinds, operations)
     tile = kinds[s.target][0]
     counted = tuple(Operation(kind, axes, n) for (kind, axes), n in operations.items())
-    return Sweep(tile.axes, (), counted, (tile,), (tile,))
+    return Sweep(tile.axes, (), counted, (tile,), (tile,), ())
+
+
+def _right(s: Dot, kinds: Mapping[str, tuple[Tile, str]]) -> str:
+    """The operand with the columns."""
+    last = s.type.ranks[-1] if s.type.axes else ""
+    return s.left if last in kinds[s.left][0].axes and last not in kinds[s.right][0].axes else s.right
 
 
 def _product(s: Dot, kinds: Mapping[str, tuple[Tile, str]]) -> Product:

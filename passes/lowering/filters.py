@@ -196,11 +196,18 @@ class Filters(Loads):
         return Constant(bool(constant.value > 0)) if kind == "bool" and isinstance(constant.value, float) else constant
 
     def _select(self, name: str, domain: Domain, value: float) -> str:
-        """A copy of a tile that holds ``value`` where ``domain`` removed the point; later readers of its other points get it too."""
+        """A copy of a tile that holds ``value`` where ``domain`` removed the point; later readers of its other points get it too.
+
+        Conjuncts that whole tiles are known to satisfy get a select of their own, which whole tiles do not run.
+        """
         facts = self.facts[name]
+        known = domain & self.scope.predicate if self.scope.loop is not None else EVERYWHERE
+        if known and known != domain:
+            name = self._select(name, domain - known, value)
         result = self._name(f"{name}.fill")
-        partial = self.scope.loop is not None and domain <= self.scope.predicate
-        condition = self.translator.place(conjunction(sorted(domain, key=str)))
+        partial = bool(known)
+        tested = known or domain
+        condition = self.translator.place(conjunction(sorted(tested, key=str)))
         self.scope.statements.append(Select(result, facts.type, condition, Read(name), Constant(value), partial))
         inside = self.scope.loop is not None
         self.facts[result] = replace(facts, fill=(value, domain), loaded=False, inside=inside)

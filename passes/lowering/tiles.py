@@ -23,7 +23,7 @@ from einsum_compiler.ir.types import PRECISION, is_float
 from einsum_compiler.passes.lowering.contraction import Product, as_product
 from einsum_compiler.passes.lowering.filters import Filters
 from einsum_compiler.passes.lowering.tile_facts import TileFacts
-from einsum_compiler.passes.lowering.translate import EVERYWHERE, Domain
+from einsum_compiler.passes.lowering.translate import EVERYWHERE, Domain, absorbed
 
 
 class TileWriter(Filters):
@@ -72,7 +72,7 @@ class TileWriter(Filters):
             shared = tiling.plan.ordered & {*ranks_of(reduction.body)}
             self.assumed |= {less(Rank(r), tiling.extent(r)) for r in shared if tiling.axis(r) is not None}
         body, domain = translator.value(translator.prepare(reduction.body))
-        domain |= self.assumed
+        domain = absorbed(domain | self.assumed)
         self.assumed = EVERYWHERE
         over = tiling.axes(reduction.ranks)
         if streamed or (accumulated and self.streamed):

@@ -194,6 +194,18 @@ class Translator:
         )
 
 
+def absorbed(domain: Domain) -> Domain:
+    """The domain without what the rest of it implies: ``(p or q) and q`` is ``q``."""
+    return frozenset(c for c in domain if not any(set(conjuncts(d)) <= domain for d in _disjuncts(c)[1:]))
+
+
+def _disjuncts(node: Expression) -> tuple[Expression, ...]:
+    """The node, and if it is a disjunction also what it joins."""
+    if isinstance(node, Binary) and node.operator == "or":
+        return (node, *_disjuncts(node.left), *_disjuncts(node.right))
+    return (node,)
+
+
 def _implied(excused: Expression, needed: Domain) -> Expression:
     """What holds where ``excused`` does or all that is needed."""
     return disjunction([excused, conjunction(sorted(needed, key=str)) or TRUE])

@@ -73,7 +73,7 @@ void transpose_f32(long m, long n, const float* x, long rs, long cs, float* y, l
 void transpose_bf16(long m, long n, const bf16* x, long rs, long cs, float* y, long padded) { transpose(m, n, strided<const bf16>{x, rs, cs}, matrix<float>{y, padded}, padded); }
 void fill_frame(long r0, long r, long c0, long c, float* y, float v) { fill(r0, r, c0, c, matrix<float>{y, c}, v); }
 void pairs(int from_transpose, int a_f32, long m, long n, long k, const bf16* a, const float* af, const bf16* b, bf16* packed, long padded, float* c) {
-    if (from_transpose) transpose_pairs(n, k, matrix<const bf16>{b, k}, matrix<bf16>{packed, 2 * padded}, padded);
+    if (from_transpose) transpose_pairs(n, k, strided<const bf16>{b, k, 1}, matrix<bf16>{packed, 2 * padded}, padded);
     else pack_pairs(k, n, matrix<const bf16>{b, n}, matrix<bf16>{packed, 2 * padded}, padded);
     if (a_f32) product_pairs(overwrite{}, m, n, (k + 1) / 2, matrix<const float>{af, k + k %% 2}, matrix<const bf16>{packed, 2 * padded}, matrix<float>{c, n});
     else product_pairs(overwrite{}, m, n, (k + 1) / 2, matrix<const bf16>{a, k + k %% 2}, matrix<const bf16>{packed, 2 * padded}, matrix<float>{c, n}); }

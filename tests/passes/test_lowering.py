@@ -7,6 +7,7 @@ import torch
 
 import einsum_compiler as ec
 from einsum_compiler.ir.tile import Loop, Reduce, Select, Statement
+from einsum_compiler.ir.tile_ranges import loop_body
 from tests.front.visited import kernels
 from tests.variants.agreement import Variant, check, integers
 
@@ -27,10 +28,24 @@ def loop_of(text: str, *tensors: torch.Tensor) -> tuple[Statement, ...]:
 
 def test_two_filters_of_one_score_fill_two_copies() -> None:
     body = loop_of(TWO_MASKS, torch.zeros(40, 8), torch.zeros(50, 8))
-    selects = [s for s in body if isinstance(s, Select)]
-    assert [str(s.value.tensor) for s in selects] == ["S.n", "S.n"]  # type: ignore[attr-defined]
-    first, second = (s for s in body if isinstance(s, Reduce))
-    assert (first.value.tensor, second.value.tensor) == tuple(s.target for s in selects)  # type: ignore[attr-defined]
+    selects = {s.target: s for s in body if isinstance(s, Select)}
+    chains = []
+    for reduce in (s for s in body if isinstance(s, Reduce)):
+        chain = [reduce.value.tensor]  # type: ignore[attr-defined]
+        while chain[-1] in selects:
+            chain.append(selects[chain[-1]].value.tensor)  # type: ignore[attr-defined]
+        chains.append(chain)
+    first, second = chains
+    assert first.pop() == second.pop() == "S.n" and first and second and not {*first} & {*second}
+
+
+def test_whole_tiles_test_only_what_is_not_known_of_them() -> None:
+    text = "cascade c(X[m,n]) -> Y[m] { E[m,n] = exp(X[m,n]) where X[m,n] > 0\n Y[m] = sum[n](E[m,n]) }"
+    (kernel,) = kernels(ec.compile(text), torch.zeros(40, 50))
+    (loop,) = (s for s in kernel.body if isinstance(s, Loop))
+    tested = [[str(s.condition) for s in loop_body(loop, p) if isinstance(s, Select)] for p in (False, True)]
+    assert [len(conditions) for conditions in tested] == [1, 2]
+    assert not any("N" in c for c in tested[0])
 
 
 def test_membership_is_an_any_over_the_fibre() -> None:

@@ -147,39 +147,40 @@ template <class T> using right_type = typename right_operand<typename plain<T>::
 // Whether a product starts or goes on may be decided at run time: with several contracted axes the first slice starts it.
 template <class T> TILE_INLINE update<T> update_of(update<T> u) { return u; }
 
-// C = A B with B given by rows [depth, columns] or by its transpose [columns, depth]. B is packed in `buffer`, depth rows
-// of an odd number of cache lines: as pairs of bf16 where the machine multiplies them, else in the type products read.
-template <class How, class A, class B, class C, class Where = everywhere>
-TILE_INLINE void product_packing(How how, long rows, long columns, long depth, strided<A> a, matrix<B> b, void* buffer, matrix<C> c, Where where = {}) {
+// The right operand of a product, packed in `buffer`: depth rows of an odd number of cache lines, as pairs of bf16 where the machine multiplies
+// them and the depth is even, else in the type products read.
+template <class T> TILE_INLINE bool packs_pairs(long depth) { return same<T, bf16> && has_pair_product && depth % 2 == 0; }
+template <class T> TILE_INLINE matrix<bf16> packed_pairs(void* buffer, long width) { return {(bf16*)buffer, padded_stride<bf16>(2 * width)}; }
+template <class T> TILE_INLINE matrix<right_type<T>> packed_rows(void* buffer, long width) { return {(right_type<T>*)buffer, padded_stride<right_type<T>>(width)}; }
+
+// B given by rows [depth, columns], or by its transpose [columns, depth].
+template <class B, class Where = everywhere> void pack(long columns, long depth, matrix<B> b, void* buffer, Where where = {}) {
     using T = typename plain<B>::type;
     const long width = padded(columns);
     if constexpr (same<T, bf16> && has_pair_product)
-        if (depth % 2 == 0) {
-            const matrix<bf16> packed{(bf16*)buffer, padded_stride<bf16>(2 * width)};
-            pack_pairs(depth, columns, b, packed, width);
-            return product_pairs(how, rows, width, depth / 2, a, matrix<const bf16>(packed), c, where);
-        }
-    const matrix<right_type<B>> packed{(right_type<B>*)buffer, padded_stride<right_type<B>>(width)};
+        if (packs_pairs<T>(depth)) return pack_pairs(depth, columns, b, packed_pairs<T>(buffer, width), width);
+    const auto packed = packed_rows<T>(buffer, width);
     const span read = where.depths(depth);
     copy(read.end - read.begin, columns, matrix<B>{b.row(read.begin), b.stride}, matrix<right_type<B>>{packed.row(read.begin), packed.stride});
-    product(how, rows, width, depth, a, matrix<const right_type<B>>(packed), c, where);
 }
-template <class How, class A, class B, class C, class Where = everywhere>
-TILE_INLINE void product_transposing(How how, long rows, long columns, long depth, strided<A> a, strided<B> b, void* buffer, matrix<C> c, Where where = {}) {
+template <class B, class Where = everywhere> void pack_transposed(long columns, long depth, strided<B> b, void* buffer, Where where = {}) {
     using T = typename plain<B>::type;
     const long width = padded(columns);
     if constexpr (same<T, bf16> && has_pair_product)
-        if (depth % 2 == 0 && b.column_stride == 1) {
-            const matrix<bf16> packed{(bf16*)buffer, padded_stride<bf16>(2 * width)};
-            transpose_pairs(columns, depth, matrix<const bf16>{b.data, b.row_stride}, packed, width);
-            return product_pairs(how, rows, width, depth / 2, a, matrix<const bf16>(packed), c, where);
-        }
-    const matrix<right_type<B>> packed{(right_type<B>*)buffer, padded_stride<right_type<B>>(width)};
+        if (packs_pairs<T>(depth)) return transpose_pairs(columns, depth, b, packed_pairs<T>(buffer, width), width);
+    const auto packed = packed_rows<T>(buffer, width);
     const span read = where.columns(columns);
     const long some = read.end - read.begin;
     transpose(some, depth, strided<B>{b.data + read.begin * b.row_stride, b.row_stride, b.column_stride},
               matrix<right_type<B>>{packed.data + read.begin, packed.stride}, Where::is_everywhere ? width : some);
-    product(how, rows, width, depth, a, matrix<const right_type<B>>(packed), c, where);
+}
+// C = A B with a packed B of elements T.
+template <class T, class How, class A, class C, class Where = everywhere>
+TILE_INLINE void product_packed(How how, long rows, long columns, long depth, strided<A> a, void* buffer, matrix<C> c, Where where = {}) {
+    const long width = padded(columns);
+    if constexpr (same<T, bf16> && has_pair_product)
+        if (packs_pairs<T>(depth)) return product_pairs(how, rows, width, depth / 2, a, matrix<const bf16>(packed_pairs<T>(buffer, width)), c, where);
+    product(how, rows, width, depth, a, matrix<const right_type<T>>(packed_rows<T>(buffer, width)), c, where);
 }
 // Rows that are read once are fetched this many bytes ahead: AVX2, one core, 32k keys of 128: 11.4 GB/s with, 9.0 without.
 constexpr long fetch_ahead = 2048;

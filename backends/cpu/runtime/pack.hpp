@@ -75,11 +75,11 @@ template <class From> void pack_pairs(long depth, long columns, matrix<From> fro
         for (j = columns; j < padded_columns; ++j) out[2 * j] = out[2 * j + 1] = bf16{0};
     }
 }
-// The same from B given by its transpose [columns, depth] with unit stride along depth: pairs are already adjacent, so
+// The same from B given by its transpose [columns, depth]: where that has unit stride along depth, pairs are already adjacent and
 // this transposes 32-bit words. An odd depth has its last pair completed by 0.
-TILE_INLINE void transpose_pairs(long columns, long depth, matrix<const bf16> from, matrix<bf16> to, long padded_columns) {
-    if (from.stride % 2 == 0) {
-        transpose(columns, depth / 2, matrix<const uint32_t>{(const uint32_t*)from.data, from.stride / 2},
+TILE_INLINE void transpose_pairs(long columns, long depth, strided<const bf16> from, matrix<bf16> to, long padded_columns) {
+    if (from.column_stride == 1 && from.row_stride % 2 == 0) {
+        transpose(columns, depth / 2, strided<const uint32_t>{(const uint32_t*)from.data, from.row_stride / 2, 1},
                   matrix<uint32_t>{(uint32_t*)to.data, to.stride / 2}, padded_columns);
     } else {
         for (long k = 0; k < depth / 2; ++k)
