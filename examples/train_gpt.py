@@ -1,7 +1,7 @@
 """Trains a tiny GPT on seven sonnets with a variant of attention written here: ``python examples/train_gpt.py [--steps 200]``.
 
 The variant is causal attention in a window with a learned distance penalty per head. The same model with the same seeds is trained with PyTorch's
-``scaled_dot_product_attention`` and a mask: the loss curves must agree, and the steps are timed side by side.
+``scaled_dot_product_attention`` and a mask, and with the formula in plain PyTorch: the loss curves must agree, and the steps are timed side by side.
 """
 
 from __future__ import annotations
@@ -32,13 +32,25 @@ LENGTH, WINDOW, WIDTH, HEADS, LAYERS, BATCH = 512, 128, 128, 4, 2, 4
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
+def mask(slope: Tensor, length: int) -> Tensor:
+    """What the variant adds to the scores, -inf where a key is hidden: [h, m, n]."""
+    m, n = torch.arange(length)[:, None], torch.arange(length)[None]
+    bias = -slope[:, None, None] * (m - n)
+    return bias.masked_fill((n > m) | (m - n >= WINDOW), float("-inf"))
+
+
 def masked_attention(q: Tensor, k: Tensor, v: Tensor, slope: Tensor) -> Tensor:
     """The same variant as a mask that PyTorch's attention adds to the scores."""
-    m, n = torch.arange(q.shape[1])[:, None], torch.arange(k.shape[1])[None]
-    bias = -slope[:, None, None] * (m - n)
-    bias = bias.masked_fill((n > m) | (m - n >= WINDOW), float("-inf"))
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+    bias = mask(slope, q.shape[2])
     return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2)
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, slope: Tensor) -> Tensor:
+    """The formula in plain PyTorch."""
+    q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+    scores = q @ k.mT * q.shape[-1] ** -0.5 + mask(slope, q.shape[2])
+    return (scores.softmax(-1) @ v).transpose(1, 2)
 
 
 class Block(nn.Module):
@@ -105,12 +117,20 @@ def main() -> None:
     steps = options.parse_args().steps
     kernel = ec.compile(VARIANT)
     losses, seconds = train(
-        {"compiled": lambda q, k, v, slope: kernel(q, k, v, slope, W=WINDOW), "sdpa": masked_attention}, steps
+        {
+            "compiled": lambda q, k, v, slope: kernel(q, k, v, slope, W=WINDOW),
+            "sdpa": masked_attention,
+            "eager": plain_attention,
+        },
+        steps,
     )
-    worst = max(abs(a - b) / b for a, b in zip(losses["compiled"], losses["sdpa"], strict=True))
-    compiled, sdpa = (statistics.median(seconds[name][1:]) for name in ("compiled", "sdpa"))
-    print(f"\nlargest relative difference of the losses {worst:.1e}")
-    print(f"median step: compiled {1e3 * compiled:.0f} ms, SDPA {1e3 * sdpa:.0f} ms ({sdpa / compiled:.2f} x)")
+    print()
+    for name, other in (("compiled", "sdpa"), ("compiled", "eager"), ("sdpa", "eager")):
+        worst = max(abs(a - b) / b for a, b in zip(losses[name], losses[other], strict=True))
+        print(f"largest relative difference of the losses, {name} and {other}: {worst:.1e}")
+    median = {name: statistics.median(times[1:]) for name, times in seconds.items()}
+    for name, time_of_step in median.items():
+        print(f"median step, {name}: {1e3 * time_of_step:.0f} ms ({time_of_step / median['compiled']:.2f} x)")
 
 
 if __name__ == "__main__":
