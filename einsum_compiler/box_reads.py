@@ -7,12 +7,16 @@ integers and reals from extremes over the tiles of an axis, or from a table of e
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any
 
 import numpy as np
 
 from einsum_compiler.box_values import Array, Interval, Truth
+
+PIECE = 1 << 15  # columns of a table that are reduced together: a row of them stays in a cache
+SHARED = 1 << 24  # bytes of a table from which on threads share it
 
 
 def count_true(table: Array, low: Sequence[Array], high: Sequence[Array]) -> Array:
@@ -86,16 +90,53 @@ def tile_extremes(least: Array, greatest: Array, axis: int, size: int) -> tuple[
     """The least entry of ``least`` and the greatest of ``greatest`` in each tile along an axis."""
     if size == 1:
         return least, greatest
-    # numpy has no vector code for booleans.
-    low, high = (t.view(np.uint8) if t.dtype == np.bool_ else t for t in (least, greatest))
-    starts = np.arange(0, least.shape[axis], size)
     if axis == least.ndim - 1:
+        starts = np.arange(0, least.shape[axis], size)
+        # numpy has no vector code for booleans.
+        low, high = (t.view(np.uint8) if t.dtype == np.bool_ else t for t in (least, greatest))
         low, high = np.minimum.reduceat(low, starts, axis=axis), np.maximum.reduceat(high, starts, axis=axis)
-    else:  # reduceat has vector code along the last axis only
-        tiles = [(slice(None),) * axis + (slice(start, start + size),) for start in starts]
-        both = [(low[tile].min(axis=axis), high[tile].max(axis=axis)) for tile in tiles]
-        low, high = (np.stack(part, axis=axis) for part in zip(*both, strict=True))
-    return low.astype(least.dtype, copy=False), high.astype(greatest.dtype, copy=False)
+        return low.astype(least.dtype, copy=False), high.astype(greatest.dtype, copy=False)
+    shape = [-(-n // size) if a == axis else n for a, n in enumerate(least.shape)]
+    low, high = np.empty(shape, least.dtype), np.empty(shape, greatest.dtype)
+    # reduceat has vector code along the last axis only, so each tile is reduced by itself.
+    pieces = [(t, c) for t in range(shape[axis]) for c in range(0, shape[-1], PIECE)]
+
+    def reduce(piece: tuple[int, int]) -> None:
+        tile, column = piece
+        columns = slice(column, column + PIECE)
+        before = (slice(None),) * axis
+        source, target = (
+            (*before, along, *(slice(None),) * (least.ndim - axis - 2), columns)
+            for along in (slice(tile * size, (tile + 1) * size), tile)
+        )
+        if least is greatest and least.dtype == np.bool_:
+            low[target], high[target] = _all_and_any(least[source].view(np.uint8), axis)
+        else:
+            np.min(least[source], axis=axis, out=low[target])
+            np.max(greatest[source], axis=axis, out=high[target])
+
+    if least.nbytes < SHARED:
+        for piece in pieces:
+            reduce(piece)
+    else:
+        parts = 4 * (threads := _threads())
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda part: [reduce(p) for p in pieces[part::parts]], range(parts)))
+    return low, high
+
+
+def _all_and_any(truths: Array, axis: int) -> tuple[Array, Array]:
+    """Whether all and whether any of some truth values, from their number, so that they are read once."""
+    count = truths.shape[axis]
+    number = np.add.reduce(truths, axis=axis, dtype=np.uint8 if count < 256 else np.int32)
+    return number == count, number > 0
+
+
+def _threads() -> int:
+    """As many threads as PyTorch uses."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def members(collection: Array, values: int) -> Array:

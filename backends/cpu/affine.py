@@ -23,6 +23,8 @@ from einsum_compiler.ir.expression import (
 
 Affine = tuple[dict[str, int], Expression]
 
+FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}  # with the operands exchanged
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -99,6 +101,75 @@ def upper_bound(node: Expression, rank: str, known: Known) -> Expression | None:
     if found is None or found[0] not in ("<", "<="):
         return None
     return found[1] if found[0] == "<" else add(found[1], Constant(1))
+
+
+def undivided(node: Comparison) -> tuple[Comparison, ...] | None:
+    """``x // c <op> k`` without the division, for an integer c > 0: ``==`` is ``k*c <= x < k*c + c``, and likewise for an order."""
+    operator, (quotient, k) = node.operators[0], node.operands
+    match quotient:
+        case Binary(operator="//", left=x, right=Constant(value=int() as c)) if c > 0 and not isinstance(c, bool):
+            first = multiply(k, Constant(c))
+            at_least, below = Comparison((">=",), (x, first)), Comparison(("<",), (x, first))
+            behind = add(first, Constant(c))
+            match operator:
+                case "==":
+                    return at_least, Comparison(("<",), (x, behind))
+                case "<":
+                    return (below,)
+                case ">=":
+                    return (at_least,)
+                case "<=":
+                    return (Comparison(("<",), (x, behind)),)
+                case ">":
+                    return (Comparison((">=",), (x, behind)),)
+    return None
+
+
+def position_bounds(node: Expression, rank: str, known: Known) -> list[tuple[str, Expression]]:
+    """A comparison of integers as bounds on the rank, also through floor divisions by numbers; none if it has no such form.
+
+    So a bound on the first coordinate of a box, ``n // 8``, is one on the place in the box.
+    """
+    direct = position_bound(node, rank, known)
+    if direct is not None:
+        return [direct]
+    if not isinstance(node, Comparison) or len(node.operators) != 1 or not integral(node, known):
+        return []
+    column, rest = separate(Binary("-", node.operands[0], node.operands[1]), {rank}, known)
+    operator, limit = node.operators[0], negated(rest)
+    if isinstance(column, Unary):
+        column, operator, limit = column.operand, FLIPPED[operator], rest
+    bounds = undivided(Comparison((operator,), (column, limit)))
+    return [b for part in bounds or () for b in position_bounds(part, rank, known)]
+
+
+def separate(node: Expression, ranks: set[str], known: Known) -> tuple[Expression, Expression]:
+    """A sum as the terms that change along some ranks and those that do not."""
+    changing: Expression = Constant(0)
+    rest: Expression = Constant(0)
+    for negative, term in _terms(node, False):
+        if depends(term, ranks, known):
+            changing = _plus(changing, term, negative)
+        else:
+            rest = _plus(rest, term, negative)
+    return changing, rest
+
+
+def _terms(node: Expression, negative: bool) -> list[tuple[bool, Expression]]:
+    match node:
+        case Binary(operator="+", left=left, right=right):
+            return _terms(left, negative) + _terms(right, negative)
+        case Binary(operator="-", left=left, right=right):
+            return _terms(left, negative) + _terms(right, not negative)
+        case Unary(operator="-", operand=operand):
+            return _terms(operand, not negative)
+    return [(negative, node)]
+
+
+def _plus(total: Expression, term: Expression, negative: bool) -> Expression:
+    if not negative:
+        return add(total, term)
+    return Unary("-", term) if total == Constant(0) else Binary("-", total, term)
 
 
 def integral(node: Expression, known: Known) -> bool:

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from einsum_compiler.backends.cpu.affine import Known, depends
+from einsum_compiler.backends.cpu.affine import Known, depends, separate
 from einsum_compiler.backends.cpu.storage import Arena
 from einsum_compiler.backends.cpu.view import padded
-from einsum_compiler.ir.build import add
-from einsum_compiler.ir.expression import Binary, Call, Constant, Expression, Rank, Read, Unary, walk
+from einsum_compiler.ir.expression import Binary, Call, Expression, Rank, Read, walk
 
 COSTLY = ("//", "%", "**", "/")
 
@@ -58,32 +57,7 @@ def is_column(node: Expression, lane: str) -> bool:
     return costly and lane in ranks
 
 
-def separate(node: Expression, lanes: set[str], rows: set[str], known: Known) -> tuple[Expression, Expression] | None:
+def columns_of(node: Expression, lanes: set[str], rows: set[str], known: Known) -> tuple[Expression, Expression] | None:
     """A sum as what changes along the lanes plus what does not; None if a term changes along lanes and rows."""
-    column: Expression = Constant(0)
-    rest: Expression = Constant(0)
-    for negative, term in _terms(node, False):
-        if depends(term, lanes, known):
-            if depends(term, rows, known):
-                return None
-            column = _plus(column, term, negative)
-        else:
-            rest = _plus(rest, term, negative)
-    return column, rest
-
-
-def _terms(node: Expression, negative: bool) -> list[tuple[bool, Expression]]:
-    match node:
-        case Binary(operator="+", left=left, right=right):
-            return _terms(left, negative) + _terms(right, negative)
-        case Binary(operator="-", left=left, right=right):
-            return _terms(left, negative) + _terms(right, not negative)
-        case Unary(operator="-", operand=operand):
-            return _terms(operand, not negative)
-    return [(negative, node)]
-
-
-def _plus(total: Expression, term: Expression, negative: bool) -> Expression:
-    if not negative:
-        return add(total, term)
-    return Unary("-", term) if total == Constant(0) else Binary("-", total, term)
+    column, rest = separate(node, lanes, known)
+    return None if depends(column, rows, known) else (column, rest)

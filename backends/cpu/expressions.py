@@ -6,8 +6,17 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from einsum_compiler.backends.cpu.affine import Known, depends, integral, links, negated, position_bound
-from einsum_compiler.backends.cpu.columns import Columns, is_column, separate
+from einsum_compiler.backends.cpu.affine import (
+    FLIPPED,
+    Known,
+    depends,
+    integral,
+    links,
+    negated,
+    position_bound,
+    undivided,
+)
+from einsum_compiler.backends.cpu.columns import Columns, columns_of, is_column
 from einsum_compiler.backends.cpu.functions import FUNCTIONS
 from einsum_compiler.backends.cpu.values import (
     FIXED,
@@ -22,7 +31,7 @@ from einsum_compiler.backends.cpu.values import (
     to_type,
 )
 from einsum_compiler.backends.cpu.view import C_TYPES, View, c_type
-from einsum_compiler.ir.build import add, conjunction, conjuncts, multiply
+from einsum_compiler.ir.build import add, conjunction, conjuncts
 from einsum_compiler.ir.errors import BackendError
 from einsum_compiler.ir.expression import (
     Binary,
@@ -42,7 +51,6 @@ from einsum_compiler.ir.expression import (
 from einsum_compiler.ir.types import is_float
 
 STORED = {"f64": "f64", "f32": "f32", "f16": "f32", "bf16": "f32", "i64": "i64", "bool": "i32"}
-FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
 
 
 @dataclass(frozen=True)
@@ -236,30 +244,25 @@ class Expressions:
             return Value(f"{operand(left, 'bool')} {operator} {operand(right, 'bool')}", "bool", LANE, simple=False)
         return Value(f"{left.atom} {operator * 2} {right.atom}", "bool", level, simple=False)
 
-    def _undivided(self, node: Comparison) -> Value | None:
-        """``x // c == k`` over lanes as ``k*c <= x < k*c + c``, and likewise for an order: no lane divides. For c > 0 that is no power of two."""
-        for (x, k), operator in ((node.operands, node.operators[0]), (node.operands[::-1], FLIPPED[node.operators[0]])):
-            match x:
-                case Binary(operator="//", left=inner, right=Constant(value=int() as c)) if c > 2 and c & (c - 1):
-                    whole = {self.value(k).dtype, self.value(inner).dtype} <= {"i64", "i32", "coord"}
-                    if not whole or self.value(k).level == LANE or self.value(inner).level < LANE:
-                        continue
-                    first = multiply(k, Constant(c))
-                    low, high = (
-                        Comparison((">=",), (inner, first)),
-                        Comparison(("<",), (inner, add(first, Constant(c)))),
-                    )
-                    match operator:
-                        case "==":
-                            return self._logical("&", self._link(low), self._link(high))
-                        case "<=":
-                            return self._link(high)
-                        case ">=":
-                            return self._link(low)
-                        case "<":
-                            return self._link(Comparison(("<",), (inner, first)))
-                        case ">":
-                            return self._link(Comparison((">=",), (inner, add(first, Constant(c)))))
+    def _undivided(self, node: Comparison) -> tuple[Comparison, ...] | None:
+        """A comparison of a quotient over lanes as bounds, so that no lane divides.
+
+        Not where a shift of 32 bits does it: for a power of two and a sum of coordinates.
+        """
+        lanes, known = {self.lane or ""}, self.names.known
+        if not integral(node, known):
+            return None
+        for operands, operator in (
+            (node.operands, node.operators[0]),
+            (node.operands[::-1], FLIPPED[node.operators[0]]),
+        ):
+            quotient, k = operands
+            if depends(k, lanes, known) or not depends(quotient, lanes, known) or not isinstance(quotient, Binary):
+                continue
+            c = quotient.right.value if isinstance(quotient.right, Constant) else 0
+            short = not any(isinstance(n, Parameter | Read) for n in walk(quotient.left))
+            if isinstance(c, int) and c > 1 and not (short and c & (c - 1) == 0):
+                return undivided(Comparison((operator,), operands))
         return None
 
     def _apart(self, node: Comparison) -> Comparison | None:
@@ -267,7 +270,7 @@ class Expressions:
         if self.columns is None or self.lane is None or not integral(node, self.names.known):
             return None
         difference = Binary("-", node.operands[0], node.operands[1])
-        parts = separate(difference, {self.lane}, set(self.positions) - {self.lane}, self.names.known)
+        parts = columns_of(difference, {self.lane}, set(self.positions) - {self.lane}, self.names.known)
         if parts is None or not is_column(parts[0], self.lane):
             return None
         column, rest = parts
@@ -283,7 +286,8 @@ class Expressions:
         others: list[Expression] = []
         parts: list[Expression] = []
         for whole in conjuncts(node):
-            parts.extend(links(whole) or (whole,))
+            for link in links(whole) or (whole,):
+                parts.extend((isinstance(link, Comparison) and self._undivided(link)) or (link,))
         for part in parts:
             moved = self._apart(part) if isinstance(part, Comparison) else None
             if moved is None or moved.operators[0] in ("==", "!="):
@@ -304,12 +308,13 @@ class Expressions:
         return result
 
     def _link(self, node: Comparison) -> Value:
+        if self.lane is not None and (bounds := self._undivided(node)) is not None:
+            found_bounds = [self._link(b) for b in bounds]
+            return self._logical("&", *found_bounds) if len(bounds) == 2 else found_bounds[0]
         moved = self._apart(node)
         if moved is not None:
             node = moved
         elif self.lane is not None:
-            if (found_range := self._undivided(node)) is not None:
-                return found_range
             found = position_bound(node, self.lane, self.names.known)
             if found is not None:
                 bound = self.bind(self.value(found[1]), "bound")

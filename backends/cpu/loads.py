@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from einsum_compiler.backends.cpu.affine import Known, affine, depends, upper_bound
-from einsum_compiler.backends.cpu.columns import Columns, separate
+from einsum_compiler.backends.cpu.columns import Columns, columns_of
 from einsum_compiler.backends.cpu.expressions import Expressions
 from einsum_compiler.backends.cpu.scope import Scope
 from einsum_compiler.backends.cpu.values import FIXED, LANE, ROW, operand, real_literal
@@ -194,7 +194,7 @@ def _emit_copy(
 def _by_offsets(load: Load, lane: Axis, known: Known) -> list[tuple[Expression, Expression]] | None:
     """Every index as a part that rows share and one that lanes share; None if one has no such parts."""
     rows = {a.rank for a in load.type.axes} - {lane.rank}
-    found = [separate(index, {lane.rank}, rows, known) for index in load.indices]
+    found = [columns_of(index, {lane.rank}, rows, known) for index in load.indices]
     return [parts for parts in found if parts is not None] if None not in found else None
 
 
@@ -207,7 +207,7 @@ def _emit_gather(
     view: View,
     columns: Columns,
 ) -> None:
-    """A pointer for every row and a distance for every lane: ``T[y - y2, x - x2]`` is ``T + f(y, x) + g(y2, x2)``."""
+    """A pointer for every row and a distance for every lane: ``T[y - y2, x - x2]`` is ``T + f(y, x) + g(y2, x2)``. Lanes side by side are one load."""
     write, known = scope.writer, scope.known()
     *rows, lane = load.type.axes
     positions = {a.rank: scope.position(a.rank) for a in rows}
@@ -220,7 +220,9 @@ def _emit_gather(
         if column != Constant(0)
     ]
     offsets, declaration = columns.allocate("int64_t")
+    runs, declared_runs = columns.allocate("int8_t")
     filled = columns.loop([*inner.lines[LANE], f"tile::store<int64_t>({offsets}, j, {' + '.join(terms)});"])
+    filled.append(f"tile::find_runs({runs}, {offsets}, {lane.size});")
     base = [product(_index(printer, rest), step) for (_, rest), step in zip(parts, steps, strict=True)]
     source = sum_of([scope.names.of("tensor", load.tensor), *base])
     along = [c for c in conditions if depends(c, {lane.rank}, known)]
@@ -230,14 +232,17 @@ def _emit_gather(
         live += [f"{positions[axis.rank]} < {atom(printer.integer(b))}" for b in bounds.get(axis.rank, [])]
     seen = " & ".join(operand(printer.condition(c), "bool") for c in along)
     fixed, row, lanes = printer.lines
-    write.extend([declaration, *inner.lines[FIXED], *inner.lines[ROW], *filled, *fixed])
+    write.extend([declaration, declared_runs, *inner.lines[FIXED], *inner.lines[ROW], *filled, *fixed])
     with ExitStack() as nest:
         for axis in rows:
             i = positions[axis.rank]
             nest.enter_context(write.block(f"for (long {i} = 0; {i} < {axis.size}; ++{i})"))
         write.extend(row)
         count = f"{' && '.join(live)} ? {lane.size} : 0" if live else str(lane.size)
-        arguments = f"{view.address(positions)}, {source}, {offsets}, {count}, {lane.size}, {_fill(load)}"
+        covered = scope.span(lane, positions) if scope.trim and scope.trim.gathers else None
+        arguments = (
+            f"{view.address(positions)}, {source}, {offsets}, {runs}, {count}, {covered or lane.size}, {_fill(load)}"
+        )
         if not along:
             write.line(f"tile::gather_row({arguments});")
             return

@@ -21,11 +21,15 @@ from einsum_compiler.ir.types import is_float
 
 @dataclass(frozen=True)
 class Trim:
-    """Statements of the body that is being emitted cover the spans ``name`` only: of each row of ``rows`` some columns of ``columns``."""
+    """Statements of the body that is being emitted cover the spans ``name`` only: of each row of ``rows`` some columns of ``columns``.
+
+    ``gathers``: so do loads that gather along the columns.
+    """
 
     rows: Axis
     columns: Axis
     name: str
+    gathers: bool = False
 
     def span(self, lane: Axis | None, positions: Mapping[str, str]) -> str | None:
         """The columns of a sweep over rows whose lanes run along the columns; None for other sweeps."""

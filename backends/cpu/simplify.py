@@ -1,7 +1,8 @@
-"""Rewrites before emission: cheap maps move into what reads them, and exponentials learn that their argument is not positive."""
+"""Rewrites before emission: cheap maps move into what reads them, maps into the store they are for, and exponentials learn that their argument is not positive."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,15 +18,15 @@ from einsum_compiler.ir.expression import (
     transform,
     walk,
 )
-from einsum_compiler.ir.tile import Dot, Load, Map, Reduce, Select, Statement, Store
-from einsum_compiler.ir.tile_ranges import reads_in
+from einsum_compiler.ir.tile import Dot, Load, Loop, Map, Reduce, Select, Statement, Store
+from einsum_compiler.ir.tile_ranges import expressions_of, reads_in
 
 CHEAP = ("+", "-", "*")
 
 
 def simplify(body: Sequence[Statement], kept: set[str]) -> tuple[Statement, ...]:
     """The statements rewritten; tiles in ``kept`` keep a buffer."""
-    return _inline_cheap_maps(_mark_nonpositive(body), kept)
+    return _store_computed(_inline_cheap_maps(_mark_nonpositive(body), kept), kept)
 
 
 # Exponentials of x - max(x) -------------------------------------------------------------------------------------------------
@@ -121,6 +122,24 @@ def _is_cheap(statement: Map) -> bool:
             reads = [n for n in walk(statement.value) if isinstance(n, Read)]
             return len(reads) == 1 and all(isinstance(x, Read | Parameter | Constant) for x in (left, right))
     return False
+
+
+def _store_computed(body: Sequence[Statement], kept: set[str]) -> tuple[Statement, ...]:
+    """A map that one store alone reads is computed where it is stored: its tile is not written and read in between."""
+    reads = Counter(n.tensor for s in body for e in expressions_of(s) for n in walk(e) if isinstance(n, Read))
+    reads.update(n for s in body if isinstance(s, Dot) for n in (s.left, s.right))
+    reads.update(n for s in body if isinstance(s, Loop) for n in reads_in(s))
+    alone = {s.target: s for s in body if isinstance(s, Map) and s.target not in kept and reads[s.target] == 1}
+    stored: set[str] = set()
+    found: list[Statement] = []
+    for statement in body:
+        if isinstance(statement, Store) and isinstance(statement.value, Read) and not statement.adds:
+            made = alone.get(statement.value.tensor)
+            if made is not None and made.type.axes == statement.axes and made.type.dtype in ("f32", "f64"):
+                stored.add(made.target)
+                statement = replace(statement, value=made.value)
+        found.append(statement)
+    return tuple(s for s in found if not (isinstance(s, Map) and s.target in stored))
 
 
 def map_expressions(statement: Statement, change: object) -> Statement:

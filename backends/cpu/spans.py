@@ -7,9 +7,9 @@ statements that make, read or fold tiles of rows and columns leave out the same 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from einsum_compiler.backends.cpu.affine import depends, links, position_bound
+from einsum_compiler.backends.cpu.affine import depends, links, position_bounds
 from einsum_compiler.backends.cpu.products import FEW_ROWS, roles_of
 from einsum_compiler.backends.cpu.scope import Scope, Trim
 from einsum_compiler.backends.cpu.sweeps import space_of
@@ -37,14 +37,13 @@ def bounds_of(scope: Scope, loop: Loop) -> Bounds | None:
     found: list[tuple[bool, Expression]] = []
     for conjunct in conjuncts(loop.where):
         for pair in links(conjunct) or ():
-            bound = position_bound(pair, columns, known)
-            if bound is None or depends(bound[1], {columns}, known) or not _is_known(scope, bound[1]):
-                continue
-            operator, value = bound
-            if operator in (">", ">=", "=="):
-                found.append((False, add(value, Constant(1)) if operator == ">" else value))
-            if operator in ("<", "<=", "=="):
-                found.append((True, value if operator == "<" else add(value, Constant(1))))
+            for operator, value in position_bounds(pair, columns, known):
+                if depends(value, {columns}, known) or not _is_known(scope, value):
+                    continue
+                if operator in (">", ">=", "=="):
+                    found.append((False, add(value, Constant(1)) if operator == ">" else value))
+                if operator in ("<", "<=", "=="):
+                    found.append((True, value if operator == "<" else add(value, Constant(1))))
     axes = _axes(loop, columns)
     used = {r for r in axes if any(depends(b, {r}, known) for _, b in found)}
     if len(used) != 1:
@@ -64,7 +63,11 @@ def _axes(loop: Loop, columns: str) -> set[str]:
 
 
 def trim_of(scope: Scope, bounds: Bounds, body: Sequence[Statement], kept: set[str]) -> Trim | None:
-    """Whether every statement of a body can leave out what lies outside of the spans; None if one cannot."""
+    """Whether every statement of a body can leave out what lies outside of the spans; None if one cannot. Loads do where their readers all can."""
+    return _trim_of(scope, bounds, body, kept, True) or _trim_of(scope, bounds, body, kept, False)
+
+
+def _trim_of(scope: Scope, bounds: Bounds, body: Sequence[Statement], kept: set[str], gathers: bool) -> Trim | None:
     types = {n: TileType(v.dtype, v.axes) for n, v in scope.tiles.items()}
     wide: set[str] = set()  # tiles that hold values inside of the spans only
     sizes: dict[str, int] = {}
@@ -94,12 +97,12 @@ def trim_of(scope: Scope, bounds: Bounds, body: Sequence[Statement], kept: set[s
         elif reads:
             return None
         types[s.target] = s.type
-        if both and not isinstance(s, Load):
+        if both and (gathers or not isinstance(s, Load)):
             wide.add(s.target)
     columns = sizes.get(bounds.columns, 0)
     if not trims or wide & kept or columns % WIDEST:
         return None
-    return Trim(Axis(bounds.rows, sizes[bounds.rows]), Axis(bounds.columns, columns), "")
+    return Trim(Axis(bounds.rows, sizes[bounds.rows]), Axis(bounds.columns, columns), "", gathers)
 
 
 def _product_fits(dot: Dot, bounds: Bounds, types: dict[str, TileType], wide: set[str]) -> bool:
@@ -135,4 +138,4 @@ def emit_spans(scope: Scope, bounds: Bounds, trim: Trim) -> Trim:
             write.extend([*of_row, *lanes])
             write.line(f"{name}.see({row}, {begin}, {end});")
         write.line(f"{name}.close();")
-    return Trim(trim.rows, trim.columns, name)
+    return replace(trim, name=name)

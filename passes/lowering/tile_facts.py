@@ -167,8 +167,9 @@ class Tiles(ABC):
         return (stream.rank,) if stream else ()
 
     def stream_bounds(self, ranks: Iterable[str]) -> frozenset[Expression]:
-        """``n < N`` for every streamed rank among ``ranks``, as the cascade states it."""
-        return frozenset(less(Rank(r), self.tiling.extent(r)) for r in ranks if r in self.translator.streams)
+        """``n < N`` for every streamed rank among ``ranks`` that has a ragged end, as the cascade states it."""
+        ragged = {r for r in self.translator.streams if not self.tiling.is_boxed(r)}
+        return frozenset(less(Rank(r), self.tiling.extent(r)) for r in ranks if r in ragged)
 
     def store_axes(self, ranks: tuple[str, ...]) -> tuple[Axis, ...]:
         return self.tiling.axes(tuple(f"{r}.0" if r in self.translator.streams else r for r in ranks))

@@ -35,6 +35,10 @@ class Tiling:
         """The stream rank of that name, or with that name's loop or axis (``n.1``, ``n.0``)."""
         return next((s for s in self.plan.streams if rank in (s.rank, f"{s.rank}.1", f"{s.rank}.0")), None)
 
+    def is_boxed(self, rank: str) -> bool:
+        """Whether a streamed rank runs box by box: its extent is then a number of whole tiles."""
+        return bool(self.plan.box) and self.plan.stream is not None and self.plan.stream.rank == rank
+
     def is_program(self, rank: str) -> bool:
         return any(p.rank == rank for p in self.plan.program)
 

@@ -138,7 +138,7 @@ class Translator:
                 interval = bounds(value, {r: n for r, n in self.tiling.known_ranks.items() if r not in ragged})
                 return interval is not None and interval[1] < limit
             case Comparison(operators=("<",), operands=(Rank(name=rank), Extent(rank=other))):
-                return bool(self.tiling.plan.box) and rank == other == self.streams[0]
+                return rank == other and self.tiling.is_boxed(rank)
         return False
 
     def _certain(self, node: Expression, positive: bool) -> Expression:

@@ -36,6 +36,7 @@ UNARY = {
 }  # fmt: skip
 
 SOURCE = """
+#include "gather.hpp"
 #include "tile.hpp"
 using namespace tile;
 #define BODY __attribute__((always_inline))
@@ -71,6 +72,15 @@ void of_bf16(long n, const bf16* x, float* y) { copy(1, n, matrix<const bf16>{x,
 void of_f16(long n, const f16* x, float* y) { copy(1, n, matrix<const f16>{x, n}, matrix<float>{y, n}); }
 void transpose_f32(long m, long n, const float* x, long rs, long cs, float* y, long padded) { transpose(m, n, strided<const float>{x, rs, cs}, matrix<float>{y, padded}, padded); }
 void transpose_bf16(long m, long n, const bf16* x, long rs, long cs, float* y, long padded) { transpose(m, n, strided<const bf16>{x, rs, cs}, matrix<float>{y, padded}, padded); }
+template <class T> void gather(int masked, long size, long count, const T* from, const int64_t* offsets, const int32_t* live, T* to) {
+    int8_t runs[64];
+    find_runs(runs, offsets, size);
+    if (masked) gather_row_where(to, from, offsets, runs, count, size, 7, [&](auto j) BODY { return load(live, j) != 0; });
+    else gather_row(to, from, offsets, runs, count, size, 7);
+}
+void gather_f32(int masked, long size, long count, const float* f, const int64_t* o, const int32_t* l, float* t) { gather(masked, size, count, f, o, l, t); }
+void gather_f64(int masked, long size, long count, const double* f, const int64_t* o, const int32_t* l, double* t) { gather(masked, size, count, f, o, l, t); }
+void gather_i8(int masked, long size, long count, const int8_t* f, const int64_t* o, const int32_t* l, int8_t* t) { gather(masked, size, count, f, o, l, t); }
 void fill_frame(long r0, long r, long c0, long c, float* y, float v) { fill(r0, r, c0, c, matrix<float>{y, c}, v); }
 void pairs(int from_transpose, int a_f32, long m, long n, long k, const bf16* a, const float* af, const bf16* b, bf16* packed, long padded, float* c) {
     if (from_transpose) transpose_pairs(n, k, strided<const bf16>{b, k, 1}, matrix<bf16>{packed, 2 * padded}, padded);
@@ -366,3 +376,22 @@ def test_folds_of_masks(runtime):
         x[-1] = -1
         assert (call(runtime.any_negative, n, x), call(runtime.all_negative, n, x)) == (1, int(n == 1))
         assert call(runtime.all_negative, n, -np.ones(n, np.float32)) == 1
+
+
+@pytest.mark.parametrize("dtype, name", [(np.float32, "f32"), (np.float64, "f64"), (np.int8, "i8")])
+def test_rows_gathered_in_runs(runtime, dtype, name):
+    """Runs upwards, downwards and on the spot, what is none, ragged ends; hidden lanes lie outside of the table."""
+    up, down, same, jump = np.arange(8), -np.arange(8), np.zeros(8, np.int64), np.array([0, 3, 1, 9, 2, 2, 4, 5])
+    table = random.permutation(100).astype(dtype)
+    for size in (1, 8, 13, 16, 40):
+        kinds = [kind for kind in (up, down, same, jump, up * 2) for _ in range(2)]
+        offsets = np.concatenate([k + random.integers(-4, 104) for k in kinds])[:size]
+        shown = (offsets >= 0) & (offsets < 100)
+        live = shown & (random.random(size) < 0.8)
+        offsets = np.concatenate([offsets, np.zeros(64, np.int64)]).astype(np.int64)  # padded, as buffers are
+        for masked, count in itertools.product([0, 1], [size, size - 1, 0]):
+            places = offsets if masked else np.clip(offsets, 0, 99)
+            result = np.zeros(size, dtype)
+            call(getattr(runtime, "gather_" + name), masked, size, count, table, places, live.astype(np.int32), result)
+            seen = (live if masked else np.ones(size, bool)) & (np.arange(size) < count)
+            np.testing.assert_array_equal(result, np.where(seen, table[np.clip(places[:size], 0, 99)], 7))

@@ -29,8 +29,10 @@ BOUNDED = {
     "diagonal": ("n == m + 3", lambda m, n: n == m + 3),
     "with gaps": ("n <= m and (n + m) % 3 != 0", lambda m, n: (n <= m) & ((n + m) % 3 != 0)),
     "far rows see nothing": ("n < m - 30", lambda m, n: n < m - 30),
+    "blocks": ("n // 16 <= m // 16", lambda m, n: n // 16 <= m // 16),
+    "shifted blocks": ("(n - W) // 7 == (m - W) // 7", lambda m, n: (n - 40) // 7 == (m - 40) // 7),
 }
-UNBOUNDED = {"dense": "n >= 0", "prefix": "n <= m or n < 5", "blocks": "n // 16 <= m // 16"}
+UNBOUNDED = {"dense": "n >= 0", "prefix": "n <= m or n < 5", "residues": "n % 16 <= m % 16"}
 
 
 def plain(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,3 +85,26 @@ def test_which_masks_have_spans() -> None:
             source = ec.compile(TEXT.format(filter=text), plan=PLAN).source("cpu", q, q, q)
             assert ("tile::spans<32>" in source) is has, text
             assert ("tile::columns_within" in source and "tile::depth_within" in source) is has, text
+
+
+GRID = """
+cascade grid(Q[h,y,x,e], K[h,y2,x2,e], V[h,y2,x2,f], T[h,i,j]; w: int = 7, s: int = 3) -> O[h,y,x,f] {
+  S[h,y,x,y2,x2] = Q[h,y,x,e] * K[h,y2,x2,e] + T[h,y - y2 + w - 1,x - x2 + w - 1]
+                     where (y - s) // w == (y2 - s) // w and (x - s) // w == (x2 - s) // w
+  O[h,y,x,f] = softmax[y2,x2](S[h,y,x,y2,x2]) * V[h,y2,x2,f]
+}
+"""
+
+
+@pytest.mark.parametrize("box", ["(y:3, x:8)  stream y2_x2:(y2:4, x2:8)", "(y:7, x:4)  stream y2_x2:(y2:4, x2:4)"])
+def test_boxes_are_cut_along_their_first_axis(box: str) -> None:
+    """A bound on the first coordinate of a box is one on the place in it; tables are gathered there only."""
+    kernel = ec.compile(GRID, plan=f"plan grid {{ kernel O {{ program h, {box}  resident e, f }} }}", backend="cpu")
+    torch.manual_seed(0)
+    tensors = {n: torch.randn(2, 13, 22, 16) for n in "QKV"} | {"T": torch.randn(2, 13, 13)}
+    kernel(**{**tensors, "Q": tensors["Q"] * torch.nan, "T": tensors["T"] * torch.nan})
+    for s in (3, 0, -11):
+        kernel.validate(**tensors, s=s)
+    source = kernel.source("cpu", **tensors)
+    assert "tile::spans<" in source and "tile::depth_within" in source
+    assert "spans.of(y_x_0), tile::computed_type" in source

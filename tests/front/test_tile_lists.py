@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import einsum_compiler as ec
+from einsum_compiler import box_reads
 from einsum_compiler.ir.build import ceil_divide
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import Expression, Extent
@@ -186,3 +187,20 @@ def test_an_expression_of_one_rank_is_judged_by_its_values(pieces: int, monkeypa
     node = predicate("((m >> 2) & 5) == ((n >> 2) & 5)", PARAMETERS)
     offsets, _ = build(node, (Split("m", "m.1", 4), Split("n", "n.1", 4)), {"M": 64, "N": 64}, {})
     assert count_tiles(offsets) == (sum(i & 5 == j & 5 for i in range(16) for j in range(16)), 0)
+
+
+@pytest.mark.parametrize("size", [3, 96, 300])
+@pytest.mark.parametrize("shared", [0, 1 << 24])
+def test_tables_are_reduced_by_tiles_on_all_threads(size: int, shared: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(box_reads, "SHARED", shared)
+    monkeypatch.setattr(box_reads, "PIECE", 16)
+    truths = RANDOM.random((2, 611, 37)) < 0.5
+    truths[:, 96:192], truths[:, 300:600, 5:] = True, False
+    for table in (truths, RANDOM.integers(-9, 9, (2, 611, 37)), RANDOM.random((2, 611, 37))):
+        for axis in (0, 1, 2):
+            least, greatest = box_reads.tile_extremes(table, table, axis, size)
+            starts = range(0, table.shape[axis], size)
+            tiles = [np.take(table, range(a, min(a + size, table.shape[axis])), axis) for a in starts]
+            np.testing.assert_array_equal(least, np.stack([t.min(axis=axis) for t in tiles], axis))
+            np.testing.assert_array_equal(greatest, np.stack([t.max(axis=axis) for t in tiles], axis))
+            assert least.dtype == greatest.dtype == table.dtype

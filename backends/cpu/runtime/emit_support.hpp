@@ -1,5 +1,6 @@
 // What generated kernels need besides tile arithmetic: scratch memory, rows of a sweep, ragged copies, masks, dots along rows.
 #pragma once
+#include "gather.hpp"
 #include "tile.hpp"
 #include <stdlib.h>
 
@@ -30,11 +31,6 @@ TILE_INLINE int32_t near(int64_t bound) { return bound < -(1 << 30) ? -(1 << 30)
 
 // Rows of a sweep ------------------------------------------------------------------------------------------------------
 
-template <class F> TILE_INLINE void for_each_column(long columns, F body) {
-    long j = 0;
-    for (; j + LANES <= columns; j += LANES) body(whole{j});
-    if (j < columns) body(partial{j, int(columns - j)});
-}
 template <class Op, class F> TILE_INLINE auto fold_row(Op op, long columns, F body) {
     using V = decltype(body(whole{0}));
     element<V> result = Op::template identity<element<V>>;
@@ -84,24 +80,6 @@ template <class From, class To>
 TILE_INLINE void copy_row(To* to, const From* from, long step, long count, long size, computed_type<To> fill) {
     if (step == 1) for_each_column(count, [&](auto j) __attribute__((always_inline)) { store(to, j, load(from, j)); });
     else for (long l = 0; l < count; ++l) to[l] = narrow<To>(widen(from[l * step]));
-    const To rest = narrow<To>(fill);
-    for (long l = count; l < size; ++l) to[l] = rest;
-}
-// to[l] = from[offsets[l]] for l < count, the rest up to `size` is the fill; and the same where a mask of the lanes is set.
-template <class From, class To>
-TILE_INLINE void gather_row(To* to, const From* from, const int64_t* offsets, long count, long size, computed_type<To> fill) {
-    for (long l = 0; l < count; ++l) to[l] = narrow<To>(widen(from[offsets[l]]));
-    const To rest = narrow<To>(fill);
-    for (long l = count; l < size; ++l) to[l] = rest;
-}
-template <class From, class To, class F>
-TILE_INLINE void gather_row_where(To* to, const From* from, const int64_t* offsets, long count, long size, computed_type<To> fill, F live) {
-    const From nothing = narrow<From>(fill);
-    for_each_column(count, [&](auto j) __attribute__((always_inline)) {
-        const mask m = live(j);
-        // The address is chosen by the mask: a branch would be mispredicted at every edge of the filter.
-        for (int l = 0; l < j.count; ++l) to[j.first + l] = narrow<To>(widen(*(m[l] ? from + offsets[j.first + l] : &nothing)));
-    });
     const To rest = narrow<To>(fill);
     for (long l = count; l < size; ++l) to[l] = rest;
 }

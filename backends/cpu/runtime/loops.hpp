@@ -20,6 +20,12 @@ template <class F> TILE_INLINE void for_each_row(long rows, long columns, F body
     }
 }
 
+template <class F> TILE_INLINE void for_each_column(long columns, F body) {
+    long j = 0;
+    for (; j + LANES <= columns; j += LANES) body(whole{j});
+    if (j < columns) body(partial{j, int(columns - j)});
+}
+
 // Folds: an operation with its identity.
 struct sum { template <class T> static constexpr T identity = T(0); template <class V> TILE_INLINE V operator()(V a, V b) const { return a + b; } };
 struct prod { template <class T> static constexpr T identity = T(1); template <class V> TILE_INLINE V operator()(V a, V b) const { return a * b; } };
