@@ -53,6 +53,12 @@ using namespace tile;
         fold_rows(op{}, m, n, [&](long i, auto j) BODY { return load(s, i, j); }, [&](long i, float v) { o[i] = v; }); } \\
     void name##_columns(long m, long n, const float* x, float* o) { matrix<const float> s{x, n}; \\
         fold_columns(op{}, m, n, [&](long i, auto j) BODY { return load(s, i, j); }, [&](auto j, auto v) { store(o, j, v); }); }
+template <class T> void gather(int masked, long size, long count, const T* from, const int64_t* offsets, const int32_t* live, T* to) {
+    int8_t runs[64];
+    find_runs(runs, offsets, size);
+    if (masked) gather_row_where(to, from, offsets, runs, count, size, 7, [&](auto j) BODY { return load(live, j) != 0; });
+    else gather_row(to, from, offsets, runs, count, size, 7);
+}
 extern "C" {
 int vector_bytes() { return VECTOR_BYTES; }
 %s
@@ -72,12 +78,6 @@ void of_bf16(long n, const bf16* x, float* y) { copy(1, n, matrix<const bf16>{x,
 void of_f16(long n, const f16* x, float* y) { copy(1, n, matrix<const f16>{x, n}, matrix<float>{y, n}); }
 void transpose_f32(long m, long n, const float* x, long rs, long cs, float* y, long padded) { transpose(m, n, strided<const float>{x, rs, cs}, matrix<float>{y, padded}, padded); }
 void transpose_bf16(long m, long n, const bf16* x, long rs, long cs, float* y, long padded) { transpose(m, n, strided<const bf16>{x, rs, cs}, matrix<float>{y, padded}, padded); }
-template <class T> void gather(int masked, long size, long count, const T* from, const int64_t* offsets, const int32_t* live, T* to) {
-    int8_t runs[64];
-    find_runs(runs, offsets, size);
-    if (masked) gather_row_where(to, from, offsets, runs, count, size, 7, [&](auto j) BODY { return load(live, j) != 0; });
-    else gather_row(to, from, offsets, runs, count, size, 7);
-}
 void gather_f32(int masked, long size, long count, const float* f, const int64_t* o, const int32_t* l, float* t) { gather(masked, size, count, f, o, l, t); }
 void gather_f64(int masked, long size, long count, const double* f, const int64_t* o, const int32_t* l, double* t) { gather(masked, size, count, f, o, l, t); }
 void gather_i8(int masked, long size, long count, const int8_t* f, const int64_t* o, const int32_t* l, int8_t* t) { gather(masked, size, count, f, o, l, t); }

@@ -29,7 +29,7 @@ template <class V, int... I> TILE_INLINE V reversed(V v, indices<I...>) { return
 
 // to[l] = from[offsets[l]] for l < count, the rest up to `size` is the fill; and the same where a mask of the lanes is set.
 template <class From, class To>
-TILE_INLINE void gather_row(To* to, const From* from, const int64_t* offsets, const int8_t* runs, long count, long size, computed_type<To> fill) {
+TILE_INLINE void gather_row(To* to, const From* from, const int64_t* offsets, [[maybe_unused]] const int8_t* runs, long count, long size, computed_type<To> fill) {
     long l = 0;
     if constexpr (same<From, To>) {
         using bits = vec<typename unsigned_of<sizeof(To)>::type, run>;
@@ -45,7 +45,7 @@ TILE_INLINE void gather_row(To* to, const From* from, const int64_t* offsets, co
     for (l = count; l < size; ++l) to[l] = rest;
 }
 template <class From, class To, class F>
-TILE_INLINE void gather_row_where(To* to, const From* from, const int64_t* offsets, const int8_t* runs, long count, long size, computed_type<To> fill, F live) {
+TILE_INLINE void gather_row_where(To* to, const From* from, const int64_t* offsets, [[maybe_unused]] const int8_t* runs, long count, long size, computed_type<To> fill, F live) {
     const From nothing = narrow<From>(fill);
     for_each_column(count, [&](auto j) __attribute__((always_inline)) {
         const vec<int32_t> m = live(j);
