@@ -119,9 +119,8 @@ def tile_extremes(least: Array, greatest: Array, axis: int, size: int) -> tuple[
         for piece in pieces:
             reduce(piece)
     else:
-        parts = 4 * (threads := _threads())
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(lambda part: [reduce(p) for p in pieces[part::parts]], range(parts)))
+        with ThreadPoolExecutor(threads := _threads()) as pool:
+            list(pool.map(lambda part: list(map(reduce, pieces[part :: 4 * threads])), range(4 * threads)))
     return low, high
 
 

@@ -61,6 +61,9 @@ def emit_body(
     trim = trim_of(scope, bounds, body, kept) if bounds else None
     if bounds and trim:
         scope.trim = emit_spans(scope, bounds, trim)
+        if not any(isinstance(s, Store) for s in body):
+            # No row sees a column: the tile adds nothing to the states, which are all that leaves it.
+            scope.writer.line(f"if ({scope.trim.name}.all.end == 0) return;")
     pending = list(body)
     while pending:
         unit = _next_unit(scope, pending, kept)

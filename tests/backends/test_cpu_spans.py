@@ -29,6 +29,7 @@ BOUNDED = {
     "diagonal": ("n == m + 3", lambda m, n: n == m + 3),
     "with gaps": ("n <= m and (n + m) % 3 != 0", lambda m, n: (n <= m) & ((n + m) % 3 != 0)),
     "far rows see nothing": ("n < m - 30", lambda m, n: n < m - 30),
+    "contradiction": ("n < m and m < n", lambda m, n: (n < m) & (m < n)),
     "blocks": ("n // 16 <= m // 16", lambda m, n: n // 16 <= m // 16),
     "shifted blocks": ("(n - W) // 7 == (m - W) // 7", lambda m, n: (n - 40) // 7 == (m - 40) // 7),
 }
@@ -84,6 +85,7 @@ def test_which_masks_have_spans() -> None:
         for text in texts:
             source = ec.compile(TEXT.format(filter=text), plan=PLAN).source("cpu", q, q, q)
             assert ("tile::spans<32>" in source) is has, text
+            assert (".all.end == 0) return;" in source) is has, text
             assert ("tile::columns_within" in source and "tile::depth_within" in source) is has, text
 
 
