@@ -2,12 +2,13 @@
 
 Law: an element is named by its indices. Two touches are the same element if their indices agree: indices over programs alone
 (``h // 4``) are compared as numbers, ``128*n.1 + n.0`` and bare axes by the tile and the axis they name, which no other tile shares.
+An axis that one index alone uses otherwise (``(8*h.1 + h.0) // 4``) is taken apart first: a coordinate of a tile touches what one more program would.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -17,6 +18,9 @@ from einsum_compiler.ir.expression import Binary, Constant, Expression, Rank, Re
 from einsum_compiler.passes.traffic.arrays import Array, Points
 from einsum_compiler.passes.traffic.counting import at_points, counted, distinct_rows, expanded, groups_of, masks_at
 from einsum_compiler.passes.traffic.space import Access, Space
+
+# Programs, and coordinates of axes taken for programs, that are looked at one by one.
+MOST_APART = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ def distinct(space: Space, family: Family, fixed: Sequence[str]) -> int:
 
     Exact where every index is one of the two forms above; else at most what is touched, and at most the tensor.
     """
+    space, family = taken_apart(space, family)
     first = family.members[0]
     programs = frozenset(space.counts)
     keys = [i for i in first.indices if space.values.depends(i) <= programs]
@@ -62,6 +67,24 @@ def is_exact(space: Space, family: Family) -> bool:
     """Whether ``distinct`` is exact: every index is a number per program or names the coordinates of its axis."""
     first, programs = family.members[0], frozenset(space.counts)
     return all(space.values.depends(i) <= programs or _names_its_coordinates(i, first) for i in first.indices)
+
+
+def taken_apart(space: Space, family: Family) -> tuple[Space, Family]:
+    """The same touches with the axes that one index alone uses, neither naming their coordinates nor with the tile of a loop, as ranks of programs."""
+    first, programs = family.members[0], frozenset(space.counts)
+    sizes = {a.rank: a.size for a in first.axes}
+    uses = [space.values.depends(i) for i in first.indices]
+    apart = set[str]()
+    for index, used in zip(first.indices, uses, strict=True):
+        axes = used & sizes.keys()
+        alone = all(sum(a in other for other in uses) == 1 for a in axes)
+        if axes and alone and used - axes <= programs and not _names_its_coordinates(index, first):
+            apart |= axes
+    if not apart or prod(sizes[a] for a in apart) * space.programs > MOST_APART:
+        return space, family
+    members = tuple(replace(m, axes=tuple(a for a in m.axes if a.rank not in apart)) for m in family.members)
+    counts = {**space.counts, **{a: sizes[a] for a in sorted(apart)}}
+    return replace(space, counts=counts), replace(family, members=members)
 
 
 def shape_of(space: Space, access: Access) -> frozenset[str]:

@@ -14,7 +14,7 @@ from einsum_compiler.ir.expression import Binary, Constant, Expression, Rank
 from einsum_compiler.ir.tile import Range
 from einsum_compiler.passes.traffic.arrays import UnknownValues
 from einsum_compiler.passes.traffic.counting import Group, groups_of
-from einsum_compiler.passes.traffic.distinct import Family, is_exact, shape_of
+from einsum_compiler.passes.traffic.distinct import Family, is_exact, shape_of, taken_apart
 from einsum_compiler.passes.traffic.space import Access, Space
 from einsum_compiler.passes.traffic.symbolic import AccessFormulas, Formula, merged
 
@@ -31,6 +31,8 @@ def distinct_formula(space: Space, family: Family, size: Formula, fixed: tuple[s
     ``size``: how many elements the tensor has. Raises ``UnknownValues`` where no formula is known.
     """
     if not is_exact(space, family):
+        if taken_apart(space, family)[1] is not family:
+            raise UnknownValues(f"{family.tensor}: coordinates of a tile share elements")
         every = sp.Add(*(AccessFormulas(space, a).elements() for a in merged(list(family.members))))
         return sp.Min(every, steps_formula(space, fixed) * size, evaluate=not every.has(sp.Sum))
     depends, programs = space.values.depends, frozenset(space.counts)
