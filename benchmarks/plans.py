@@ -300,6 +300,9 @@ def report(rows: Iterable[dict[str, Any]], missing: Sequence[str]) -> tuple[dict
         lines.append(
             f"Rank correlation of predicted and measured time: {totals['spearman_overall']:.2f} over all {len(pairs)} plans, {totals['spearman_median']:.2f} in the median case."
         )
+    commits = sorted({r["commit"] for r in judged if r["commit"]})
+    if commits:
+        lines.append(f"The code that was timed: commit {', '.join(commits)}.")
     lines += [
         "",
         (
