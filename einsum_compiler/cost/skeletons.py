@@ -6,7 +6,8 @@ plans that tile the same ranks. Axes are named as in tile programs: ``m.0`` insi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from einsum_compiler.backends.cpu.schedule import latest
@@ -293,7 +294,7 @@ def _sweep(
     later: Sequence[Statement],
     kept: set[str],
     kinds: dict[str, tuple[Tile, str]],
-    outside: Set[str],
+    outside: AbstractSet[str],
 ) -> Sweep:
     made = {s.target for s in group}
     used = kept | {n for s in later for n in reads_in(s)}
