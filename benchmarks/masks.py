@@ -12,8 +12,10 @@ docs/flexattention.md from the cases and the results.
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -112,6 +114,24 @@ def _errors(mods: Modifiers, tensors: Operands, results: dict[str, Tensor]) -> d
     return found
 
 
+def _now() -> str:
+    """Date and commit: rows of one table may come from several runs."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=RESULTS
+    ).stdout
+    return f"{datetime.date.today()}, commit {commit.strip() or 'unknown'}"
+
+
+def _runs(results: dict[str, Any]) -> list[str]:
+    """Which rows are from which run, for those that say so."""
+    found: dict[str, list[str]] = {}
+    for part, what in (("rows", ""), ("metadata", " (list)")):
+        for key, row in results[part].items():
+            if "measured" in row:
+                found.setdefault(row["measured"], []).append(key.split(" | ")[0] + what)
+    return [f"\nMeasured on {when}: {'; '.join(names)}." for when, names in found.items()]
+
+
 def load(folder: Path) -> dict[str, Any]:
     path = folder / "masks.json"
     return {part: {} for part in PARTS} | (json.loads(path.read_text()) if path.exists() else {})
@@ -141,6 +161,7 @@ def save(folder: Path, results: dict[str, Any]) -> None:
         lines.append(
             f"\nFlexAttention's `create_block_mask`, {key}: {r['seconds']:.2f} s, {r['megabytes']:.0f} MB at its peak."
         )
+    lines += _runs(results)
     lines += ["", f"{results['shape']}. {results['machine']}"]
     (folder / "masks.md").write_text("\n".join(lines) + "\n")
 
@@ -172,14 +193,15 @@ def main() -> None:
         if options.facts:
             results["facts"][mask.name] = found = facts(mask)
         elif options.metadata:
-            results["metadata"][mask.name] = found = metadata(mask, LONG, HEADS, FEATURES)
+            found = metadata(mask, LONG, HEADS, FEATURES)
+            results["metadata"][mask.name] = {**found, "measured": _now()}
         elif options.flex_metadata:
             found = flex_metadata(mask.name, options.flex_metadata)
             results["flex_metadata"][f"{mask.name}, {options.flex_metadata} keys"] = found
         else:
             found = measure(mask, getattr(torch, options.dtype), not options.prepare)
             if not options.prepare:
-                results["rows"][f"{mask.name} | {options.dtype}"] = found
+                results["rows"][f"{mask.name} | {options.dtype}"] = {**found, "measured": _now()}
         print(f"{mask.name:36s}", {k: round(v, 7) if isinstance(v, float) else v for k, v in found.items()}, flush=True)
         if not options.prepare:
             save(folder, results)
