@@ -166,7 +166,7 @@ def kernel_cascades(
 def derive_kernel(part: KernelCascade, plan: KernelPlan, dtypes: Mapping[str, str]) -> KernelDerivation:
     """Defer, online, tile outputs and precision for one kernel of a plan, verified after each."""
     from einsum_compiler.ir.verify import verify
-    from einsum_compiler.passes.defer import defer
+    from einsum_compiler.passes.defer import Defer, defer
     from einsum_compiler.passes.online import Online, online
     from einsum_compiler.passes.precision import precision
     from einsum_compiler.passes.sharing import shared
@@ -176,10 +176,10 @@ def derive_kernel(part: KernelCascade, plan: KernelPlan, dtypes: Mapping[str, st
     certificates: list[Certificate] = []
     cascade = part.cascade
     if plan.stream is not None:
+        streams = tuple(s.rank for s in plan.streams)
         with step("defer"):
-            deferred = defer(cascade)
+            deferred = defer(cascade, Defer(streams))
         with step("online"):
-            streams = tuple(s.rank for s in plan.streams)
             running = online(deferred.cascade, Online(plan.stream.size, streams, plan.contexts == "running"))
             cascade = running.cascade
             for rank in streams:

@@ -32,7 +32,7 @@ from einsum_compiler.ir.printer import print_expression
 from einsum_compiler.passes.analysis.value_ranges import Ranges
 from einsum_compiler.passes.certificate import Certificate, Transformed
 from einsum_compiler.passes.domains import Domains
-from einsum_compiler.passes.lateness import Lateness
+from einsum_compiler.passes.lateness import Lateness, reduced_ranks
 from einsum_compiler.passes.normalize import paired_contractions
 from einsum_compiler.passes.order import in_order, live
 from einsum_compiler.passes.products import Factor, Term, factors, product, terms, total
@@ -42,13 +42,18 @@ from einsum_compiler.passes.sharing import shared
 
 @dataclass(frozen=True, slots=True)
 class Defer:
-    """No options."""
+    """``ranks``: those that are streamed, if that is known: factors leave reductions over these. Of a rank that is held whole a factor can be applied
+    to the operands, which are fewer than the results inside of a loop over another rank."""
+
+    ranks: tuple[str, ...] | None = None
 
 
 def defer(cascade: Cascade, options: Defer = Defer()) -> Transformed:
     """The normalized cascade with every invariant factor outside its reduction."""
     certificates: list[Certificate] = []
     done: set[str] = set()
+    if options.ranks is not None:
+        done = {e.target.tensor for e in cascade.equations if not reduced_ranks(e) & set(options.ranks)}
     while True:
         step = _Step(cascade)
         for equation in cascade.equations:

@@ -79,8 +79,8 @@ class Domains:
         condition, then, otherwise = (self.of(part) for part in (node.condition, node.then, node.otherwise))
         if condition is None or then is None or otherwise is None:
             return None
-        common = tuple(c for c in then if c in otherwise)
-        found = _union(condition, common)
+        found = _union(condition, tuple(c for c in then if c in otherwise))
+        common = found
         for excused, needed in ((Unary("not", node.condition), then), (node.condition, otherwise)):
             if rest := conjunction(c for c in needed if c not in common):
                 found = _union(found, (Binary("or", excused, rest),))

@@ -12,14 +12,15 @@ Laws used:
 - What only stored tensors read need not be stored itself: of a chain of results that would be repeated the last one is kept.
 - An output that a later equation reads at its own coordinates is read from memory only if another kernel would have to repeat it.
 - A sum of finished results over a rank that these carry (heads of a group, a projection) would hold that rank whole beside the loop, which then has
-  fewer programs: the results are stored where they are small beside the work that makes them.
+  fewer programs: the results are stored where they are small beside the work that makes them, unless the loop holds that rank whole anyway (a norm of rows).
+- A plan says what is stored. What it does not name is computed where it is read (see ``rematerialise``), as often as that is.
 - A sum over a rank that a kernel spreads over programs may be accumulated in memory (see ``accumulate``); whether it is, the plan says.
 - The chunks of a rank (see ``split``) are there to be spread over programs, so partial states are stored, and a merge that is short holds them whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf, prod
 
@@ -29,6 +30,8 @@ from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import Expression, Extent, Parameter, Rank, Reduction, walk
 from einsum_compiler.ir.plan import Accumulation
 from einsum_compiler.passes.accumulate import accumulated_ranks, accumulation_obstacle, checked_sum, with_wide_sums
+from einsum_compiler.passes.rematerialise import rematerialise
+from einsum_compiler.passes.scope import tensor_names
 from einsum_compiler.passes.stored_domains import with_stored_domains
 
 SHORT = 128  # a rank that is both reduced and stored may be held whole up to this extent
@@ -39,6 +42,7 @@ STORED_SHARE = (
     1 / 16
 )  # stored elements per point of the work that makes them, below which storing costs nothing that counts
 REPEATED_SHARE = 0.25  # of the whole work: repeated work beyond it is stored instead
+LARGEST = 4  # times what the caller holds, all inputs and outputs: what is larger is computed again rather than stored
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,12 @@ def fuse(
     cascade = with_wide_sums(cascade, sums)
     partial = _partial_states(cascade, chunks)
     outputs = {t.name for t in cascade.outputs}
+    again = set[str]()  # computed where they are read
+    if wanted is not None:
+        known = tensor_names(cascade)
+        named = {name for group in wanted for name in group}
+        cascade = rematerialise(cascade, named | outputs | partial, extents, LONG)
+        again = tensor_names(cascade) - known
     read = _read_elsewhere(cascade) | partial  # from memory; other outputs are only written there
     if wanted is not None:
         read |= ({name for group in wanted for name in group} - outputs) & {e.target.tensor for e in cascade.equations}
@@ -105,6 +115,11 @@ def fuse(
             cuts = _repeated(kernels, outputs)
             if not cuts - read:
                 return kernels
+        if cuts & again:
+            raise PlanError(
+                f"'{min(cuts & again)}' would be computed where it is read, and no kernel holds all of what it sums: "
+                f"the plan must store '{min(cuts & again).removesuffix('.at')}'"
+            )
         read |= cuts
 
 
@@ -179,6 +194,7 @@ class _Shape:
         share: float,
     ) -> None:
         self.name, self.extents, self.chunks, self.share = name, extents, chunks, share
+        self.caller_holds = sum(prod(extents.get(r, 1) for r in t.ranks) for t in (*cascade.inputs, *cascade.outputs))
         self.equations = _closure(cascade, name, stored)
         self.ranks = self.equations[-1].target.ranks
         self.reductions = [e for e in self.equations if isinstance(e.value, Reduction)]
@@ -256,18 +272,36 @@ class _Shape:
         for rank in self.ranks:
             if rank in self.streams or rank in found or rank in self.chunks or self.extents[rank] > RESIDENT_OUTPUT:
                 continue
-            lacking = sum(self._work(e) for e in self.together if rank not in ranks_carried(e))
             # A rank the repeated work lacks: spreading it over programs would repeat that work.
-            if lacking > 0.01 * total and not self._repeated_elsewhere(rank):
+            if self._lacking(rank, self.together) > 0.01 * total and not self._repeated_elsewhere(rank):
                 found.append(rank)
         inner = {r for e in self.equations for r in e.target.ranks}
         found += [r for r in inner if r not in found and r not in self.streams and r not in self.ranks]
         return tuple(dict.fromkeys(found))
 
+    def _lacking(self, rank: str, equations: Iterable[Equation]) -> int:
+        """The work of the equations that lack a rank."""
+        return sum(self._work(e) for e in equations if rank not in ranks_carried(e))
+
+    def _held_by(self, source: Equation, rank: str) -> bool:
+        """Whether a kernel of this result alone would hold one of its ranks whole."""
+        made = [e for e in self.reductions if self.equations.index(e) <= self.equations.index(source)]
+        total = sum(map(self._work, made))
+        return self.extents[rank] <= RESIDENT_OUTPUT and self._lacking(rank, made) > 0.01 * total
+
     def _repeated_elsewhere(self, rank: str) -> bool:
-        """Whether the work that lacks ``rank`` lacks it because its results are shared by all of the rank (then it is stored)."""
+        """Whether the work that lacks ``rank`` lacks it because its results are shared by all of the rank (then it is stored, if no larger than what the caller holds)."""
         heaviest = max(self.reductions, key=self._work)
-        return rank in ranks_carried(heaviest) and self.extents[rank] > 2 * SHORT
+        shared = [
+            prod(self.extents[r] for r in e.target.ranks)
+            for e in self.reductions
+            if rank not in ranks_carried(e) and self.stream in e.target.ranks
+        ]
+        return (
+            rank in ranks_carried(heaviest)
+            and self.extents[rank] > 2 * SHORT
+            and max(shared, default=0) <= self.caller_holds
+        )
 
     def _cuts(self) -> set[str]:
         cuts: set[str] = set()
@@ -275,14 +309,17 @@ class _Shape:
             for rank in reduced_ranks(e):
                 if rank in self.streams or e.target.tensor == self.name:
                     continue
-                if (rank in self.ranks and self.extents[rank] > SHORT) or self.extents[rank] > LONG:
+                kept = rank in self.ranks and not self._held_by(e, rank)
+                if (kept and self.extents[rank] > SHORT) or self.extents[rank] > LONG:
                     cuts.add(e.target.tensor)
-        cuts |= self._summed_afterwards()
+        if self.share < inf:
+            cuts |= self._summed_afterwards()
         total = sum(map(self._work, self.reductions))
         for e in self.reductions:
             lacking = [r for r in self.program if r not in ranks_carried(e)]
             repeats = prod(self.extents[r] if r in self.chunks else ceil(self.extents[r] / ROWS) for r in lacking)
-            if e.target.tensor != self.name and self._work(e) * (repeats - 1) > self.share * total:
+            small = prod(self.extents[r] for r in e.target.ranks) <= LARGEST * self.caller_holds
+            if e.target.tensor != self.name and small and self._work(e) * (repeats - 1) > self.share * total:
                 cuts.add(e.target.tensor)
         return self._outermost(cuts)
 
@@ -311,7 +348,7 @@ class _Shape:
                 name = source.target.tensor
                 if name in finished:
                     size = prod(self.extents[r] for r in source.target.ranks)
-                    carried = set(reduced_ranks(e)) & set(source.target.ranks)
+                    carried = {r for r in reduced_ranks(e) if r in source.target.ranks and not self._held_by(source, r)}
                     if carried and name != self.name and size <= STORED_SHARE * self._work(source):
                         found.add(name)
                 else:

@@ -34,7 +34,8 @@ def structures(
 ) -> list[tuple[KernelCascade, ...]]:
     """The kernels by the laws of ``fuse``, and other ways that may be as good: with one tensor more or one less between kernels.
 
-    What is stored between kernels may be as large as what the caller holds, all inputs and outputs together, but no larger; ``larger``: of any size.
+    What is stored between kernels may be as large as what the caller holds, all inputs and outputs together, but no larger; ``larger``: of any size, and
+    every way to store less.
     """
     default = kernel_cascades(derivation, extents)
     normalized = derivation.normalized
@@ -58,17 +59,25 @@ def structures(
         seconds = rough_seconds(parts, extents, dtypes, device)
         if seconds < margin * usual:
             found.append((seconds, parts))
-    return [default, *(parts for _, parts in sorted(found, key=lambda f: f[0])[:MOST])]
+    stored = _between(default)
+    ordered = [parts for _, parts in sorted(found, key=lambda f: f[0])]
+    return [default, *(parts for i, parts in enumerate(ordered) if i < MOST or (larger and _between(parts) < stored))]
 
 
 def _elements(ranks: Sequence[str], extents: Mapping[str, int]) -> int:
     return prod(extents.get(r, 1) for r in ranks)
 
 
-def _buffers(parts: Sequence[KernelCascade], extents: Mapping[str, int]) -> int:
-    """Elements of the tensors that some kernel writes and another reads."""
+def _between(parts: Sequence[KernelCascade]) -> set[str]:
+    """The tensors that some kernel writes and another reads."""
     read = {t.name for p in parts for t in p.cascade.inputs}
-    return sum(_elements(t.ranks, extents) for p in parts for t in p.cascade.outputs if t.name in read)
+    return {t.name for p in parts for t in p.cascade.outputs if t.name in read}
+
+
+def _buffers(parts: Sequence[KernelCascade], extents: Mapping[str, int]) -> int:
+    """Elements of the tensors between kernels."""
+    between = _between(parts)
+    return sum(_elements(t.ranks, extents) for p in parts for t in p.cascade.outputs if t.name in between)
 
 
 def _groups(parts: Sequence[KernelCascade]) -> frozenset[tuple[frozenset[str], tuple[Accumulation, ...]]]:
@@ -94,12 +103,13 @@ def accumulating(
 
 
 def _neighbours(derivation: Derivation, default: Sequence[KernelCascade]) -> Iterator[list[tuple[str, ...]]]:
-    """What kernels write, with one stored tensor less, or with one reduction more in a kernel of its own."""
+    """What kernels write: nothing but outputs, everything else computed where it is read; one stored tensor less; one reduction more in a kernel of its own."""
     outputs = {t.name for t in derivation.normalized.outputs}
     groups = [p.outputs for p in default]
     stored = {name for group in groups for name in group}
-    for name in sorted(stored - outputs):
-        rest = [tuple(n for n in group if n != name) for group in groups]
+    between = sorted(stored - outputs)
+    for left_out in [set(between)] * (len(between) > 1) + [{name} for name in between]:
+        rest = [tuple(n for n in group if n not in left_out) for group in groups]
         yield [group for group in rest if group]
     for part in default:
         read = {r.tensor for e in part.cascade.equations for r in reads_of(e.value, e.where)}

@@ -87,8 +87,8 @@ class Translator:
                 then, otherwise = self.existence(node.then), self.existence(node.otherwise)
                 if then == otherwise:
                     return domain | then
-                # A branch restricts the points that take it, and no others.
-                common = then & otherwise
+                # A branch restricts the points that take it, and no others; what the condition needs holds at all of them.
+                common = domain | (then & otherwise)
                 if then - common:
                     domain |= {_implied(Unary("not", condition), then - common)}
                 if otherwise - common:

@@ -47,7 +47,7 @@ def test_options_reach_the_pass() -> None:
     [
         ("inlin", f"unknown pass 'inlin'; one of {', '.join(PASSES)}"),
         ("online{tiles=3}", "pass 'online' has no option 'tiles'; its options are tile, ranks, running"),
-        ("defer{x=1}", "pass 'defer' has no option 'x'; it has none"),
+        ("flatten{x=1}", "pass 'flatten' has no option 'x'; it has none"),
         ("online{tile=big}", "option 'tile' of pass 'online' takes int, not 'big'"),
         ("online{tile=3", "unbalanced braces in the pipeline 'online{tile=3'"),
         ("on line", "'on line' is not a pass; write NAME or NAME{option=value}"),
