@@ -11,7 +11,7 @@ from einsum_compiler.ir.cascade import Cascade, Module
 from einsum_compiler.ir.plan import Accumulation, KernelPlan
 from einsum_compiler.ir.types import is_float, promote
 from einsum_compiler.passes.certificate import Certificate
-from einsum_compiler.passes.fuse import KernelCascade, fuse
+from einsum_compiler.passes.fuse import KernelCascade, Roles, fuse
 
 # The passes that do not depend on sizes.
 EARLY = ("inline", "normalize", "flatten")
@@ -158,9 +158,10 @@ def kernel_cascades(
     extents: Mapping[str, int],
     wanted: Collection[Collection[str]] | None = None,
     accumulated: Collection[Accumulation] = (),
+    roles: Mapping[str, Roles] | None = None,
 ) -> tuple[KernelCascade, ...]:
-    """The kernels for the given extents, with the streamed rank and tiles still open; ``wanted``, ``accumulated``: see ``fuse``."""
-    return fuse(derivation.normalized, extents, (), wanted, accumulated)
+    """The kernels for the given extents, with the sizes of tiles still open; ``wanted``, ``accumulated``, ``roles``: see ``fuse``."""
+    return fuse(derivation.normalized, extents, (), wanted, accumulated, roles)
 
 
 def derive_kernel(part: KernelCascade, plan: KernelPlan, dtypes: Mapping[str, str]) -> KernelDerivation:

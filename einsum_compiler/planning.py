@@ -28,7 +28,7 @@ from einsum_compiler.ordering import Ordered, in_orders, least_orders
 from einsum_compiler.passes.box_order import BoxOrder, box_order
 from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.passes.flatten import merged_group
-from einsum_compiler.passes.fuse import KernelCascade
+from einsum_compiler.passes.fuse import KernelCascade, Roles
 from einsum_compiler.splitting import SplitKernels, split_kernels
 
 if TYPE_CHECKING:
@@ -125,9 +125,15 @@ def _rank(prediction: Prediction) -> tuple[float, float]:
 
 
 def parts_of(derivation: Derivation, extents: Mapping[str, int], plan: Plan) -> tuple[KernelCascade, ...]:
-    """The parts of a program that the kernels of a plan compute: what they write is stored, and besides it only what must be."""
+    """The parts of a program that the kernels of a plan compute: what they write is stored, and besides it only what must be; ranks have the roles it says."""
     outputs = [*(s.outputs for s in plan.splits), *(k.outputs for k in plan.kernels)]
-    return kernel_cascades(derivation, extents, outputs, [a for k in plan.kernels for a in k.accumulated])
+    roles = {
+        name: Roles(tuple(s.rank for s in k.streams), frozenset(t.rank for t in k.program))
+        for k in plan.kernels
+        for name in k.outputs
+    }
+    roles |= {name: Roles((s.rank.rank,)) for s in plan.splits for name in s.outputs}
+    return kernel_cascades(derivation, extents, outputs, [a for k in plan.kernels for a in k.accumulated], roles)
 
 
 def sum_dtypes(parts: Iterable[KernelCascade], dtypes: Mapping[str, str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ Laws used:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf, prod
 
@@ -67,6 +67,14 @@ class KernelCascade:
         return tuple(t.name for t in self.cascade.outputs)
 
 
+@dataclass(frozen=True)
+class Roles:
+    """What a plan says of the ranks of a kernel: those it streams, and those it spreads over programs (None: by the laws); others are held whole."""
+
+    streams: tuple[str, ...]
+    program: frozenset[str] | None = None
+
+
 def reduced_ranks(equation: Equation) -> tuple[str, ...]:
     """The ranks an equation reduces; none for a map."""
     return equation.value.ranks if isinstance(equation.value, Reduction) else ()
@@ -83,12 +91,13 @@ def fuse(
     chunks: Collection[str] = (),
     wanted: Collection[Collection[str]] | None = None,
     accumulated: Collection[Accumulation] = (),
+    roles: Mapping[str, Roles] | None = None,
 ) -> tuple[KernelCascade, ...]:
     """The kernels of a normalized cascade in the order they run, for the given extents. ``chunks``: ranks that ``split`` made.
 
     ``wanted``: for each kernel what it writes; what must be stored and is not named there gets a kernel of its own. If None, tensors are stored where their
-    computation would be repeated too often, and share kernels where they can. ``accumulated``: the sums that a kernel of ``wanted`` accumulates. Raises
-    ``PlanError`` where it cannot.
+    computation would be repeated too often, and share kernels where they can. ``accumulated``: the sums that a kernel of ``wanted`` accumulates.
+    ``roles``: of the ranks in the kernel of a tensor, where they are given. Raises ``PlanError`` where it cannot.
     """
     _check_recurrences(cascade)
     sums = {a.tensor for a in accumulated}
@@ -108,7 +117,10 @@ def fuse(
     share = REPEATED_SHARE if wanted is None else inf
     while True:
         stated = with_stored_domains(cascade, read)
-        shapes = {name: _Shape(stated, name, read, extents, chunks, partial, share) for name in (outputs | read) - sums}
+        shapes = {
+            name: _Shape(stated, name, read, extents, chunks, partial, share, (roles or {}).get(name))
+            for name in (outputs | read) - sums
+        }
         cuts = {cut for shape in shapes.values() for cut in shape.cuts} | _read_elsewhere(stated)
         if not cuts - read:
             kernels = _accumulating(stated, _grouped(stated, shapes, read, wanted), read, wanted or (), accumulated)
@@ -192,6 +204,7 @@ class _Shape:
         chunks: Collection[str],
         partial: set[str],
         share: float,
+        roles: Roles | None = None,
     ) -> None:
         self.name, self.extents, self.chunks, self.share = name, extents, chunks, share
         self.caller_holds = sum(prod(extents.get(r, 1) for r in t.ranks) for t in (*cascade.inputs, *cascade.outputs))
@@ -202,8 +215,13 @@ class _Shape:
         beside = _closure(cascade, name, stored - partial) if name in partial else self.equations
         self.together = [e for e in beside if isinstance(e.value, Reduction)]
         self.reduced = tuple(dict.fromkeys(r for e in self.reductions for r in reduced_ranks(e)))
-        self.stream = self._stream()
-        self.later = self._later()
+        self.given = roles
+        own = [r for r in roles.streams if r in self.reduced] if roles is not None else []
+        if own or (roles is not None and roles.program is not None):
+            self.stream, self.later = (own[0], tuple(own[1:])) if own else (None, ())
+        else:
+            self.stream = self._stream()
+            self.later = self._later()
         self.streams = () if self.stream is None else (self.stream, *self.later)
         self.resident = self._resident()
         self.program = tuple(r for r in self.ranks if r not in self.streams and r not in self.resident)
@@ -268,16 +286,22 @@ class _Shape:
 
     def _resident(self) -> tuple[str, ...]:
         found = [r for r in self.reduced if r not in self.streams]
+        if self.given is not None and self.given.program is not None:
+            found += [r for r in self.ranks if r not in (*self.given.program, *self.streams, *found)]
+        else:
+            found += self._held_outputs(found)
+        inner = {r for e in self.equations for r in e.target.ranks}
+        found += [r for r in inner if r not in found and r not in self.streams and r not in self.ranks]
+        return tuple(dict.fromkeys(found))
+
+    def _held_outputs(self, found: Collection[str]) -> Iterator[str]:
+        """The ranks of the result that the repeated work lacks: spreading them over programs would repeat that work."""
         total = sum(map(self._work, self.together)) or 1
         for rank in self.ranks:
             if rank in self.streams or rank in found or rank in self.chunks or self.extents[rank] > RESIDENT_OUTPUT:
                 continue
-            # A rank the repeated work lacks: spreading it over programs would repeat that work.
             if self._lacking(rank, self.together) > 0.01 * total and not self._repeated_elsewhere(rank):
-                found.append(rank)
-        inner = {r for e in self.equations for r in e.target.ranks}
-        found += [r for r in inner if r not in found and r not in self.streams and r not in self.ranks]
-        return tuple(dict.fromkeys(found))
+                yield rank
 
     def _lacking(self, rank: str, equations: Iterable[Equation]) -> int:
         """The work of the equations that lack a rank."""

@@ -33,6 +33,7 @@ from einsum_compiler.passes.domains import Domains
 from einsum_compiler.passes.order import in_order, live
 from einsum_compiler.passes.scope import definitions, fresh, opened, tensor_names
 
+
 def rematerialise(cascade: Cascade, stored: Collection[str], extents: Mapping[str, int], longest: int) -> Cascade:
     """The normalized cascade in which reads of computed tensors at other coordinates are equations of their own, but for the tensors ``stored``.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -180,7 +179,7 @@ class Expressions:
             case Call(function="exp.nonpositive", arguments=(Binary(operator="-", left=left, right=right),)) if (
                 self.real == "f32" and self.lane is not None and self.value(right).level < LANE
             ):
-                return self.value(Call("exp2.nonpositive", (_in_base_2(left, right),)))
+                return self.value(Call("exp.difference", (Binary("-", left, right),)))
             case Call(function=function, arguments=arguments):
                 return self._call(function, [self.number(a) for a in arguments])
         raise BackendError(f"the CPU backend has no code for {type(node).__name__} in a tile program: {node}")
@@ -532,19 +531,3 @@ class Expressions:
         if level == LANE:
             return Value(f"tile::uniform_lanes<{kind}>({codes})", self.real, LANE)
         return Value(f"{kind}(tile::uniform({codes}))", self.real, level)
-
-
-def _in_base_2(left: Expression, right: Expression) -> Expression:
-    """``(left - right) / ln 2`` with the factor where it costs nothing: in a factor that left has already, and in right.
-
-    Its error is that of rounding left and right once more, relative to them; exp of the difference itself would reduce it by three
-    instructions more. So for differences from a maximum only.
-    """
-    factor = Constant(math.log2(math.e))
-    scaled = Binary("*", right, factor)
-    match left:
-        case Binary(operator="*", left=value, right=Parameter() | Constant() as scale):
-            return Binary("-", Binary("*", value, Binary("*", scale, factor)), scaled)
-        case Binary(operator="*", left=Parameter() | Constant() as scale, right=value):
-            return Binary("-", Binary("*", value, Binary("*", scale, factor)), scaled)
-    return Binary("-", Binary("*", left, factor), scaled)

@@ -10,6 +10,7 @@ FUNCTIONS: dict[str, tuple[str, str]] = {
     "exp": ("tile::exp({0})", "real"),
     "exp2": ("tile::exp2({0})", "real"),
     "exp.nonpositive": ("tile::exp_nonpositive({0})", "real"),  # arguments proved <= 0 (simplify.py)
+    "exp.difference": ("tile::exp_difference({0})", "real"),
     "exp2.nonpositive": ("tile::exp2_nonpositive({0})", "real"),
     "log": ("tile::log({0})", "real"),
     "sqrt": ("tile::sqrt({0})", "real"),

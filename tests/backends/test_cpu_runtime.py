@@ -62,7 +62,7 @@ template <class T> void gather(int masked, long size, long count, const T* from,
 extern "C" {
 int vector_bytes() { return VECTOR_BYTES; }
 %s
-EACH(exp2_5, float, exp2_nonpositive<5>(a)) EACH(exp2_3, float, exp2_nonpositive<3>(a)) EACH(exp_5, float, exp_nonpositive<5>(a))
+EACH(exp2_5, float, exp2_nonpositive<5>(a)) EACH(exp2_3, float, exp2_nonpositive<3>(a)) EACH(exp_5, float, exp_nonpositive<5>(a)) EACH(exp_difference, float, exp_difference(a))
 EACH(max_, float, max(a, b)) EACH(min_, float, min(a, b)) EACH(pow_, float, pow(a, b)) EACH(select_, float, select(a < b, a, 7.0f))
 EACH(floor_divide_i32, int32_t, floor_divide(a, b)) EACH(modulo_i32, int32_t, modulo(a, b))
 EACH(floor_divide_i64, int64_t, floor_divide(a, b)) EACH(modulo_i64, int64_t, modulo(a, b))
@@ -177,7 +177,13 @@ def test_functions_are_within_a_few_units_of_the_last_place(runtime, name):
 
 
 @pytest.mark.parametrize(
-    "name, base, bound", [("exp2_5", np.exp2, 2.4e-7), ("exp_5", np.exp, 2.4e-7), ("exp2_3", np.exp2, 7.6e-5)]
+    "name, base, bound",
+    [
+        ("exp2_5", np.exp2, 2.4e-7),
+        ("exp_5", np.exp, 2.4e-7),
+        ("exp2_3", np.exp2, 7.6e-5),
+        ("exp_difference", np.exp, 4e-6),
+    ],
 )
 def test_cheap_exponentials_of_arguments_that_are_not_positive(runtime, name, base, bound):
     x = -np.abs(SPREAD[np.abs(SPREAD) < 87])

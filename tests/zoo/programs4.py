@@ -14,7 +14,7 @@ from tests.zoo.programs3 import map_of, probabilities, weighted
 
 def diff(Q1: Tensor, Q2: Tensor, K1: Tensor, K2: Tensor, V: Tensor, LAM: Tensor, causal: bool = False) -> Tensor:
     (P1, _), (P2, _) = map_of(Q1, K1, causal), map_of(Q2, K2, causal)
-    return weighted(P1 - LAM[:, None, None] * P2, V)
+    return weighted(P1, V) - LAM[:, None, None] * weighted(P2, V)
 
 
 def diff_norm(

@@ -11,7 +11,7 @@ from tests.zoo.cases import CASES, NARROW, ODD_WIDTHS, OPTIONS, SMALL, Case, Ope
 from tests.zoo.checking import calls, cases, check
 from tests.zoo.inputs34 import LEVEL3, LEVEL4
 
-SOME = ("more_queries", "ragged")  # of the cases that compile
+SOME = ("ragged",)  # of the cases that compile; hard inputs of one kernel: ``test_adversarial``
 EVALUATED = ("17", "more_queries", "no_keys", "no_queries", "large_scores", "equal_scores", "nan_behind_the_mask")
 
 ALL = pytest.mark.parametrize(

@@ -63,6 +63,15 @@ template <int Degree = 6, class V> TILE_INLINE V exp_nonpositive(V x) {
         return zero_below(-0x1.5d58ap+6f, x, scale_by_power(p, shifted));
     }
 }
+// exp of x - max(x): one step reduces the argument, so the error grows with |x| (4e-6 at -87) where the result is nothing beside 1. Exact at 0.
+template <int Degree = 6, class V> TILE_INLINE V exp_difference(V x) {
+    if constexpr (!same<element<V>, float> || !is_vector<V>) return exp_nonpositive<Degree>(x);
+    else {
+        V shifted = x * 0x1.715476p+0f + round_to_bits;
+        V p = horner(exp2_polynomial<Degree>::base2, x * 0x1.715476p+0f - (shifted - round_to_bits));
+        return zero_below(-0x1.5d58ap+6f, x, scale_by_power(p, shifted));
+    }
+}
 template <int Degree = 6, class V> TILE_INLINE V exp2(V x) {
     if constexpr (same<V, double>) return __builtin_exp2(x);
     else if constexpr (!is_vector<V>) return exp2<Degree>(splat<float>(x))[0];
