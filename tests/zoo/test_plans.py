@@ -66,7 +66,7 @@ FIGURES = {
     "talking_heads": Figures(KEPT),
     "map_out": Figures(KEPT),
     "rev_attn": Figures({"n": 1, "m": 1}, kernels=2, apart=2),
-    "col_sum": Figures({"n": 2, "m": 1}),  # row statistics; columns are accumulated over keys again
+    "col_sum": Figures({"n": 1, "m": 1}, kernels=2, apart=2),  # row statistics, then columns
     "agent": Figures({"n": 1, "a": 1}, kernels=2, apart=2),
     **dict.fromkeys(("union", "gated_sum"), Figures({"i": 1, "j": 1})),
     "landmark": Figures({"c": 1}),
