@@ -217,6 +217,8 @@ class _Shape:
         self.reduced = tuple(dict.fromkeys(r for e in self.reductions for r in reduced_ranks(e)))
         self.given = roles
         own = [r for r in roles.streams if r in self.reduced] if roles is not None else []
+        self.stream: str | None
+        self.later: tuple[str, ...]
         if own or (roles is not None and roles.program is not None):
             self.stream, self.later = (own[0], tuple(own[1:])) if own else (None, ())
         else:
