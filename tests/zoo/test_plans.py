@@ -151,9 +151,7 @@ def test_passes_kernels_and_buffers(operator: AnyOperator) -> None:
 def test_one_kernel_is_legal_where_one_pass_allows_it(operator: AnyOperator) -> None:
     kernel, binding = bound(operator, long=True)
     figures = FIGURES[operator.program]
-    if (
-        figures.apart == 1 and operator.program != "col_sum"
-    ):  # which accumulates: a kernel of two sums is the plan's to name
+    if figures.apart == 1:
         (one,) = fused(kernel, binding).kernels
         assert set(one.outputs) == {t.name for t in kernel.cascade.outputs}
 
