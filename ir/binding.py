@@ -12,7 +12,7 @@ from typing import Any
 
 from einsum_compiler.ir.cascade import Cascade, Scalar, Tensor
 from einsum_compiler.ir.errors import ShapeError, SpecError
-from einsum_compiler.ir.expression import Reduction, Selection
+from einsum_compiler.ir.expression import CascadeCall, Reduction, Selection
 from einsum_compiler.ir.extents import equalities, expressions, selections, with_whole
 from einsum_compiler.ir.hints import counted, did_you_mean, listed
 from einsum_compiler.ir.scalar import Number, evaluate_scalar
@@ -81,7 +81,9 @@ class Binder:
         for equation in cascade.equations:
             ranks.update(dict.fromkeys(r for t in equation.targets for r in t.ranks))
             # A reduced rank may occur inside index expressions only, and a tiled one no longer bare.
-            bound = (r for n in expressions(equation) if isinstance(n, Reduction | Selection) for r in n.ranks)
+            bound = (
+                r for n in expressions(equation) if isinstance(n, Reduction | Selection | CascadeCall) for r in n.ranks
+            )
             ranks.update(dict.fromkeys(bound))
         for equality in self.equalities:
             ranks.update(dict.fromkeys((equality.rank, equality.axis_rank)))

@@ -55,3 +55,11 @@ def test_found(name: str, extents: Mapping[str, int]) -> None:
             tensors[declared.name] = torch.randn(shape, generator=generator, dtype=torch.float64)
     binding = kernel.binding(**tensors)
     assert_close(interpreted(kernel, binding), evaluated(kernel, binding))
+
+
+def test_a_rank_that_only_a_called_cascade_reduces() -> None:
+    text = "cascade pooled(X[b,t]; I = T // 2, R = 2) -> P[b,i] { P[b,i] = logsumexp[r](X[b,2 * i + r]) }"
+    x = torch.randn(3, 11)
+    expected = torch.logsumexp(x[:, :10].double().reshape(3, 5, 2), -1)
+    torch.testing.assert_close(ec.reference(text)(x), expected)
+    ec.compile(text).validate(x)

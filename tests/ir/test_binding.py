@@ -151,3 +151,8 @@ def test_a_warm_call_needs_no_heavy_library() -> None:
     root = Path(__file__).parents[2]
     found = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
+
+
+def test_an_extent_that_only_a_called_cascade_reduces() -> None:
+    text = "cascade pooled(X[b,t]; I = T // 2, R = 2) -> P[b,i] { P[b,i] = logsumexp[r](X[b,2 * i + r]) }"
+    assert bind(parse(text).cascade(), (torch.zeros(3, 11),), {}).extents == {"b": 3, "t": 11, "i": 5, "r": 2}
