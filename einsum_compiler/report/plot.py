@@ -116,7 +116,9 @@ class _Plot:
         for value in ticks(self.x):
             px, _ = self._place((value, self.y.least))
             add(grid, "path", kind="grid", d=path([(px, TOP), (px, bottom)]))
-            add(grid, "text", self.x.show(value), kind="tick", x=px, y=bottom + 18, text_anchor="middle")
+            shown = self.x.show(value)
+            within = min(px, WIDTH - len(shown) * TEXT * CHARACTER / 2)  # a tick at the end of the axis
+            add(grid, "text", shown, kind="tick", x=within, y=bottom + 18, text_anchor="middle")
         for value in ticks(self.y):
             _, py = self._place((self.x.least, value))
             add(grid, "path", kind="grid", d=path([(LEFT, py), (right, py)]))
