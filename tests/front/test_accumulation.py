@@ -56,7 +56,7 @@ def lowered(
     return program, dict(binding.tensors), dict(binding.extents)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(
     st.sampled_from(FUNCTIONS), st.sampled_from(FILTERS), st.integers(130, 170), st.integers(130, 170),
     st.sampled_from((1, 16, 48)), st.sampled_from((32, 64)),
@@ -207,7 +207,7 @@ TILES = st.builds(
 
 
 @given(sums(), TILES)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_random_sums(program: tuple[str, dict[str, int]], tiles: Partition) -> None:
     event(f"ways: {agrees_where_it_accumulates(*program, tiles)}")
 

@@ -146,7 +146,7 @@ def gradients(
 
 
 # Every kernel of a backward pass is a run of the C++ compiler: the others run in `make test-all`.
-SHORT = ("cost volume", "group norm", "contrastive", "convolution", "gravity", "supervised contrast", "tropical")
+SHORT = ("cost volume", "group norm", "contrastive", "gravity", "supervised contrast")
 
 
 @pytest.mark.filterwarnings("ignore::einsum_compiler.EinsumWarning")

@@ -49,7 +49,7 @@ def test_many_random_cascades(backend: str, cascade: Cascade, extents: tuple[int
 
 
 @given(strategies.cascades(3, (strategies._recurrence,)), EXTENTS)
-@settings(max_examples=10)
+@settings(max_examples=6)
 def test_recurrences_are_refused_with_a_way_out(cascade: Cascade, extents: tuple[int, ...]) -> None:
     with pytest.raises(PlanError, match=r"is a recurrence: its steps follow one another.*backend='reference'"):
         check_cascade(cascade, extents, 0, "cpu")

@@ -1,4 +1,5 @@
-"""The hard inputs of design.md, section 12, on every operator of levels 2 to 4: one compiled kernel each, of a plan that is the same for all of them.
+"""The hard inputs of design.md, section 12, on every operator of levels 2 to 4: one compiled kernel each, of a plan that is the same for all of them (every
+second operator only in ``make test-all``).
 
 Large, equal and repeated keys, NaN where nothing looks, rows without keys, no keys, no queries, one key, lengths beside those of tiles; widths of every
 kind and further grids are compiled by ``make test-all``.
@@ -100,7 +101,13 @@ def plan_of(operator: AnyOperator) -> str:
     return str(kernel.ir("plan", **inputs(operator, replace(USUAL, M=140, N=140)), **operator.scalars))
 
 
-@ALL
+HALF = pytest.mark.parametrize(
+    ("programs", "operator"),
+    [pytest.param(p, o, id=str(o), marks=[pytest.mark.slow] if n % 2 else []) for n, (p, o) in enumerate(PROGRAMS)],
+)
+
+
+@HALF
 def test_hard_inputs(programs: ModuleType, operator: AnyOperator) -> None:
     plan = plan_of(operator)
     for what, tensors, scalars in hard(programs, operator, LENGTHS):

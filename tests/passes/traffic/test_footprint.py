@@ -46,7 +46,7 @@ def test_it_does_not_depend_on_the_lengths_and_grows_with_the_tiles() -> None:
     assert footprint(96, 256, 4096).total > footprint(96, 128, 4096).total
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(text=attentions(), length=st.sampled_from((40, 300, 2000)))
 def test_it_is_the_peak_of_a_program_that_is_stepped_through(text: str, length: int) -> None:
     kernel = ec.compile(text, backend="cpu")
