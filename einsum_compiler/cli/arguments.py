@@ -55,6 +55,10 @@ def parser() -> argparse.ArgumentParser:
             "--target", choices=targets, help="an instruction set of the CPU, or a GPU that need not be here"
         )
 
+    def on_random_inputs(sub: argparse.ArgumentParser) -> None:
+        target(sub, *INSTRUCTION_SETS)
+        sub.add_argument("--seed", type=int, default=0, help="of the inputs (default: 0)")
+
     command("check", commands.check, "Verify a program; print nothing if it is right.", "attention.ein", sizes=False)
     command(
         "passes",
@@ -90,21 +94,18 @@ def parser() -> argparse.ArgumentParser:
         "Run a program on random inputs and compare it with the float64 reference.",
         "attention.ein --size m=100,n=300",
     )
-    target(sub, *INSTRUCTION_SETS)
-    sub.add_argument("--seed", type=int, default=0, help="of the inputs (default: 0)")
+    on_random_inputs(sub)
     sub = command(
         "bench", commands.bench, "Time a program on random inputs.", "attention.ein --size m=4096,n=4096 --dtype bf16"
     )
-    target(sub, *INSTRUCTION_SETS)
-    sub.add_argument("--seed", type=int, default=0, help="of the inputs (default: 0)")
+    on_random_inputs(sub)
     sub = command(
         "tune",
         commands.tune,
         "Search for the fastest plan on random inputs; later calls with these and nearby sizes use it.",
         "attention.ein --size m=4096,n=4096 --dtype bf16 --budget 120",
     )
-    target(sub, *INSTRUCTION_SETS)
-    sub.add_argument("--seed", type=int, default=0, help="of the inputs (default: 0)")
+    on_random_inputs(sub)
     sub.add_argument(
         "--budget", type=float, default=60.0, metavar="SECONDS", help="for the search, but its end (default: 60)"
     )

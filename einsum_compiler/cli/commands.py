@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from einsum_compiler.cli.programs import UsageError, binding_of, kernel_of, module_of, text_of_file
 from einsum_compiler.devices import GPU_TARGETS
 from einsum_compiler.ir.errors import EinsumError, InternalError
+
+if TYPE_CHECKING:
+    from einsum_compiler.derivation import Derivation
+    from einsum_compiler.ir.binding import Binding
+    from einsum_compiler.ir.plan import Plan
+
+    View = Callable[[Derivation, Binding, str, Plan | None], str]
 
 
 def check(options: argparse.Namespace) -> None:
@@ -21,24 +30,24 @@ def check(options: argparse.Namespace) -> None:
 
 
 def passes(options: argparse.Namespace) -> None:
+    """Print the passes over each rank."""
     from einsum_compiler.explain import pass_report
 
-    kernel = kernel_of(options)
-    binding = binding_of(kernel, options, False)
-    print(
-        kernel.with_plan(binding, kernel.backend, lambda p: pass_report(kernel._derivation, binding, kernel.backend, p))
-    )
+    _print_view(options, pass_report)
 
 
 def explain(options: argparse.Namespace) -> None:
     """Print what was derived, the plan, its cost and the bounds."""
     from einsum_compiler.explain import explain as explained
 
+    _print_view(options, explained)
+
+
+def _print_view(options: argparse.Namespace, view: View) -> None:
+    """Print a text about the program at the sizes of the command line, with the plan that a call would run."""
     kernel = kernel_of(options)
     binding = binding_of(kernel, options, False)
-    print(
-        kernel.with_plan(binding, kernel.backend, lambda p: explained(kernel._derivation, binding, kernel.backend, p))
-    )
+    print(kernel.with_plan(binding, kernel.backend, lambda p: view(kernel._derivation, binding, kernel.backend, p)))
 
 
 def bound(options: argparse.Namespace) -> None:
@@ -131,15 +140,10 @@ def tune(options: argparse.Namespace) -> None:
 
 
 def source(options: argparse.Namespace) -> None:
+    """Print the generated code."""
     from einsum_compiler.inspection import generated_source
 
-    kernel = kernel_of(options)
-    binding = binding_of(kernel, options, False)
-    print(
-        kernel.with_plan(
-            binding, kernel.backend, lambda p: generated_source(kernel._derivation, binding, kernel.backend, p)
-        )
-    )
+    _print_view(options, generated_source)
 
 
 def compile(options: argparse.Namespace) -> None:
