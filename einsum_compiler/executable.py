@@ -43,6 +43,10 @@ class Executable:
     compared: frozenset[str] = frozenset()
     _last: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
     _lists: dict[object, TileOperands] = field(default_factory=dict, init=False, repr=False, compare=False)
+    # Of every schedule: its parameters, or None if it reads tensors. A filter has hundreds of nodes, and every call asks.
+    _read: dict[tuple[str, str], tuple[str, ...] | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def key(self, scalars: Mapping[str, Number]) -> tuple[Number, ...]:
         """What two calls of the same types and sizes agree in if they share an executable."""
@@ -103,8 +107,13 @@ class Executable:
         operands = dict(held)
         for schedule in kernel.schedules:
             key: object = None
-            if not reads_of(schedule.predicate):
-                used = tuple((n, scalars[n]) for n in parameters_of(schedule.predicate) if n in scalars)
+            name = kernel.name, schedule.name
+            if name not in self._read:
+                reads = reads_of(schedule.predicate)
+                self._read[name] = None if reads else parameters_of(schedule.predicate)
+            parameters = self._read[name]
+            if parameters is not None:
+                used = tuple((n, scalars[n]) for n in parameters if n in scalars)
                 key = kernel.name, schedule.name, used, tuple(extents.items()), str(device)
             found = self._lists.get(key)
             if found is None:
