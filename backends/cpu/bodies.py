@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from einsum_compiler.backends.cpu.loads import emit_load
 from einsum_compiler.backends.cpu.products import emit_dot
+from einsum_compiler.backends.cpu.rows import emit_hidden, tables_of
 from einsum_compiler.backends.cpu.schedule import latest
 from einsum_compiler.backends.cpu.scope import Scope
 from einsum_compiler.backends.cpu.simplify import simplify
@@ -14,6 +15,7 @@ from einsum_compiler.backends.cpu.spans import Bounds, emit_spans, trim_of
 from einsum_compiler.backends.cpu.stores import emit_store
 from einsum_compiler.backends.cpu.sums import addition_of, emit_addition
 from einsum_compiler.backends.cpu.sweeps import emit_sweep, joins
+from einsum_compiler.ir.build import reads_of
 from einsum_compiler.ir.errors import BackendError
 from einsum_compiler.ir.tile import Carry, Dot, Load, Loop, Map, Reduce, Select, Statement, Store
 from einsum_compiler.ir.tile_printer import print_kernel
@@ -64,22 +66,23 @@ def emit_body(
         if not any(isinstance(s, Store) for s in body):
             # No row sees a column: the tile adds nothing to the states, which are all that leaves it.
             scope.writer.line(f"if ({scope.trim.name}.all.end == 0) return;")
+    tables = tables_of(scope, body)
     pending = list(body)
     while pending:
-        unit = _next_unit(scope, pending, kept)
+        unit = _next_unit(scope, pending, kept, tables)
         pending = [s for s in pending if all(s is not u for u in unit.statements)]
         later = {n for s in pending for n in reads_in(s)} | kept
         _reuse(scope, unit, own, later, carries)
         for statement in unit.statements:
             scope.writer.line(f"// {_text(scope, statement)}")
-        _emit_unit(scope, unit, later, emit_loop)
+        _emit_unit(scope, unit, later, emit_loop, tables)
         scope.in_place.clear()
         for name in [n for n in scope.tiles if n in own and n not in later]:
             scope.forget(name)
     scope.trim = None
 
 
-def _next_unit(scope: Scope, pending: list[Statement], kept: set[str]) -> Unit:
+def _next_unit(scope: Scope, pending: list[Statement], kept: set[str], tables: Collection[str]) -> Unit:
     """The first statement with all later ones that fit into its sweep, or with the one that adds a product to a tensor.
 
     A later statement may move up to here if the tiles it reads are there already or made by the sweep's maps; tiles are
@@ -88,13 +91,15 @@ def _next_unit(scope: Scope, pending: list[Statement], kept: set[str]) -> Unit:
     first = pending[0]
     if isinstance(first, Dot) and (addition := addition_of(scope, first, pending[1:], kept)):
         return Unit((first, addition))
-    if not isinstance(first, Map | Select | Reduce):
+    if not isinstance(first, Map | Select | Reduce) or first.target in tables:
         return Unit((first,))
     group: list[Map | Select | Reduce] = [] if isinstance(first, Reduce) else [first]
     fold = first if isinstance(first, Reduce) else None
     kinds = {s.target: s.type.axes for s in group}
     for i, statement in enumerate(pending[1:], 1):
         if not isinstance(statement, Map | Select | Reduce) or (isinstance(statement, Reduce) and fold is not None):
+            continue
+        if statement.target in tables:
             continue
         reads = reads_in(statement)
         related = i == 1 + len(group) - (fold is None) or bool(reads & kinds.keys())
@@ -111,11 +116,13 @@ def _next_unit(scope: Scope, pending: list[Statement], kept: set[str]) -> Unit:
     return Unit((*group, *([fold] if fold else [])))
 
 
-def _emit_unit(scope: Scope, unit: Unit, later: set[str], emit_loop: EmitLoop) -> None:
+def _emit_unit(scope: Scope, unit: Unit, later: set[str], emit_loop: EmitLoop, tables: Collection[str]) -> None:
     first = unit.statements[0]
     match first:
         case Load():
-            emit_load(scope, first)
+            emit_load(scope, first, first.target in tables)
+        case Select() if first.target in tables and scope.tiles[reads_of(first.value)[0].tensor].rows:
+            emit_hidden(scope, first)
         case Store():
             emit_store(scope, first)
         case Dot():

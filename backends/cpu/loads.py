@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from einsum_compiler.backends.cpu.affine import Known, affine, depends, upper_bound
 from einsum_compiler.backends.cpu.columns import Columns, columns_of
 from einsum_compiler.backends.cpu.expressions import Expressions
+from einsum_compiler.backends.cpu.rows import declare, zeros
 from einsum_compiler.backends.cpu.scope import Scope
 from einsum_compiler.backends.cpu.values import FIXED, LANE, ROW, operand, real_literal
 from einsum_compiler.backends.cpu.view import C_TYPES, WIDEST, View, atom, product, sum_of
@@ -75,8 +76,8 @@ def split_conditions(
     return bounds, others
 
 
-def emit_load(scope: Scope, load: Load) -> None:
-    """The tile of a load."""
+def emit_load(scope: Scope, load: Load, table: bool = False) -> None:
+    """The tile of a load; ``table``: it may be a table of rows."""
     where = conjunction([load.where, load.partial_where])
     axes = load.type.axes
     access = access_of(scope, load.tensor, load.indices, axes)
@@ -90,6 +91,12 @@ def emit_load(scope: Scope, load: Load) -> None:
     write = scope.writer
     if simple and axes and axes[-1].size % WIDEST == 0 and not view.rounds:
         view = _emit_alias(scope, load, access, bounds, uniform, view)
+    elif (
+        table
+        and access.strides[axes[-1].rank] is not None
+        and not any(depends(c, {axes[-1].rank}, known) for c in others)
+    ):
+        view = _emit_table(scope, load, access, bounds, [*uniform, *others], view)
     else:
         with write.block():
             _emit_copy(scope, load, access, bounds, [*uniform, *others], view)
@@ -122,6 +129,39 @@ def _emit_alias(
     with write.block(f"if (!{flag})"):
         _emit_copy(scope, load, access, bounds, uniform, view)
     return replace(view, pointer=pointer, strides=(*strides, "1"), aliased=True)
+
+
+def _emit_table(
+    scope: Scope,
+    load: Load,
+    access: Access,
+    bounds: dict[str, list[Expression]],
+    conditions: list[Expression],
+    view: View,
+) -> View:
+    """The rows where they lie if their elements are adjacent and none lies beyond a bound; decided at run time."""
+    write = scope.writer
+    row, lane = load.type.axes
+    i = scope.position(row.rank)
+    printer = scope.expressions({row.rank: i}, None, "f32")
+    adjacent = [f"{atom(str(access.strides[lane.rank]))} == 1"]
+    adjacent += [f"{atom(printer.integer(b))} >= {lane.size}" for b in bounds.get(lane.rank, [])]
+    live = [printer.condition(c).atom for c in conditions]
+    live += [f"{i} < {atom(printer.integer(b))}" for b in bounds.get(row.rank, [])]
+    address = _base_address(scope, printer, load.tensor, access)
+    if (step := access.strides[row.rank]) is not None:
+        address = sum_of([address, product(i, step)])
+    fixed, of_row, _ = printer.lines
+    table = declare(scope, load.target, view, row)
+    write.extend(fixed)
+    with write.block(f"if ({' && '.join(adjacent)})"), write.block(f"for (long {i} = 0; {i} < {row.size}; ++{i})"):
+        write.extend(of_row)
+        hidden = f"({' && '.join(live)}) ? {address} : {zeros(view)}" if live else address
+        write.line(f"{table}[{i}] = {hidden};")
+    with write.block("else"):
+        _emit_copy(scope, load, access, bounds, conditions, view)
+        write.line(f"for (long {i} = 0; {i} < {row.size}; ++{i}) {table}[{i}] = {view.address({row.rank: i})};")
+    return replace(view, rows=table)
 
 
 def _base_address(scope: Scope, printer: Expressions, tensor: str, access: Access) -> str:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from einsum_compiler.backends.cpu.bodies import emit_body
-from einsum_compiler.backends.cpu.products import pack_before
+from einsum_compiler.backends.cpu.products import pack_before, scales_sum
 from einsum_compiler.backends.cpu.scope import Scope
 from einsum_compiler.backends.cpu.spans import bounds_of
 from einsum_compiler.backends.cpu.sweeps import emit_sweep
 from einsum_compiler.ir.errors import BackendError
-from einsum_compiler.ir.expression import Expression, Read
-from einsum_compiler.ir.tile import Loop, Map, Range, TileList
-from einsum_compiler.ir.tile_ranges import loop_body
+from einsum_compiler.ir.expression import Constant, Expression, Read
+from einsum_compiler.ir.tile import Carry, Dot, Load, Loop, Map, Range, Reduce, Select, TileList, TileType
+from einsum_compiler.ir.tile_ranges import loop_body, reads_in
 
 
 def emit_loop(scope: Scope, loop: Loop) -> None:
     """The carried tiles with their initial values, the bodies, and the calls in order of the ranges."""
     if any(isinstance(s, Loop) for s in loop.body):
         raise BackendError(f"the CPU backend runs no loop inside a loop (loop {loop.rank})")
-    for carry in loop.carries:
-        emit_sweep(scope, [Map(carry.name, carry.type, carry.initial)], {carry.name})
     classes = dict.fromkeys(part.partial for part in loop.ranges)
+    sums = [c for c in loop.carries if all(_starts_with_product(scope, loop, c, partial) for partial in classes)]
+    for carry in loop.carries:
+        if carry in sums:
+            _emit_unstarted(scope, carry)
+        else:
+            emit_sweep(scope, [Map(carry.name, carry.type, carry.initial)], {carry.name})
     packed = pack_before(scope, loop)
     functions = {partial: _emit_function(scope, loop, partial) for partial in classes}
     for part in loop.ranges:
@@ -27,6 +33,41 @@ def emit_loop(scope: Scope, loop: Loop) -> None:
     scope.packed.clear()
     for offset in packed:
         scope.arena.release(offset)
+    for carry in sums:
+        view = scope.tiles[carry.name]
+        scope.in_place[carry.name] = replace(view, started="")
+        with scope.writer.block(f"if (!{view.started})"):
+            emit_sweep(scope, [Map(carry.name, carry.type, carry.initial)], {carry.name})
+
+
+def _starts_with_product(scope: Scope, loop: Loop, carry: Carry, partial: bool) -> bool:
+    """Whether a sum that starts at 0 is only ever rescaled and added to by one product: the first one then writes it, and nothing is filled or rescaled."""
+    nexts = [c.next for c in loop.carries]
+    if carry.initial != Constant(0) or carry.name in nexts or nexts.count(carry.next) != 1:
+        return False
+    body = loop_body(loop, partial)
+    readers = [s for s in body if carry.name in reads_in(s)]
+    if len(readers) != 1:
+        return False
+    dot = readers[0]
+    if (
+        not isinstance(dot, Dot)
+        or dot.target != carry.next
+        or carry.name in (dot.left, dot.right)
+        or dot.type != carry.type
+    ):
+        return False
+    types = {n: TileType(v.dtype, v.axes) for n, v in scope.tiles.items()}
+    types |= {s.target: s.type for s in body if isinstance(s, Load | Map | Select | Dot | Reduce)}
+    return scales_sum(dot, carry.name, types)
+
+
+def _emit_unstarted(scope: Scope, carry: Carry) -> None:
+    """Room for a sum, and the flag that says whether it is there."""
+    view = scope.allocate(carry.name, carry.type)
+    flag = scope.names.fresh(f"{carry.name}_started")
+    scope.writer.line(f"bool {flag} = false;")
+    scope.tiles[carry.name] = replace(view, started=flag)
 
 
 def _emit_function(scope: Scope, loop: Loop, partial: bool) -> str:

@@ -66,6 +66,20 @@ def emit_dot(scope: Scope, dot: Dot) -> None:
     _emit_product(scope, dot, roles, scope.tiles[dot.target], accumulator is not None, scale)
 
 
+def scales_sum(dot: Dot, name: str, types: dict[str, TileType]) -> bool:
+    """Whether a product's accumulator is the tile ``name``, as it is or times one number for every row, and one call writes it all."""
+    roles = roles_of(dot, types[dot.left], types[dot.right])
+    if roles.row is None or roles.column is None or roles.loops or roles.deep_loops:
+        return False
+    match dot.accumulator:
+        case Read(tensor=tensor):
+            return tensor == name
+        case Binary(operator="*", left=Read(tensor=a), right=Read(tensor=b)) if name in (a, b) and a != b:
+            factor = types[b if a == name else a]
+            return factor.axes == (roles.row,) and factor.dtype == dot.type.dtype
+    return False
+
+
 def emit_product(scope: Scope, dot: Dot, how: str) -> None:
     """A product of one row, one column and perhaps one contracted axis into the result's tile, which is there; ``how``: C++."""
     kinds = {n: TileType(scope.tiles[n].dtype, scope.tiles[n].axes) for n in (dot.left, dot.right)}
@@ -100,6 +114,8 @@ def _emit_product(
     how = how or f"tile::{'accumulate' if accumulates else 'overwrite'}()"
     if scale is not None:
         how = f"tile::rescale<{result.ctype}>{{{scope.tiles[scale].address(positions)}}}"
+    if result.started:
+        how = f"{result.started} ? tile::update_of<{result.ctype}>({how}) : tile::update<{result.ctype}>{{false, nullptr}}"
     if roles.deep_loops and (not accumulates or scale is not None):
         # The first slice of depth starts the sum, the others add to it.
         first = " && ".join(f"{positions[a.rank]} == 0" for a in roles.deep_loops)
@@ -114,6 +130,8 @@ def _emit_product(
             _emit_strided(scope, roles, left, right, result, positions, accumulates)
         else:
             _emit_call(scope, roles, left, right, result, positions, how, packed)
+    if result.started:
+        write.line(f"{result.started} = true;")
     for offset in packed:
         scope.arena.release(offset)
 
@@ -178,8 +196,8 @@ def _emit_call(
 
 
 def _is_packed(right: View, column: Axis) -> bool:
-    """Whether products read a copy of their right operand: its columns are not adjacent, or it is widened."""
-    return right.axes[-1] != column or right.dtype in ("f16", "bf16")
+    """Whether products read a copy of their right operand: its columns are not adjacent, its rows lie anywhere, or it is widened."""
+    return bool(right.rows) or right.axes[-1] != column or right.dtype in ("f16", "bf16")
 
 
 def _pack(scope: Scope, roles: Roles, right: View, start: str, packed: list[int], within: str = "") -> str:
@@ -193,7 +211,11 @@ def _pack(scope: Scope, roles: Roles, right: View, start: str, packed: list[int]
     buffer = scope.names.fresh(f"{roles.right}_packed")
     scope.writer.line(f"char* const {buffer} = scratch + {offset};")
     inner = right.stride(depth.rank) if depth else "0"
-    if right.axes[-1] == column:
+    if right.rows:
+        how = "pack" if right.axes[-1] == column else "pack_transposed"
+        b = f"tile::row_table<const {right.ctype}>{{{right.rows}}}"
+        scope.writer.line(f"tile::{how}({column.size}, {steps}, {b}, {buffer}{within});")
+    elif right.axes[-1] == column:
         b = f"tile::matrix<const {right.ctype}>{{{start}, {inner}}}"
         scope.writer.line(f"tile::pack({column.size}, {steps}, {b}, {buffer}{within});")
     else:

@@ -14,6 +14,7 @@ from einsum_compiler.ir.expression import (
     Constant,
     Expression,
     Parameter,
+    Rank,
     Read,
     transform,
     walk,
@@ -125,7 +126,10 @@ def _is_cheap(statement: Map) -> bool:
 
 
 def _store_computed(body: Sequence[Statement], kept: set[str]) -> tuple[Statement, ...]:
-    """A map that one store alone reads is computed where it is stored: its tile is not written and read in between."""
+    """A map that one store alone reads is computed where it is stored: its tile is not written and read in between.
+
+    Not where the store scatters the elements of a row: it would compute them one by one.
+    """
     reads = Counter(n.tensor for s in body for e in expressions_of(s) for n in walk(e) if isinstance(n, Read))
     reads.update(n for s in body if isinstance(s, Dot) for n in (s.left, s.right))
     reads.update(n for s in body if isinstance(s, Loop) for n in reads_in(s))
@@ -135,11 +139,18 @@ def _store_computed(body: Sequence[Statement], kept: set[str]) -> tuple[Statemen
     for statement in body:
         if isinstance(statement, Store) and isinstance(statement.value, Read) and not statement.adds:
             made = alone.get(statement.value.tensor)
-            if made is not None and made.type.axes == statement.axes and made.type.dtype in ("f32", "f64"):
+            fits = made is not None and made.type.axes == statement.axes and made.type.dtype in ("f32", "f64")
+            if made is not None and fits and not _scatters(statement):
                 stored.add(made.target)
                 statement = replace(statement, value=made.value)
         found.append(statement)
     return tuple(s for s in found if not (isinstance(s, Map) and s.target in stored))
+
+
+def _scatters(store: Store) -> bool:
+    """Whether neighbours of a row lie apart: an index divides the last axis."""
+    divided = [n for i in store.indices for n in walk(i) if isinstance(n, Binary) and n.operator in ("//", "%")]
+    return any(n == Rank(store.axes[-1].rank) for d in divided for n in walk(d)) if store.axes else False
 
 
 def map_expressions(statement: Statement, change: object) -> Statement:

@@ -31,6 +31,8 @@ class View:
     Strides are C++ expressions; the last is ``"1"``. Rows may be read up to the next multiple of ``WIDEST``. ``offset`` is the
     tile's place in scratch. ``aliased``: the pointer may lead into a tensor, so nothing may be written there.
     ``rounds``: the element type in memory may be wider than ``dtype``, so stores round first.
+    ``started``: a C++ flag that says whether the tile holds its sum yet; until then nothing is there and it counts as 0.
+    ``rows``: a C++ array of pointers; row i of two axes begins at ``rows[i]``, anywhere in a tensor, and only packing reads it.
     """
 
     pointer: str
@@ -41,6 +43,8 @@ class View:
     offset: int
     aliased: bool = False
     rounds: bool = False
+    started: str = ""
+    rows: str = ""
 
     @property
     def ranks(self) -> tuple[str, ...]:

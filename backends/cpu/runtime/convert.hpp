@@ -130,6 +130,7 @@ template <class T> struct matrix {
     long stride;
     TILE_INLINE T& operator()(long i, long j) const { return data[i * stride + j]; }
     TILE_INLINE T* row(long i) const { return data + i * stride; }
+    TILE_INLINE matrix from(long i) const { return {row(i), stride}; }
     operator matrix<const T>() const { return {data, stride}; }
 };
 // Any two strides.
@@ -137,8 +138,20 @@ template <class T> struct strided {
     T* data;
     long row_stride, column_stride;
     TILE_INLINE T& operator()(long i, long j) const { return data[i * row_stride + j * column_stride]; }
+    TILE_INLINE T* row(long i) const { return data + i * row_stride; }
+    TILE_INLINE strided from(long i) const { return {row(i), row_stride, column_stride}; }
     operator strided<const T>() const { return {data, row_stride, column_stride}; }
 };
+// Rows that lie anywhere, with unit column stride.
+template <class T> struct row_table {
+    T* const* rows;
+    static constexpr long column_stride = 1;
+    TILE_INLINE T& operator()(long i, long j) const { return rows[i][j]; }
+    TILE_INLINE T* row(long i) const { return rows[i]; }
+    TILE_INLINE row_table from(long i) const { return {rows + i}; }
+};
+// What a hidden row of a table is.
+template <class T, long Columns> alignas(64) inline const T zeros[Columns] = {};
 template <class T> TILE_INLINE strided<T> rows_of(matrix<T> m) { return {m.data, m.stride, 1}; }
 template <class T> TILE_INLINE strided<T> transposed(matrix<T> m) { return {m.data, 1, m.stride}; }
 template <class T> TILE_INLINE strided<T> transposed(strided<T> m) { return {m.data, m.column_stride, m.row_stride}; }
@@ -158,6 +171,7 @@ template <class T, class V> TILE_INLINE void store(T* p, partial j, V v) {
     else store_prefix((stored_type<T>*)(p + j.first), narrow_vector<T>(splat<V>(v)), j.count);
 }
 template <class T, class J> TILE_INLINE auto load(matrix<T> m, long i, J j) { return load((const T*)m.row(i), j); }
+template <class T, class J> TILE_INLINE auto load(row_table<T> m, long i, J j) { return load((const T*)m.row(i), j); }
 template <class T, class J, class V> TILE_INLINE void store(matrix<T> m, long i, J j, V v) { store(m.row(i), j, v); }
 
 // Lane l is element index[l]; where the mask fails memory is not touched and the lane is `otherwise`.

@@ -131,17 +131,17 @@ template <class T> TILE_INLINE bool packs_pairs(long depth) { return same<T, bf1
 template <class T> TILE_INLINE matrix<bf16> packed_pairs(void* buffer, long width) { return {(bf16*)buffer, padded_stride<bf16>(2 * width)}; }
 template <class T> TILE_INLINE matrix<right_type<T>> packed_rows(void* buffer, long width) { return {(right_type<T>*)buffer, padded_stride<right_type<T>>(width)}; }
 
-// B given by rows [depth, columns], or by its transpose [columns, depth].
-template <class B, class Where = everywhere> void pack(long columns, long depth, matrix<B> b, void* buffer, Where where = {}) {
+// B given by rows [depth, columns], or by its transpose [columns, depth]. Rows: matrix or strided, or row_table.
+template <template <class> class Rows, class B, class Where = everywhere> void pack(long columns, long depth, Rows<B> b, void* buffer, Where where = {}) {
     using T = typename plain<B>::type;
     const long width = padded(columns);
     if constexpr (same<T, bf16> && has_pair_product)
         if (packs_pairs<T>(depth)) return pack_pairs(depth, columns, b, packed_pairs<T>(buffer, width), width);
     const auto packed = packed_rows<T>(buffer, width);
     const span read = where.depths(depth);
-    copy(read.end - read.begin, columns, matrix<B>{b.row(read.begin), b.stride}, matrix<right_type<B>>{packed.row(read.begin), packed.stride});
+    copy(read.end - read.begin, columns, b.from(read.begin), packed.from(read.begin));
 }
-template <class B, class Where = everywhere> void pack_transposed(long columns, long depth, strided<B> b, void* buffer, Where where = {}) {
+template <template <class> class Rows, class B, class Where = everywhere> void pack_transposed(long columns, long depth, Rows<B> b, void* buffer, Where where = {}) {
     using T = typename plain<B>::type;
     const long width = padded(columns);
     if constexpr (same<T, bf16> && has_pair_product)
@@ -149,8 +149,7 @@ template <class B, class Where = everywhere> void pack_transposed(long columns, 
     const auto packed = packed_rows<T>(buffer, width);
     const span read = where.columns(columns);
     const long some = read.end - read.begin;
-    transpose(some, depth, strided<B>{b.data + read.begin * b.row_stride, b.row_stride, b.column_stride},
-              matrix<right_type<B>>{packed.data + read.begin, packed.stride}, Where::is_everywhere ? width : some);
+    transpose(some, depth, b.from(read.begin), matrix<right_type<B>>{packed.data + read.begin, packed.stride}, Where::is_everywhere ? width : some);
 }
 // C = A B with a packed B of elements T.
 template <class T, class How, class A, class C, class Where = everywhere>

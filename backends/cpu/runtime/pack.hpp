@@ -19,16 +19,16 @@ template <int Step, int L, class V> TILE_INLINE void transpose_stages(V (&v)[L])
     if constexpr (2 * Step < L) transpose_stages<2 * Step, L>(v);
 }
 
-// to[c, r] = from[r, c] for r < rows, 0 for rows <= r < padded_rows; c < columns. Elements are converted to To.
-template <class From, class To>
-__attribute__((noinline)) void transpose(long rows, long columns, strided<From> from, matrix<To> to, long padded_rows) {
+// to[c, r] = from[r, c] for r < rows, 0 for rows <= r < padded_rows; c < columns. Elements are converted to To. From: any of strided, row_table.
+template <template <class> class Rows, class From, class To>
+__attribute__((noinline)) void transpose(long rows, long columns, Rows<From> from, matrix<To> to, long padded_rows) {
     const bool blocks = from.column_stride == 1;
     const long block_rows = blocks ? rows - rows % LANES : 0, block_columns = blocks ? columns - columns % LANES : 0;
     for (long r = 0; r < block_rows; r += LANES)
         for (long c = 0; c < block_columns; c += LANES) {
             vec<computed_type<From>> v[LANES];
 #pragma GCC unroll 16
-            for (int i = 0; i < LANES; ++i) v[i] = load(from.data + (r + i) * from.row_stride, whole{c});
+            for (int i = 0; i < LANES; ++i) v[i] = load((const From*)from.row(r + i), whole{c});
             transpose_stages<1, LANES>(v);
 #pragma GCC unroll 16
             for (int i = 0; i < LANES; ++i) store(to.row(c + i), whole{r}, v[i]);
@@ -43,7 +43,7 @@ template <class From, class To> TILE_INLINE void transpose(long rows, long colum
 }
 
 // to = from, converted.
-template <class From, class To> void copy(long rows, long columns, matrix<From> from, matrix<To> to) {
+template <template <class> class Rows, class From, class To> void copy(long rows, long columns, Rows<From> from, matrix<To> to) {
     for_each_row(rows, columns, [&](long i, auto j) __attribute__((always_inline)) { store(to, i, j, load(from, i, j)); });
 }
 template <class From, class To> void copy(long rows, long columns, strided<From> from, matrix<To> to) {
@@ -61,7 +61,7 @@ template <class T> void fill(long first_row, long rows, long first_column, long 
 
 // B[depth, columns] row-major to [pairs][columns][2], pairs = (depth + 1) / 2, columns up to padded_columns zero: a
 // lane of 32 bits is rows 2k and 2k + 1 of one column.
-template <class From> void pack_pairs(long depth, long columns, matrix<From> from, matrix<bf16> to, long padded_columns) {
+template <template <class> class Rows, class From> void pack_pairs(long depth, long columns, Rows<From> from, matrix<bf16> to, long padded_columns) {
     for (long k = 0; k < depth; k += 2) {
         bf16* out = to.row(k / 2);
         auto one = [&](auto j) __attribute__((always_inline)) {
@@ -77,10 +77,13 @@ template <class From> void pack_pairs(long depth, long columns, matrix<From> fro
 }
 // The same from B given by its transpose [columns, depth]: where that has unit stride along depth, pairs are already adjacent and
 // this transposes 32-bit words. An odd depth has its last pair completed by 0.
-TILE_INLINE void transpose_pairs(long columns, long depth, strided<const bf16> from, matrix<bf16> to, long padded_columns) {
-    if (from.column_stride == 1 && from.row_stride % 2 == 0) {
-        transpose(columns, depth / 2, strided<const uint32_t>{(const uint32_t*)from.data, from.row_stride / 2, 1},
-                  matrix<uint32_t>{(uint32_t*)to.data, to.stride / 2}, padded_columns);
+TILE_INLINE bool in_words(strided<const bf16> from) { return from.column_stride == 1 && from.row_stride % 2 == 0; }
+TILE_INLINE bool in_words(row_table<const bf16>) { return true; }
+TILE_INLINE strided<const uint32_t> words_of(strided<const bf16> from) { return {(const uint32_t*)from.data, from.row_stride / 2, 1}; }
+TILE_INLINE row_table<const uint32_t> words_of(row_table<const bf16> from) { return {(const uint32_t* const*)from.rows}; }
+template <template <class> class Rows> TILE_INLINE void transpose_pairs(long columns, long depth, Rows<const bf16> from, matrix<bf16> to, long padded_columns) {
+    if (in_words(from)) {
+        transpose(columns, depth / 2, words_of(from), matrix<uint32_t>{(uint32_t*)to.data, to.stride / 2}, padded_columns);
     } else {
         for (long k = 0; k < depth / 2; ++k)
             for (long j = 0; j < padded_columns; ++j)
