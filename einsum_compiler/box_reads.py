@@ -6,7 +6,7 @@ integers and reals from extremes over the tiles of an axis, or from a table of e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any
@@ -86,34 +86,44 @@ def _range_extreme(combine: np.ufunc, table: Array, axis: int, index: list[Array
     return np.asarray(combine(left, right))
 
 
-def tile_extremes(least: Array, greatest: Array, axis: int, size: int) -> tuple[Array, Array]:
-    """The least entry of ``least`` and the greatest of ``greatest`` in each tile along an axis."""
-    if size == 1:
-        return least, greatest
-    if axis == least.ndim - 1:
-        starts = np.arange(0, least.shape[axis], size)
-        # numpy has no vector code for booleans.
-        low, high = (t.view(np.uint8) if t.dtype == np.bool_ else t for t in (least, greatest))
-        low, high = np.minimum.reduceat(low, starts, axis=axis), np.maximum.reduceat(high, starts, axis=axis)
-        return low.astype(least.dtype, copy=False), high.astype(greatest.dtype, copy=False)
+def tile_extremes(least: Array, greatest: Array, sizes: Mapping[int, int]) -> tuple[Array, Array]:
+    """The least entry of ``least`` and the greatest of ``greatest`` in each tile; ``sizes`` gives how long tiles are along some axes."""
+    last = least.ndim - 1
+    sizes = {axis: size for axis, size in sizes.items() if size > 1}
+    across = sizes.pop(last, 1)
+    for axis, size in sizes.items():
+        least, greatest = _along(least, greatest, axis, size, across)
+        across = 1  # with the first axis, while what is left of a tile of rows is in a cache
+    return _across(least, greatest, across) if across > 1 else (least, greatest)
+
+
+def _along(least: Array, greatest: Array, axis: int, size: int, across: int) -> tuple[Array, Array]:
+    """Extremes of tiles of ``size`` along an axis and ``across`` along the last one."""
     shape = [-(-n // size) if a == axis else n for a, n in enumerate(least.shape)]
+    columns = shape[-1]
+    shape[-1] = -(-columns // across)
     low, high = np.empty(shape, least.dtype), np.empty(shape, greatest.dtype)
     # reduceat has vector code along the last axis only, so each tile is reduced by itself.
-    pieces = [(t, c) for t in range(shape[axis]) for c in range(0, shape[-1], PIECE)]
+    width = max(PIECE // across, 1) * across
+    pieces = [(t, c) for t in range(shape[axis]) for c in range(0, columns, width)]
 
     def reduce(piece: tuple[int, int]) -> None:
         tile, column = piece
-        columns = slice(column, column + PIECE)
-        before = (slice(None),) * axis
-        source, target = (
-            (*before, along, *(slice(None),) * (least.ndim - axis - 2), columns)
-            for along in (slice(tile * size, (tile + 1) * size), tile)
+        before, behind = (slice(None),) * axis, (slice(None),) * (least.ndim - axis - 2)
+        source: tuple[slice | int, ...] = (
+            *before,
+            slice(tile * size, (tile + 1) * size),
+            *behind,
+            slice(column, column + width),
         )
+        target: tuple[slice | int, ...] = (*before, tile, *behind, slice(column // across, (column + width) // across))
         if least is greatest and least.dtype == np.bool_:
-            low[target], high[target] = _all_and_any(least[source].view(np.uint8), axis)
+            count, number = _number_true(least[source], axis)
+            fewest, most = _across(number, number, across) if across > 1 else (number, number)
+            low[target], high[target] = fewest == count, most > 0
         else:
-            np.min(least[source], axis=axis, out=low[target])
-            np.max(greatest[source], axis=axis, out=high[target])
+            ends = least[source].min(axis=axis), greatest[source].max(axis=axis)
+            low[target], high[target] = _across(*ends, across) if across > 1 else ends
 
     if least.nbytes < SHARED:
         for piece in pieces:
@@ -124,11 +134,22 @@ def tile_extremes(least: Array, greatest: Array, axis: int, size: int) -> tuple[
     return low, high
 
 
-def _all_and_any(truths: Array, axis: int) -> tuple[Array, Array]:
-    """Whether all and whether any of some truth values, from their number, so that they are read once."""
+def _across(least: Array, greatest: Array, size: int) -> tuple[Array, Array]:
+    """Extremes of tiles along the last axis."""
+    starts = np.arange(0, least.shape[-1], size)
+    # numpy has no vector code for booleans.
+    low, high = (t.view(np.uint8) if t.dtype == np.bool_ else t for t in (least, greatest))
+    low, high = np.minimum.reduceat(low, starts, axis=-1), np.maximum.reduceat(high, starts, axis=-1)
+    return low.astype(least.dtype, copy=False), high.astype(greatest.dtype, copy=False)
+
+
+def _number_true(truths: Array, axis: int) -> tuple[int, Array]:
+    """How many truth values there are along an axis, and how many are true, so that they are read once."""
     count = truths.shape[axis]
-    number = np.add.reduce(truths, axis=axis, dtype=np.uint8 if count < 256 else np.int32)
-    return number == count, number > 0
+    if count < 256 and truths.shape[-1] % 8 == 0 and truths.strides[-1] == 1:
+        words: Array = np.add.reduce(truths.view(np.uint64), axis=axis)  # eight bytes at once: none overflows
+        return count, words.view(np.uint8)
+    return count, np.add.reduce(truths.view(np.uint8), axis=axis, dtype=np.uint8 if count < 256 else np.int32)
 
 
 def _threads() -> int:

@@ -437,15 +437,16 @@ class _Boxes:
         self, indices: tuple[Expression, ...], table: Array, low: list[Array], high: list[Array]
     ) -> tuple[Array, Array]:
         """The greatest and the least entry per tile along the axes that a bare rank indexes, whose ``low`` and ``high`` become the tile."""
-        least = greatest = table
+        sizes: dict[int, int] = {}
+        places: dict[int, int] = {}
         for axis, index in enumerate(indices):
             if not isinstance(index, Rank) or indices.count(index) > 1:
                 continue
             along, size = self._split(index.name)
-            if along is None or self.extents.get(index.name, least.shape[axis]) != least.shape[axis]:
-                continue
-            if size > 1:
-                least, greatest = box_reads.tile_extremes(least, greatest, axis, size)
+            if along is not None and self.extents.get(index.name, table.shape[axis]) == table.shape[axis]:
+                sizes[axis], places[axis] = size, along
+        least, greatest = box_reads.tile_extremes(table, table, sizes)
+        for axis, along in places.items():
             tiles = np.minimum(self._tiles(along), least.shape[axis] - 1)
             low[axis] = high[axis] = self._along(along, tiles)
         return greatest, least

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from einsum_compiler.ir.build import conjunction
@@ -22,7 +23,7 @@ def loop_body(loop: Loop, partial: bool) -> tuple[Statement, ...]:
             raise VerifyError(
                 f"the loop over {loop.rank} holds a loop over {statement.rank}; tile programs do not nest loops"
             )
-        statement = _rename(statement, aliases)
+        statement = renamed(statement, aliases)
         if isinstance(statement, Select) and statement.partial:
             if not partial:
                 aliases[statement.target] = statement.value
@@ -35,10 +36,15 @@ def loop_body(loop: Loop, partial: bool) -> tuple[Statement, ...]:
     # A carried value may itself be an alias in full ranges: it keeps its name through a copy.
     axes = {c.next: c.type for c in loop.carries}
     found.extend(Map(name, axes[name], value) for name, value in aliases.items() if name in axes)
-    live = {c.next for c in loop.carries}
+    return needed(found, {c.next for c in loop.carries})
+
+
+def needed(statements: Sequence[Statement], names: Collection[str] = ()) -> tuple[Statement, ...]:
+    """The statements that a store, a loop or one of the tiles named needs."""
+    live = set(names)
     kept: list[Statement] = []
-    for statement in reversed(found):
-        if isinstance(statement, Store) or getattr(statement, "target", None) in live:
+    for statement in reversed(statements):
+        if isinstance(statement, Store | Loop) or getattr(statement, "target", None) in live:
             kept.append(statement)
             live |= reads_in(statement)
     return tuple(reversed(kept))
@@ -74,7 +80,8 @@ def reads_in(statement: Statement) -> set[str]:
     return names
 
 
-def _rename(statement: Statement, aliases: dict[str, Expression]) -> Statement:
+def renamed(statement: Statement, aliases: Mapping[str, Expression]) -> Statement:
+    """The statement with expressions in place of some tiles; loops stay as they are, and so do operands of products that would be no tiles."""
     if not aliases:
         return statement
 

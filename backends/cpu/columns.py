@@ -5,7 +5,7 @@ A place in a box costs divisions (``n // 7``, ``n % 7``), and so does the window
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
 from einsum_compiler.backends.cpu.affine import Known, depends, separate
@@ -44,13 +44,19 @@ class Columns:
         self._offsets.clear()
 
 
-def is_column(node: Expression, lane: str) -> bool:
-    """Whether a value changes along the lanes and nowhere else in the sweep, and costs more than a load."""
+def is_column(node: Expression, lane: str, known: Known, registers: Container[str]) -> bool:
+    """Whether a value changes along the lanes and nowhere else in the sweep, and costs more than a load.
+
+    ``registers``: tiles that the sweep makes itself. An integer of a tile in a sum costs more: it is widened.
+    """
     ranks: set[str] = set()
     costly = False
     for n in walk(node):
         if isinstance(n, Read):
-            return False
+            if n.indices or n.tensor in registers or known.tiles.get(n.tensor) != (lane,):
+                return False
+            ranks.add(lane)
+            costly |= n is not node and n.tensor in known.integers
         if isinstance(n, Rank):
             ranks.add(n.name)
         costly |= isinstance(n, Call) or (isinstance(n, Binary) and n.operator in COSTLY)

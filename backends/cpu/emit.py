@@ -88,7 +88,7 @@ def emit_cpu(kernel: TileKernel) -> str:
     text = _template().render(
         name=kernel.name, entry=signature.entry, program=print_kernel(kernel).splitlines(), arguments=arguments,
         tensors=[t.name for t in signature.tensors], integers=[*extents, *signature.integers], reals=signature.reals,
-        programs=programs, scratch=scope.arena.size, body=scope.writer.lines,
+        programs=programs, loops=bool(ordered) or any(isinstance(s, Loop) for s in kernel.body), scratch=scope.arena.size, body=scope.writer.lines,
     )  # fmt: skip
     return str(text)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 
 from einsum_compiler.backends.cpu.affine import (
     FLIPPED,
@@ -49,6 +50,7 @@ from einsum_compiler.ir.expression import (
 )
 from einsum_compiler.ir.types import is_float
 
+COMPARED = {"<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_equal", "==": "equal", "!=": "unequal"}
 STORED = {"f64": "f64", "f32": "f32", "f16": "f32", "bf16": "f32", "i64": "i64", "bool": "i32"}
 
 
@@ -109,12 +111,20 @@ class Expressions:
             self._seen[node] = self._visit(node) if column is None else column
         return self._seen[node]
 
+    def _is_column(self, node: Expression) -> bool:
+        return self.lane is not None and is_column(node, self.lane, self.names.known, self.locals)
+
     def _column(self, node: Expression) -> Value | None:
         """A value that all rows share, from a buffer filled before them."""
-        if self.columns is None or not self.positions or self.lane is None or not is_column(node, self.lane):
+        if self.columns is None or not self.positions or self.lane is None or not self._is_column(node):
             return None
         if any(isinstance(n, Rank) and n.name in self.positions and n.name != self.lane for n in walk(node)):
             return None
+        return self._filled(node)
+
+    def _filled(self, node: Expression) -> Value | None:
+        """A value in such a buffer; None if it is the same for all lanes."""
+        assert self.columns is not None
         inner = Expressions(self.names, {}, self.lane, self.real)
         value = inner.value(node)
         if value.level < LANE:
@@ -160,8 +170,10 @@ class Expressions:
                 return replace(value, code=f"-{value.atom}", simple=False, nonnegative=False, constant=None)
             case Binary(operator="and") if (joined := self._intervals(node)) is not None:
                 return joined
-            case Binary(operator="and" | "or" as operator, left=left, right=right):
-                return self._logical("&" if operator == "and" else "|", self.condition(left), self.condition(right))
+            case Binary(operator="and"):
+                return self._all(conjuncts(node))
+            case Binary(operator="or", left=left, right=right):
+                return self._logical("|", self.condition(left), self.condition(right))
             case Binary(operator=operator, left=left, right=right):
                 return self._binary(operator, left, right)
             case Comparison():
@@ -270,7 +282,7 @@ class Expressions:
             return None
         difference = Binary("-", node.operands[0], node.operands[1])
         parts = columns_of(difference, {self.lane}, set(self.positions) - {self.lane}, self.names.known)
-        if parts is None or not is_column(parts[0], self.lane):
+        if parts is None or not self._is_column(parts[0]):
             return None
         column, rest = parts
         if isinstance(column, Unary):
@@ -300,11 +312,30 @@ class Expressions:
         for (column, above), found in limits.items():
             bound = found[0] if len(found) == 1 else Call("max" if above else "min", tuple(found))
             others.append(Comparison((">=" if above else "<",), (column, bound)))
-        values = [self.condition(c) for c in others]
-        result = values[0]
-        for value in values[1:]:
-            result = self._logical("&", result, value)
-        return result
+        return self._all(others)
+
+    def _all(self, parts: Sequence[Expression]) -> Value:
+        """A conjunction: what a row decides together, and what the lanes alone decide in one column."""
+        by_row: list[Value] = []
+        shared: list[Expression] = []
+        others: list[Expression] = []
+        for part in parts:
+            made_here = any(isinstance(n, Read) and n.tensor in self.locals for n in walk(part))
+            if self.columns is None or self.lane is None or not self.positions or made_here:
+                others.append(part)
+            elif not depends(part, {self.lane}, self.names.known):
+                by_row.append(self.condition(part))
+            elif depends(part, set(self.positions) - {self.lane}, self.names.known):
+                others.append(part)
+            else:
+                shared.append(part)
+        column = None
+        if len(shared) > 1:
+            node = conjunction(shared)
+            assert node is not None
+            column = self._filled(node)
+        values = [*by_row, *([column] if column else [self.condition(p) for p in shared])]
+        return reduce(lambda a, b: self._logical("&", a, b), [*values, *(self.condition(p) for p in others)])
 
     def _link(self, node: Comparison) -> Value:
         if self.lane is not None and (bounds := self._undivided(node)) is not None:
@@ -336,9 +367,10 @@ class Expressions:
         if left.dtype == "coord" and right.level < LANE and right.dtype == "i64":
             # A coordinate lies strictly within 32 bits, so a bound beyond them may be cut to them.
             right, dtype = self.bind(Value(f"tile::saturated({right.code})", "coord", right.level), "bound"), "coord"
-        code = f"{operand(left, dtype)} {operator} {operand(right, dtype)}"
-        wide = dtype in ("f64", "i64")
-        return Value(f"tile::as_mask({code})" if wide else code, "bool", LANE, simple=wide)
+        if dtype in ("f64", "i64"):  # Note [Wide vectors] in vector.hpp
+            code = f"tile::compared(tile::{COMPARED[operator]}(), {operand(left, dtype)}, {operand(right, dtype)})"
+            return Value(f"tile::as_mask({code})", "bool", LANE)
+        return Value(f"{operand(left, dtype)} {operator} {operand(right, dtype)}", "bool", LANE, simple=False)
 
     def _branch(self, node: Conditional) -> Value | None:
         """``if(u and v, a, b)`` where u is the same for the whole tile: what a costs is paid only where u holds.

@@ -67,7 +67,7 @@ class CpuKernel:
         self._strides = ctypes.c_int64 * max(1, sum(o.rank for o in operands))
         self._integers = ctypes.c_int64 * max(1, len(artifact.extents) + len(artifact.integers))
         self._reals = ctypes.c_double * max(1, len(artifact.reals))
-        self._checked: tuple[Any, ...] | None = None
+        self._ready: tuple[Any, ...] | None = None  # what the last call was checked for, and its arguments
 
     def describe(self) -> CpuArtifact:
         """What ``load`` needs to make this kernel again, in this process or another."""
@@ -89,13 +89,12 @@ class CpuKernel:
         for tensor, dtype, name in zip(operands, self._dtypes, self._names, strict=True):
             if tensor.dtype is not dtype or not tensor.is_cpu:
                 self._refuse(tensor, name)
-        signature = (tuple([t.shape for t in operands]), sizes, integers)
-        if signature != self._checked:
+        signature = ([(t.shape, t.stride()) for t in operands], sizes, integers)
+        ready = self._ready
+        if ready is None or signature != ready[0]:
             self._check(operands, scalars, extents, sizes)
-            self._checked = signature
-        strides: list[int] = []
-        for tensor in operands:
-            strides += tensor.stride()
+            strides = [step for _, steps in signature[0] for step in steps]
+            ready = self._ready = signature, self._strides(*strides), self._integers(*sizes, *integers)
         if self.threads is None:
             import torch
 
@@ -104,8 +103,8 @@ class CpuKernel:
             threads = self.threads
         self._function(
             self._pointers(*[t.data_ptr() for t in operands]),
-            self._strides(*strides),
-            self._integers(*sizes, *integers),
+            ready[1],
+            ready[2],
             self._reals(*reals),
             threads,
         )

@@ -20,6 +20,7 @@ from einsum_compiler.ir.expression import (
     Constant,
     Expression,
     Extent,
+    Rank,
     Read,
     Unary,
     transform,
@@ -35,7 +36,7 @@ from einsum_compiler.passes.analysis.constraints import (
     conjunctions,
     negation,
 )
-from einsum_compiler.passes.analysis.integer_sets import reaches_every_tile
+from einsum_compiler.passes.analysis.integer_sets import has_points, reaches_every_tile
 from einsum_compiler.passes.analysis.tile_box import Box, NotAffine, Opaque, Split, bound
 from einsum_compiler.passes.analysis.tile_intervals import Interval, disjoint_ranges
 
@@ -64,7 +65,8 @@ def tile_ranges(
     box = Box(stream, others, tuple((dtypes or {}).items()))
     extent = term(Extent(stream.rank))
     try:
-        parts = conjunctions(TRUE if predicate is None else predicate, box)
+        every = conjunctions(TRUE if predicate is None else predicate, box)
+        parts = [part for part in every if _has_points(part, box)]
         touched = [_interval(part, True, ceil_divide(extent, stream.size), box) for part in parts]
         full = [_interval(part, False, extent // stream.size, box) for part in parts]
         return TileRanges(disjoint_ranges([f for f in full if f], [t for t in touched if t]))
@@ -132,6 +134,15 @@ def _interval(part: Conjunction, touch: bool, tiles: Affine, box: Box) -> Interv
                 last = 0 if touch else c * (size - 1)
                 upper.append((bound(rest, touch, box) + last) // (-c * size) + 1)
     return Interval(tuple(lower), (_guarded(tiles, conditions), *upper))
+
+
+def _has_points(part: Conjunction, box: Box) -> bool:
+    """Whether a conjunction can hold at all; bounds of tiles are found inequality by inequality, and do not say so."""
+    stream = term(Rank(box.stream.rank))
+    forms = [
+        a.form if isinstance(a, Periodic) else stream * a.coefficient + a.rest for a in part if not isinstance(a, Guard)
+    ]
+    return len(forms) < 2 or has_points(forms, box)
 
 
 def _guarded(tiles: Affine, conditions: list[Expression]) -> Affine:

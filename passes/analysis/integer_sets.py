@@ -1,11 +1,11 @@
-"""What isl decides exactly: whether a periodic condition leaves out whole tiles.
+"""What isl decides exactly: whether a periodic condition leaves out whole tiles, and whether a conjunction has points at all.
 
 Terms that isl cannot open (reads, products, conditions) are parameters of the set; the same term is the same parameter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import islpy
 
@@ -23,6 +23,15 @@ def reaches_every_tile(forms: Iterable[Affine], box: Box) -> bool:
     reached = islpy.Set(f"[{names.parameters()}] -> {{ : {points} }}")
     known = islpy.Set(f"[{names.parameters()}] -> {{ : {' and '.join(names.signs()) or 'true'} }}")
     return bool(known.is_subset(reached))
+
+
+def has_points(forms: Sequence[Affine], box: Box) -> bool:
+    """Whether all forms are non-negative at some point of some tile, whatever stands behind terms that isl cannot open."""
+    names = _Names(box)
+    facts = [f"{names.text(form)} >= 0" for form in forms]
+    points = " and ".join([*facts, *names.inner_facts(), *names.signs()])
+    ranks = ", ".join(names.inner)
+    return not islpy.Set(f"[{names.parameters()}] -> {{ [{ranks}] : {points} }}").is_empty()
 
 
 class _Names:

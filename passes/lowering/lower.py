@@ -34,6 +34,7 @@ from einsum_compiler.passes.lowering.sweeps import assign_sweeps, finished_read,
 from einsum_compiler.passes.lowering.tiles import TileWriter
 from einsum_compiler.passes.lowering.tiling import Tiling
 from einsum_compiler.passes.lowering.translate import Domain
+from einsum_compiler.passes.lowering.unvisited import without_unvisited
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class _Lowering:
                     loops.append(self._loop(stream, stage + 1, inside, scope))
             body += [*scope.statements, *loops]
             outer = scope
-        return self._assemble(tuple(body))
+        return self._assemble(without_unvisited(body))
 
     def _assemble(self, body: tuple[Statement, ...]) -> TileKernel:
         tensors = self.writer.loaded

@@ -12,7 +12,7 @@ import einsum_compiler as ec
 from einsum_compiler.backends.cpu.affine import Known
 from einsum_compiler.backends.cpu.columns import columns_of, is_column
 from einsum_compiler.ir.build import add
-from einsum_compiler.ir.expression import Expression
+from einsum_compiler.ir.expression import Expression, Rank, Read
 from einsum_compiler.ir.parser import parse_expression
 from einsum_compiler.ir.scalar import evaluate_scalar
 
@@ -43,8 +43,18 @@ def value(node: Expression, y: int, n: int) -> int:
 
 def test_what_changes_along_both_does_not() -> None:
     assert columns_of(parse_expression("(y + n) // 7"), {"n"}, {"y"}, KNOWN) is None
-    assert is_column(parse_expression("n // 7 + 1"), "n")
-    assert not is_column(parse_expression("n + 1"), "n")
+    assert is_column(parse_expression("n // 7 + 1"), "n", KNOWN, ())
+    assert not is_column(parse_expression("n + 1"), "n", KNOWN, ())
+
+
+def test_tiles_of_the_lanes_are_columns_where_they_are_computed_with() -> None:
+    known = Known({"I": ("n",), "J": ("y", "n"), "X": ("n",)}, frozenset({"I", "J"}))
+    read = {name: Read(name, ()) for name in known.tiles}
+    assert is_column(add(Rank("n"), read["I"]), "n", known, ())
+    assert not is_column(read["I"], "n", known, ())
+    assert not is_column(add(Rank("n"), read["I"]), "n", known, {"I"})  # in a register of the sweep
+    assert not is_column(add(Rank("n"), read["J"]), "n", known, ())
+    assert not is_column(add(Rank("n"), read["X"]), "n", known, ())
 
 
 def test_rows_of_boxes_divide_nothing_and_copy_tables_by_distances() -> None:

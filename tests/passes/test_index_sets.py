@@ -209,3 +209,20 @@ def test_projection_keeps_what_names_only_the_given_ranks() -> None:
     assert projected("not (n >= W or n > m)", "n") == "n < W"
     assert projected("n < W and m < n or n < 4 and m > 2", "n") == "n < W or n < 4"
     assert projection(None, ("n",)) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "n <= m and m < n",
+        "m - n > 5 and m - n < W and n == m + 1",
+        "n % 3 == 1 and n % 3 == 2",
+        "n < 4 and n > 9 or n < m and n > m",
+    ],
+)
+def test_what_holds_nowhere_has_no_tiles(text: str) -> None:
+    assert text_of(ranges_of(text)) == []
+
+
+def test_part_of_a_union_that_holds_nowhere_is_left_out() -> None:
+    assert text_of(ranges_of("n <= m or (n < m - 3 and n > m + 3)")) == text_of(ranges_of("n <= m"))

@@ -11,7 +11,7 @@ template <class V> TILE_INLINE mask_of<V> sign_bit(V x) {
 }
 template <class V> TILE_INLINE V abs(V x) {
     if constexpr (is_vector<V> && is_float<V>) return bits_as<V>(bits_as<mask_of<V>>(x) ^ sign_bit(x));
-    else if constexpr (is_vector<V>) return x < 0 ? -x : x;
+    else if constexpr (is_vector<V>) return select(compared(less(), x, 0), -x, x);
     else if constexpr (same<V, float>) return __builtin_fabsf(x);
     else if constexpr (same<V, double>) return __builtin_fabs(x);
     else return x < 0 ? -x : x;
@@ -52,7 +52,7 @@ template <class V> TILE_INLINE V round(V x) {
         constexpr element<V> unit = sizeof(element<V>) == 4 ? 0x1p23 : 0x1p52;
         V magnitude = abs(x);
         V integer = (magnitude + unit) - unit;
-        return copy_sign(magnitude < unit ? integer : x, x);
+        return copy_sign(select(compared(less(), magnitude, unit), integer, x), x);
     }
 }
 template <class V> TILE_INLINE V floor(V x) {
@@ -65,7 +65,7 @@ template <class V> TILE_INLINE V floor(V x) {
         if constexpr (is_f32_register<V>) return (V)__builtin_ia32_roundps256(x, 9);
 #endif
         V r = round(x);
-        return r > x ? r - element<V>(1) : r;
+        return select(compared(greater(), r, x), r - element<V>(1), r);
     }
 }
 template <class V> TILE_INLINE V ceil(V x) {
@@ -81,15 +81,23 @@ template <class V> TILE_INLINE V trunc(V x) {
 
 // One instruction; with a NaN operand the result is either operand. For values proved not to be NaN, and for maxima
 // that only shift an argument which carries the NaN itself.
-template <class V> TILE_INLINE V max_ordered(V a, V b) { return a > b ? a : b; }
-template <class V> TILE_INLINE V min_ordered(V a, V b) { return a < b ? a : b; }
+template <class V> TILE_INLINE V max_ordered(V a, V b) {
+    if constexpr (is_wide<V>) return chosen(compared(greater(), a, b), a, b);
+    else return a > b ? a : b;
+}
+template <class V> TILE_INLINE V min_ordered(V a, V b) {
+    if constexpr (is_wide<V>) return chosen(compared(less(), a, b), a, b);
+    else return a < b ? a : b;
+}
 // A NaN operand is the result.
 template <class V> TILE_INLINE V max(V a, V b) {
-    if constexpr (is_float<V>) return a != a ? a : max_ordered(a, b);  // max_ordered gives b when b is NaN
+    if constexpr (is_float<V> && is_wide<V>) return chosen(compared(unequal(), a, a), a, max_ordered(a, b));
+    else if constexpr (is_float<V>) return a != a ? a : max_ordered(a, b);  // max_ordered gives b when b is NaN
     else return max_ordered(a, b);
 }
 template <class V> TILE_INLINE V min(V a, V b) {
-    if constexpr (is_float<V>) return a != a ? a : min_ordered(a, b);
+    if constexpr (is_float<V> && is_wide<V>) return chosen(compared(unequal(), a, a), a, min_ordered(a, b));
+    else if constexpr (is_float<V>) return a != a ? a : min_ordered(a, b);
     else return min_ordered(a, b);
 }
 // Mixed vector and scalar operands.

@@ -105,14 +105,39 @@ template <class V, class M> TILE_INLINE mask_of<V> mask_as(M m) {
     if constexpr (same<M, bool> || !is_vector<M>) return mask_of<V>{} - element<mask_of<V>>(m != 0);
     else return convert<element<mask_of<V>>>(m);
 }
+
+// Note [Wide vectors]
+// GCC does arithmetic in vectors of two registers register by register, but compares and chooses in them lane by lane. So halves are
+// compared, and bits chosen.
+template <class V> constexpr bool is_wide = is_vector<V> && sizeof(V) > VECTOR_BYTES;
+struct less { template <class V> TILE_INLINE auto operator()(V a, V b) const { return a < b; } };
+struct less_equal { template <class V> TILE_INLINE auto operator()(V a, V b) const { return a <= b; } };
+struct greater { template <class V> TILE_INLINE auto operator()(V a, V b) const { return a > b; } };
+struct greater_equal { template <class V> TILE_INLINE auto operator()(V a, V b) const { return a >= b; } };
+struct equal { template <class V> TILE_INLINE auto operator()(V a, V b) const { return a == b; } };
+struct unequal { template <class V> TILE_INLINE auto operator()(V a, V b) const { return a != b; } };
+template <class Op, class V, class B> TILE_INLINE mask_of<V> compared(Op op, V a, B b) {
+    if constexpr (!is_vector<B>) return compared(op, a, splat_as<V>(element<V>(b)));
+    else if constexpr (!is_wide<V>) return op(a, b);
+    else {
+        struct halves { vec<element<V>, lanes_of<V> / 2> low, high; };
+        const auto x = bits_as<halves>(a), y = bits_as<halves>(b);
+        struct { mask_of<decltype(x.low)> low, high; } found = {op(x.low, y.low), op(x.high, y.high)};
+        return bits_as<mask_of<V>>(found);
+    }
+}
+template <class V> TILE_INLINE V chosen(mask_of<V> mask, V a, V b) {
+    if constexpr (is_wide<V>) return bits_as<V>((bits_as<mask_of<V>>(a) & mask) | (bits_as<mask_of<V>>(b) & ~mask));
+    else return mask ? a : b;
+}
 // a where the mask holds, else b. Mask and operands may be scalars; a mask of another width is converted.
 template <class M, class A, class B> TILE_INLINE auto select(M mask, A a, B b) {
-    if constexpr (is_vector<A> && is_vector<B>) return mask_as<A>(mask) ? a : b;
-    else if constexpr (is_vector<A>) return mask_as<A>(mask) ? a : splat_as<A>(element<A>(b));
-    else if constexpr (is_vector<B>) return mask_as<B>(mask) ? splat_as<B>(element<B>(a)) : b;
+    if constexpr (is_vector<A> && is_vector<B>) return chosen(mask_as<A>(mask), a, b);
+    else if constexpr (is_vector<A>) return chosen(mask_as<A>(mask), a, splat_as<A>(element<A>(b)));
+    else if constexpr (is_vector<B>) return chosen(mask_as<B>(mask), splat_as<B>(element<B>(a)), b);
     else if constexpr (is_vector<M>) {
         using V = vec<A, lanes_of<M>>;
-        return mask_as<V>(mask) ? splat_as<V>(a) : splat_as<V>(A(b));
+        return chosen(mask_as<V>(mask), splat_as<V>(a), splat_as<V>(A(b)));
     } else return mask ? a : A(b);
 }
 
