@@ -23,6 +23,7 @@ import torch
 import einsum_compiler as ec
 from benchmarks.gpu_cases import CASES, WIDTHS, Case
 from einsum_compiler.backends.triton.cross import TARGETS, cross_compile
+from einsum_compiler.backends.triton.emit import emit_triton
 from einsum_compiler.cost.device import Device, device_for
 from einsum_compiler.derivation import Derivation, output_dtypes
 from einsum_compiler.gradients import gradient_kernels
@@ -137,7 +138,7 @@ def row_of(setting: Setting, known: Row | None) -> Row:
         return row
     row.planned = round(time.perf_counter() - started, 2)
     row.plans = [str(p.plan) for p, _ in kernels]
-    text = "\n".join(f"{p.plan.launch}\n{tile}" for p, tile in kernels) + versions()["triton"]
+    text = "\n".join(f"{p.plan.launch}\n{emit_triton(tile, p.plan.launch)}" for p, tile in kernels) + versions()["triton"]
     row.code = hashlib.sha256(text.encode()).hexdigest()[:16]
     if known is not None and known.code == row.code and not known.refusal:
         return known

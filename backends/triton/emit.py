@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from einsum_compiler.backends.triton.frame import Frame, Settings
 from einsum_compiler.backends.triton.layout import layout_of, tile_types
+from einsum_compiler.backends.triton.orientation import oriented
 from einsum_compiler.backends.triton.statements import print_statement
 from einsum_compiler.ir.errors import BackendError, PlanError
 from einsum_compiler.ir.expression import Expression
@@ -75,6 +76,7 @@ def print_triton(kernel: TileKernel, settings: Settings = Settings()) -> TritonK
         raise PlanError(
             f"the plan accumulates {added} over programs that follow one another; programs of a GPU run in no order"
         )
+    kernel = oriented(kernel)
     frame = Frame(kernel, layout_of(kernel), settings, types=tile_types(kernel))
     for operand in (*kernel.inputs, *kernel.outputs):
         frame.pointer(operand.name)

@@ -17,10 +17,11 @@ from einsum_compiler.backends.triton.expressions import (
 )
 from einsum_compiler.backends.triton.frame import Frame, Tile
 from einsum_compiler.backends.triton.products import print_product
+from einsum_compiler.backends.triton.ranges import headed
 from einsum_compiler.backends.triton.streaming import streamed
 from einsum_compiler.backends.triton.value import SUM, TRITON_TYPES, Dimensions, Value, cast, filled, literal, spread
 from einsum_compiler.ir.errors import BackendError
-from einsum_compiler.ir.expression import Binary, Constant, Expression, Read
+from einsum_compiler.ir.expression import Binary, Constant, Expression, Read, walk
 from einsum_compiler.ir.operators import REDUCTIONS
 from einsum_compiler.ir.tile import (
     Carry,
@@ -28,12 +29,10 @@ from einsum_compiler.ir.tile import (
     Load,
     Loop,
     Map,
-    Range,
     Reduce,
     Select,
     Statement,
     Store,
-    TileList,
     TileType,
 )
 from einsum_compiler.ir.tile_ranges import loop_body
@@ -158,13 +157,15 @@ def _reduce(s: Reduce, frame: Frame) -> None:
         return
     kept = frame.layout.of(s.type.axes)
     over = tuple(d for d in frame.layout.of(s.over) if d not in kept)
-    scope = frame.scope((*s.type.axes, *s.over), s.value, dims=(*kept, *over), dtype=s.type.dtype)
+    held = _held(s, frame)
+    whole = tuple(sorted((*kept, *over), key=lambda d: held.index(d) if d in held else len(held)))
+    scope = frame.scope((*s.type.axes, *s.over), s.value, dims=whole, dtype=s.type.dtype)
     value = as_computed(print_value(s.value, scope))
     if s.operator in ("any", "all"):
         value = cast(value, "bool")
     elif not value.is_float:
         value = cast(value, "i64") if s.operator in ("sum", "prod") or value.dtype == "bool" else value
-    covered = tuple(d for d in (*kept, *over) if d in value.dims or d in over)
+    covered = tuple(d for d in whole if d in value.dims or d in over)
     value = filled(value, covered)
     inside = conjunction([frame.inside(d) for d in over if d.is_padded], scope)
     if inside is not None:
@@ -178,6 +179,12 @@ def _reduce(s: Reduce, frame: Frame) -> None:
     if s.accumulator is not None:
         value = _combined(s.operator, print_value(s.accumulator, scope), value, scope)
     _assign(s.target, s.type, value, frame, scope)
+
+
+def _held(s: Reduce, frame: Frame) -> Dimensions:
+    """The dimensions of the largest tile that a reduction reads, in their order: a sum needs no transposition."""
+    reads = [n.tensor for n in walk(s.value) if isinstance(n, Read) and n.tensor in frame.tiles]
+    return max((frame.tiles[name].value.dims for name in reads), key=len, default=())
 
 
 def _combined(operator: str, left: Value, right: Value, scope: Scope) -> Value:
@@ -214,45 +221,17 @@ def _loop(s: Loop, frame: Frame) -> None:
         _assign(carry.name, carry.type, print_value(carry.initial, scope), frame, scope)
     index = frame.names.of(s.rank, "rank")
     frame.indices.add(s.rank)
-    for number, part in enumerate(s.ranges):
-        scope = frame.scope(())
-        head, first = index, ""
-        if isinstance(part, Range):
-            lower, upper = print_value(part.lower, scope), print_value(part.upper, scope)
-            if lower.dims or upper.dims:
-                raise BackendError(f"the bounds of loop '{s.rank}' are tiles, not scalars")
-            bounds = _bounds(lower.code, upper.code, frame)
-        else:
-            bounds, head, first = _listed(part, number, frame, scope)
-        with frame.block(f"for {head} in range({bounds}):"):
-            if first:
-                frame.emit(f"{index} = {first}")
-            for statement in loop_body(s, part.partial):
+    for head, first, partial in headed(s, index, frame):
+        with frame.block(head):
+            for line in first:
+                frame.emit(line)
+            for statement in loop_body(s, partial):
                 print_statement(statement, frame)
             _advance(s.carries, frame)
     frame.indices.discard(s.rank)
     for carry in s.carries:
         name = frame.names.of(carry.name, "tile")
         frame.tiles[carry.name] = Tile(Value(name, carry.type.dtype, frame.layout.of(carry.type.axes)))
-
-
-def _bounds(lower: str, upper: str, frame: Frame) -> str:
-    if not frame.settings.interpreted:
-        return f"{lower}, {upper}"
-    frame.helpers.add("number")
-    return f"number({lower}), number({upper})"
-
-
-def _listed(part: TileList, number: int, frame: Frame, scope: Scope) -> tuple[str, str, str]:
-    """Bounds, counter and index of a loop over the tiles a schedule lists for this program."""
-    offsets, tiles = frame.array(f"{part.schedule}.offsets"), frame.array(f"{part.schedule}.tiles")
-    position = cast(print_value(part.position, scope), "i64").at(SUM + 1)
-    first = 1 if part.partial else 0
-    begin, end = (frame.names.of(f"{part.schedule}.{word}", f"list {number}") for word in ("begin", "end"))
-    for name, step in ((begin, first), (end, first + 1)):
-        frame.emit(f"{name} = tl.load({offsets} + {position} * 2{f' + {step}' if step else ''})")
-    counter = frame.names.of(f"{part.schedule}.entry", "list")
-    return _bounds(begin, end, frame), counter, f"tl.load({tiles} + {counter})"
 
 
 def _advance(carries: tuple[Carry, ...], frame: Frame) -> None:
