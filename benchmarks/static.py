@@ -138,7 +138,9 @@ def row_of(setting: Setting, known: Row | None) -> Row:
         return row
     row.planned = round(time.perf_counter() - started, 2)
     row.plans = [str(p.plan) for p, _ in kernels]
-    text = "\n".join(f"{p.plan.launch}\n{emit_triton(tile, p.plan.launch)}" for p, tile in kernels) + versions()["triton"]
+    text = (
+        "\n".join(f"{p.plan.launch}\n{emit_triton(tile, p.plan.launch)}" for p, tile in kernels) + versions()["triton"]
+    )
     row.code = hashlib.sha256(text.encode()).hexdigest()[:16]
     if known is not None and known.code == row.code and not known.refusal:
         return known

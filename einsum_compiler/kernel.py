@@ -53,7 +53,7 @@ def compile(
 
     ``text_or_path``: an ``.ein`` text or the path of one. ``backend``: ``cpu`` (C++), ``triton`` (on CPU tensors under Triton's interpreter),
     ``reference`` (the evaluator in the types of the inputs), or ``auto``: by the device of the tensors. ``plan``: tiles to use in place of the
-    chosen ones, as a ``Plan`` or its text. ``target``: the instruction set of the C++ (``native``, ``avx512``, ``avx2``, ``portable``), or the
+    chosen ones, as a ``Plan`` or its text; one that only ``saves`` tensors for the backward pass leaves the tiles to be chosen. ``target``: the instruction set of the C++ (``native``, ``avx512``, ``avx2``, ``portable``), or the
     GPU (``sm_90``) that ``source`` shows code for; a call on a GPU always runs code for that GPU. ``tune``: the first call with sizes far from all that were
     tuned before searches for the fastest plan, for about a minute or so many seconds (``Kernel.tune``).
 
@@ -62,14 +62,15 @@ def compile(
     """
     devices.check_choice(backend, target)
     text, source = read_text(text_or_path)
-    if tune and plan is not None:
+    plan = parse_plan(plan) if isinstance(plan, str) else plan
+    if tune and plan is not None and plan.kernels:
         raise PlanError("a plan is given: there is nothing to tune")
     if tune and backend == "reference":
         raise BackendError("the backend 'reference' has no plan to tune")
     budget = BUDGET if tune is True else float(tune)
     if budget < 0:
         raise BackendError(f"tune: expected true, false or a number of seconds, found {tune}")
-    kernel = Kernel(text, source, name, backend, parse_plan(plan) if isinstance(plan, str) else plan, target, budget)
+    kernel = Kernel(text, source, name, backend, plan, target, budget)
     for warning in kernel.program.warnings:
         warnings.warn(warning, EinsumWarning, stacklevel=2)
     return kernel
@@ -109,11 +110,14 @@ class Kernel:
     ) -> None:
         """``budget``: seconds of a search for plans at the first call; ``generated``: the text is a cascade that a pass printed."""
         self.text, self.source_name, self.requested, self.generated = text, source, name, generated
-        self.backend, self.plan, self.target, self.budget = backend, plan, target, budget
+        self.backend, self.target, self.budget = backend, target, budget
+        # A plan may say what is saved for the backward pass and leave the kernels to be chosen.
+        self.given, self.plan = plan, plan if plan is not None and plan.kernels else None
+        self.saves = None if plan is None else plan.saves
         self._executables: dict[object, dict[object, Executable]] = {}
         self._prepared: dict[object, PreparedCall] = {}
         self._last: Binding | None = None
-        self.gradients: dict[object, GradientKernels] = {}
+        self.gradients: dict[tuple[object, object, object], GradientKernels] = {}
         # What a traced call reads, as plain attributes; a wrong text is an error now, not at the first call.
         self.names = tuple(binder(self.cascade).names)
         self.parameters = tuple(p.name for p in self.cascade.parameters)
@@ -349,12 +353,16 @@ class Kernel:
         return self.with_plan(binding, chosen, lambda p: generated_source(self._derivation, binding, chosen, p))
 
     def explain(self, *arguments: Any, **keywords: Any) -> str:
-        """What the mathematics forces and what was done about it, printed and returned as text."""
+        """What the mathematics forces and what was done about it, printed and returned as text. For tensors that require gradients also what is saved for them."""
         from einsum_compiler.explain import explain
 
         binding = self.binding(*arguments, **keywords)
         backend = self._compiling_backend(binding)
         text = self.with_plan(binding, backend, lambda p: explain(self._derivation, binding, backend, p))
+        if devices.wants_gradient({**binding.tensors, **binding.scalar_tensors}):
+            from einsum_compiler.residual_report import residual_report
+
+            text += f"\n\n{residual_report(self, binding)}"
         print(text)
         return text
 
@@ -440,14 +448,17 @@ class Kernel:
         return benchmark(self, bind(self.cascade, arguments, keywords))
 
     def _compiling_backend(self, binding: Binding) -> str:
+        return self.compiling_backend(binding.tensors)
+
+    def compiling_backend(self, tensors: Mapping[str, Any]) -> str:
         """The backend whose plan is shown; tensors without values may stand for any device."""
-        chosen = self.backend_for(binding)
+        chosen = devices.backend_for(self.backend, self.target, tensors)
         if chosen == "meta":
             chosen = self.backend if self.backend != "auto" else devices.backend_of(self.target) or "cpu"
         return "cpu" if chosen == "reference" else chosen
 
     def __reduce__(self) -> tuple[Any, ...]:
-        choices = self.backend, self.plan, self.target, self.budget, self.generated
+        choices = self.backend, self.given, self.target, self.budget, self.generated
         return Kernel, (self.text, self.source_name, self.requested, *choices)
 
     def __repr__(self) -> str:

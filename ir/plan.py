@@ -15,12 +15,14 @@ streams the merged rank of y2 and x2 box by box (``passes.box_order``).
 ``order O = Q[m,e] * (K[n,e] * V[n,f])`` says in which order a contraction runs, one a line; ``order deferred``, first, that invariant factors left their sums before.
 ``accumulate DQ over n`` says that DQ is summed over the program rank n in memory: programs that differ in n only run one after the other, each adding its share.
 ``split O, L over n:128 into 16`` says that the kernel of O and L became several: its stream was cut into 16 chunks of whole tiles.
+``saves MX, D, O`` says what a forward pass keeps for the backward pass (``saves nothing``: all is computed again). A plan may say that alone, and leave the
+kernels to be chosen.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
@@ -126,18 +128,29 @@ class RankSplit:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The kernels of a cascade in the order they run, the splits that some of them come from, and the orders of contractions that are not as written."""
+    """The kernels of a cascade in the order they run, the splits that some of them come from, and the orders of contractions that are not as written.
+
+    ``saves``: what a forward pass keeps for the backward pass; None where that is left to be chosen.
+    """
 
     name: str
     kernels: tuple[KernelPlan, ...]
     splits: tuple[RankSplit, ...] = ()
     orders: tuple[str, ...] = ()
+    saves: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
-        lines = [*(f"order {o}" for o in self.orders), *map(str, self.splits), *map(str, self.kernels)]
+        lines = [] if self.saves is None else [saves_text(self.saves)]
+        lines += [*(f"order {o}" for o in self.orders), *map(str, self.splits), *map(str, self.kernels)]
         return "\n".join([f"plan {self.name} {{", *(f"  {line}" for line in lines), "}"])
 
 
+def saves_text(names: Iterable[str]) -> str:
+    """``saves MX, D``, or ``saves nothing``."""
+    return f"saves {', '.join(names) or 'nothing'}"
+
+
+_SAVES = re.compile(r"^[ \t]*saves[ \t]+(.*?)[ \t]*$", re.MULTILINE)
 _ORDER = re.compile(r"^\s*order[ \t]+(.*?)\s*$", re.MULTILINE)
 _SPLIT = re.compile(r"\bsplit\s+([^{}]+?)\s+over\s+(\S+)\s+into\s+(\d+)")
 _KERNEL = re.compile(r"kernel\s+([^{]+)\{([^}]*)\}")
@@ -151,8 +164,10 @@ def parse_plan(text: str) -> Plan:
     head = re.match(r"\s*plan\s+([\w.]+)\s*\{(.*)\}\s*$", text, re.DOTALL)
     if not head:
         raise PlanError("not a plan: expected 'plan NAME { kernel ... }'")
-    orders = tuple(_ORDER.findall(head[2]))
-    rest = _ORDER.sub("", head[2])
+    saves = _saves(_SAVES.findall(head[2]))
+    rest = _SAVES.sub("", head[2])
+    orders = tuple(_ORDER.findall(rest))
+    rest = _ORDER.sub("", rest)
     kernels = []
     for outputs, body in _KERNEL.findall(rest):
         found = _CLAUSE.findall(body)
@@ -179,13 +194,23 @@ def parse_plan(text: str) -> Plan:
                 tuple(_accumulation(value) for name, value in found if name == "accumulate"),
             )
         )
-    if not kernels:
-        raise PlanError("a plan needs at least one kernel")
+    if not kernels and saves is None:
+        raise PlanError("a plan needs at least one kernel, or says what is saved")
     splits = tuple(
         RankSplit(tuple(_names(outputs)), _rank_tile(rank), int(chunks))
         for outputs, rank, chunks in _SPLIT.findall(rest)
     )
-    return Plan(head[1], tuple(kernels), splits, orders)
+    if not kernels and (splits or orders):
+        raise PlanError("a plan with a split or an order needs its kernels")
+    return Plan(head[1], tuple(kernels), splits, orders, saves)
+
+
+def _saves(lines: list[str]) -> tuple[str, ...] | None:
+    if len(lines) > 1:
+        raise PlanError("a plan says once what is saved")
+    if not lines:
+        return None
+    return () if lines[0] == "nothing" else tuple(_names(lines[0]))
 
 
 def _names(text: str) -> list[str]:

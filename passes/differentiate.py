@@ -1,8 +1,9 @@
 """``differentiate``: the backward cascade of a cascade, and the forward one with what the backward one reads again.
 
 Law: the chain rule, one equation at a time, from the last to the first (``gradient.adjoints``). Tensors that nothing depends on have no gradient:
-maxima by shift invariance, where it is proved (``gradient.shifts``). What is saved are results of reductions no larger than an output or an input that they
-read (row statistics); everything else is computed again, so that no tensor over a pair of long ranks is ever stored.
+maxima by shift invariance, where it is proved (``gradient.shifts``). What the forward cascade saves is the caller's choice among ``residuals``; usual are results
+of reductions no larger than an output or an input that they read (row statistics). Everything else is computed again, so that no tensor over a pair of long
+ranks is stored.
 """
 
 from __future__ import annotations
@@ -45,25 +46,43 @@ class Gradient:
 
 
 def differentiate(
-    cascade: Cascade, wanted: Collection[str], accumulator: str = "f32", dtypes: Mapping[str, str] | None = None
+    cascade: Cascade,
+    wanted: Collection[str],
+    accumulator: str = "f32",
+    dtypes: Mapping[str, str] | None = None,
+    saved: Collection[str] | None = None,
 ) -> Gradient:
     """The gradient of a normalized cascade along the inputs and parameters ``wanted``.
 
-    ``accumulator``: the type of what is saved; ``dtypes``: the types of gradients by input, where they are not what they are computed from.
+    ``accumulator``: the type of what is saved; ``dtypes``: the types of gradients by input, where they are not what they are computed from; ``saved``: some of
+    ``Differentiated.residuals``, in place of the usual ones.
 
-    Raises ``PlanError`` for recurrences, selections and functions without a derivative.
+    Raises ``PlanError`` for recurrences, selections, functions without a derivative, and tensors that cannot be saved.
     """
+    return differentiated(cascade, wanted, accumulator, dtypes).gradient(saved)
+
+
+def differentiated(
+    cascade: Cascade, wanted: Collection[str], accumulator: str = "f32", dtypes: Mapping[str, str] | None = None
+) -> Differentiated:
+    """As ``differentiate``, with the choice of what is saved still open."""
     for equation in cascade.equations:
         if not plain(equation):
             raise PlanError(
                 f"'{equation.target.tensor}' has cases or is a recurrence, which has no gradient here", equation.span
             )
-    return _Differentiation(cascade, tuple(wanted), accumulator, dtypes or {}).result()
+    return Differentiated(cascade, tuple(wanted), accumulator, dtypes or {})
 
 
-class _Differentiation:
+class Differentiated:
+    """A cascade with its adjoint equations, before it is said which tensors the backward cascade reads and which it computes again.
+
+    ``residuals``: what may be saved, in the order of the forward cascade; ``usual``: those of them that are saved where nothing else is said.
+    """
+
     def __init__(self, cascade: Cascade, wanted: tuple[str, ...], accumulator: str, dtypes: Mapping[str, str]) -> None:
-        self._cascade, self._wanted, self._accumulator, self._dtypes = cascade, wanted, accumulator, dtypes
+        self.cascade = self._cascade = cascade
+        self._wanted, self._accumulator, self._dtypes = wanted, accumulator, dtypes
         self._names = tensor_names(cascade) | all_ranks(cascade)
         self._types = declared_types(cascade)
         self._domains = Domains(cascade)
@@ -71,8 +90,14 @@ class _Differentiation:
         self._proved, self._refused = irrelevant(cascade)
         self._compared: set[str] = set()
         self._scalars: list[Scalar] = []
+        self._whole, self._cotangents, self._gradients, self._found = self._with_adjoints()
+        needed = {e.target.tensor for e in self._whole.equations}
+        legal = [e for e in cascade.equations if e.target.tensor in needed and self._may_be_saved(e)]
+        self.residuals = tuple(e.target.tensor for e in legal)
+        self.usual = tuple(e.target.tensor for e in legal if isinstance(e.value, Reduction))
 
-    def result(self) -> Gradient:
+    def _with_adjoints(self) -> tuple[Cascade, dict[str, str], dict[str, str], tuple[Certificate, ...]]:
+        """The cascade that computes gradients from inputs and cotangents, with nothing saved; its inputs by output, its outputs by input; what was proved."""
         equations, gradients, cotangents = self._adjoint_equations()
         inputs = [t for t in self._cascade.inputs]
         inputs += [Tensor(name, self._axes[output]) for output, name in cotangents.items()]
@@ -88,11 +113,20 @@ class _Differentiation:
         )
         exchanged = recognised(normalize(replace(whole, outputs=(*self._cascade.outputs, *outputs))))
         whole = live(replace(exchanged.cascade, outputs=outputs))
-        needed = {e.target.tensor for e in whole.equations}
-        saved = tuple(
-            e.target.tensor for e in self._cascade.equations if e.target.tensor in needed and self._is_saved(e)
-        )
-        backward = normalize(self._restored(whole, saved))
+        return whole, cotangents, gradients, exchanged.certificates
+
+    def gradient(self, chosen: Collection[str] | None = None) -> Gradient:
+        """The two cascades with these tensors saved, or the usual ones. Raises ``PlanError`` for what cannot be saved."""
+        refused = [n for n in chosen or () if n not in self.residuals]
+        if refused:
+            possible = ", ".join(self.residuals) or "nothing"
+            raise PlanError(
+                f"'saves {refused[0]}': {self._cascade.name} can save {possible} for its backward pass",
+                self._cascade.span,
+            )
+        kept = self.usual if chosen is None else chosen
+        saved = tuple(n for n in self.residuals if n in kept)
+        backward = normalize(self._restored(self._whole, saved))
         used = {r.tensor for e in backward.equations for r in reads_in(e)}
         given = {self._saved_name(s): s for s in saved}
         backward = _with_extents(replace(backward, inputs=tuple(t for t in backward.inputs if t.name in used)))
@@ -101,11 +135,11 @@ class _Differentiation:
             self._forward(saved),
             backward,
             saved,
-            {o: n for o, n in cotangents.items() if n in used},
-            gradients,
+            {o: n for o, n in self._cotangents.items() if n in used},
+            self._gradients,
             (
                 *self._proved.values(),
-                *exchanged.certificates,
+                *self._found,
                 *(c for c in self._refused if c.tensor in self._compared),
             ),
         )
@@ -183,12 +217,10 @@ class _Differentiation:
 
     # -- what is saved
 
-    def _is_saved(self, equation: Equation) -> bool:
-        """A result of a reduction that is no larger than an output, or an input it reads. An extremum that is compared is found again,
-        and so are positions and truth values."""
+    def _may_be_saved(self, equation: Equation) -> bool:
+        """A computed tensor of numbers that is no larger than an output, or an input it reads. An extremum that is compared is found again, and so are
+        positions and truth values."""
         name = equation.target.tensor
-        if not isinstance(equation.value, Reduction):
-            return False
         if name in self._compared or is_integer(self._types[name]) or self._types[name] == "bool":
             return False
         ranks, read = set(self._axes[name]), {r.tensor for r in reads_in(equation)}
