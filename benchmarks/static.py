@@ -18,8 +18,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import einsum_compiler as ec
 from benchmarks.gpu_cases import CASES, WIDTHS, Case
 from einsum_compiler.backends.triton.cross import TARGETS, cross_compile
@@ -27,12 +25,13 @@ from einsum_compiler.backends.triton.emit import emit_triton
 from einsum_compiler.cost.device import Device, device_for
 from einsum_compiler.derivation import Derivation, output_dtypes
 from einsum_compiler.gradients import gradient_kernels
-from einsum_compiler.ir.binding import Binding, bind
+from einsum_compiler.ir.binding import Binding
 from einsum_compiler.ir.errors import EinsumError
 from einsum_compiler.ir.tile import TileKernel
-from einsum_compiler.ir.torch_types import dtype_name, torch_dtype
+from einsum_compiler.ir.torch_types import dtype_name
 from einsum_compiler.kernel import Kernel
 from einsum_compiler.planning import PlannedKernel, plan_kernels
+from einsum_compiler.residuals import backward_binding
 from einsum_compiler.specialise import lower_planned, request
 from einsum_compiler.tuning.machine import versions
 
@@ -97,23 +96,10 @@ def program(setting: Setting) -> tuple[Kernel, Binding]:
 def backward_program(kernel: Kernel, binding: Binding) -> tuple[Kernel, Binding]:
     """The backward cascade with respect to every floating input. Raises ``PlanError`` where there is none."""
     tensors = {n: t.requires_grad_() if t.is_floating_point() else t for n, t in binding.tensors.items()}
-    kernels = gradient_kernels(kernel, tensors)
-    written = output_dtypes(kernels.forward._derivation, {n: dtype_name(t.dtype) or "" for n, t in tensors.items()})
-    output = {cotangent: name for name, cotangent in kernels.gradient.cotangents.items()}
-    cascade = kernels.backward.cascade
-    extents = {**binding.extents}
-    held: dict[str, Any] = {}
-    for declared in cascade.inputs:
-        if declared.name in tensors:
-            held[declared.name] = tensors[declared.name].detach()
-            continue
-        source = output.get(declared.name, declared.name.removesuffix(".saved"))
-        held[declared.name] = torch.empty(
-            [extents[r] for r in declared.ranks], dtype=torch_dtype(written[source]), device="meta"
-        )
-    declared_scalars = {p.name for p in cascade.parameters}
-    scalars = {n: v for n, v in binding.scalars.items() if n in declared_scalars}
-    return kernels.backward, bind(cascade, (), {**held, **scalars})
+    numbers = {n: v for n, v in binding.names().items() if n in kernel.parameters}
+    kernels = gradient_kernels(kernel, {**tensors, **numbers})
+    types = output_dtypes(kernels.forward._derivation, {n: dtype_name(t.dtype) or "" for n, t in tensors.items()})
+    return kernels.backward, backward_binding(kernels.gradient, binding, types)
 
 
 def planned(kernel: Kernel, binding: Binding, device: Device) -> list[tuple[PlannedKernel, TileKernel]]:
