@@ -37,15 +37,11 @@ def test_attention_runs_on_warp_groups() -> None:
             )
 
 
-# Backward kernels of wide heads for which nothing that was tried keeps everything in registers.
-BACKWARD_SPILL = {f"{n} 128 backward sm_90" for n in ("alibi", "alibi_fixed", "causal", "window")}
-
-
 def test_backward_plans_of_attention_fit() -> None:
     found = {k: r for k, r in ROWS.items() if r.direction == "backward"}
     wanted = {f"{n} {w} backward sm_90" for n in ("attention", "causal", "alibi", "window") for w in (64, 128)}
     assert wanted <= found.keys()
-    assert {k for k, r in found.items() if r.spills or r.refusal} == BACKWARD_SPILL
+    assert not {k for k, r in found.items() if r.spills or r.refusal}
     assert all(any("wgmma" in k["matrix"] for k in r.kernels) for r in found.values())
 
 

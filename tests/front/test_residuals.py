@@ -121,7 +121,7 @@ def gradients(kernel: ec.Kernel, given: list[Tensor]) -> tuple[Tensor, ...]:
     ("text", "shapes", "choices"),
     [
         (GATED, ((37, 3), (3, 24), (37, 24)), [("Z",), ()]),
-        (NORMALISED, ((37, 24), (24,)), [("SS",), ("R",), ()]),
+        pytest.param(NORMALISED, ((37, 24), (24,)), [("SS",), ("R",), ()], marks=pytest.mark.slow),
         pytest.param(ATTENTION, ((2, 37, 8),) * 3, [("MX", "D", "O"), ("MX", "O"), ("D",), ()], marks=pytest.mark.slow),
     ],
 )
@@ -135,7 +135,7 @@ def test_gradients_are_the_same(text: str, shapes: tuple[tuple[int, ...], ...], 
             torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("names", [("Z",), ()])
+@pytest.mark.parametrize("names", [(), pytest.param(("Z",), marks=pytest.mark.slow)])
 def test_checkpoints_and_compiled_graphs(names: tuple[str, ...]) -> None:
     torch.manual_seed(0)
     kernel = ec.compile(GATED, backend="cpu", plan=saving(*names))
@@ -147,6 +147,7 @@ def test_checkpoints_and_compiled_graphs(names: tuple[str, ...]) -> None:
         assert all(map(torch.equal, found, expected))
 
 
+@pytest.mark.slow
 def test_a_traced_graph_of_any_length_has_the_choice_of_its_first() -> None:
     kernel = ec.compile(GATED, backend="cpu")
     graph = torch.compile(lambda *a: kernel(*a).sum(), fullgraph=True, dynamic=True, backend="aot_eager")
@@ -173,6 +174,7 @@ def test_explain_shows_the_choice(capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_explain_says_where_it_makes_no_difference() -> None:
     given = [torch.empty(s, device="meta", requires_grad=True) for s in ((8192, 8192), (8192,))]
     assert "it makes no difference" in ec.compile(NORMALISED, backend="cpu").explain(*given)
