@@ -114,7 +114,16 @@ class _Derived:
             gradient = self._made.gradient(saved)
             store.save("gradients", key, gradient)
         forward, backward = (
-            Kernel(str(cascade), kernel.source_name, None, kernel.backend, None, kernel.target, generated=True)
+            Kernel(
+                str(cascade),
+                kernel.source_name,
+                None,
+                kernel.backend,
+                None,
+                kernel.target,
+                generated=True,
+                origin=kernel.identity,
+            )
             for cascade in (gradient.forward, gradient.backward)
         )
         return GradientKernels(gradient, forward, backward, saved)

@@ -107,9 +107,12 @@ class Kernel:
         target: str | None,
         budget: float = 0.0,
         generated: bool = False,
+        origin: str = "",
     ) -> None:
-        """``budget``: seconds of a search for plans at the first call; ``generated``: the text is a cascade that a pass printed."""
+        """``budget``: seconds of a search for plans at the first call; ``generated``: the text is a cascade that a pass printed; ``origin``: the ``identity``
+        of the kernel that it was derived from."""
         self.text, self.source_name, self.requested, self.generated = text, source, name, generated
+        self.origin = origin
         self.backend, self.target, self.budget = backend, target, budget
         # A plan may say what is saved for the backward pass and leave the kernels to be chosen.
         self.given, self.plan = plan, plan if plan is not None and plan.kernels else None

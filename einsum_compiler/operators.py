@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from einsum_compiler import store
 from einsum_compiler.ir.binding import bind, binder
 from einsum_compiler.ir.cascade import Scalar, Tensor
 from einsum_compiler.ir.errors import BackendError
@@ -31,6 +32,7 @@ TYPES = {"int": "SymInt", "bool": "bool", "float": "float"}
 
 _library: Any = None
 _registered: dict[str, Operator] = {}
+_recalled: set[str] = set()
 
 
 def dispatched(kernel: Kernel, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
@@ -49,6 +51,7 @@ def found_name(identity: str, positional: int, keywords: str, as_tensors: str) -
     from einsum_compiler.kernel import KNOWN
 
     kernel = next(iter(KNOWN[identity]))
+    _recall(identity)
     binder(kernel.cascade).match((None,) * positional, dict.fromkeys(keywords.split(",") if keywords else ()))
     return operator(kernel, tuple(as_tensors.split(",") if as_tensors else ())).name
 
@@ -66,7 +69,28 @@ def operator(kernel: Kernel, as_tensors: tuple[str, ...] = ()) -> Operator:
     if name not in _registered:
         _registered[name] = Operator(kernel, name, as_tensors)
         _registered[name].register()
+        if kernel.origin:
+            _remember(kernel, as_tensors)
     return _registered[name]
+
+
+def _remember(kernel: Kernel, as_tensors: tuple[str, ...]) -> None:
+    """Keep on the disk that a forward or backward kernel belongs to the one it was derived from.
+
+    A graph that PyTorch cached names their operators, and a process that finds it does not derive them again. So the entry is that of no version of this code.
+    """
+    known = store.load("operators", kernel.origin, tuple) or ()
+    if not any((k.identity, a) == (kernel.identity, as_tensors) for k, a in known):
+        store.save("operators", kernel.origin, (*known, (kernel, as_tensors)))
+
+
+def _recall(identity: str) -> None:
+    """Register the operators that were derived from a kernel in earlier processes."""
+    if identity in _recalled:
+        return
+    _recalled.add(identity)
+    for kernel, as_tensors in store.load("operators", identity, tuple) or ():
+        operator(kernel, as_tensors)
 
 
 @dataclass(frozen=True)

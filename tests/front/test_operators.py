@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import copy
 import io
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -165,6 +169,33 @@ def test_inductor_runs_it_forwards_and_backwards(kernel: ec.Kernel) -> None:
     found, expected = gradients(compiled, given), gradients(lambda *a: kernel(*a, W=4)[0] * 2, given)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other)
+
+
+CACHED = """
+import sys, torch
+sys.path.insert(0, {root!r})
+import einsum_compiler as ec
+kernel = ec.compile({text!r})
+given = [torch.ones(2, 7, 4, requires_grad=True) for _ in range(3)]
+compiled = torch.compile(lambda *a: kernel(*a) * 2, fullgraph=True)
+torch.autograd.grad(compiled(*given).sum(), given)
+"""
+
+
+@pytest.mark.slow
+def test_a_graph_that_inductor_cached_runs_in_the_next_process(tmp_path: Path) -> None:
+    """Nothing derives the gradient there: its operators are those of the process before."""
+    script = CACHED.format(root=str(Path(__file__).resolve().parents[2]), text=PLAIN)
+    for _ in range(2):
+        run = subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert run.returncode == 0, run.stderr
 
 
 def test_wrong_arguments_are_named_while_tracing(plain: ec.Kernel) -> None:
