@@ -163,7 +163,10 @@ def test_lengths_and_windows_do_not_recompile_when_they_are_dynamic(kernel: ec.K
 
 
 @pytest.mark.slow
-def test_inductor_runs_it_forwards_and_backwards(kernel: ec.Kernel) -> None:
+def test_inductor_runs_it_forwards_and_backwards(
+    kernel: ec.Kernel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # graphs and kernels are kept together or not at all
     given = operands()
     compiled = torch.compile(lambda *a: kernel(*a, W=4)[0] * 2, fullgraph=True)
     found, expected = gradients(compiled, given), gradients(lambda *a: kernel(*a, W=4)[0] * 2, given)
