@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from einsum_compiler.passes.differentiate import Differentiated, Gradient
 
 REMEMBERED = 2048  # sizes of one kernel
-LENGTH = 1024  # of an axis that a traced graph knows no size of
+LENGTH, PARAMETER = 1024, 16  # of an axis that a traced graph knows no size of; of a whole number given as a tensor
 
 
 @dataclass(frozen=True)
@@ -149,9 +149,9 @@ def _without_values(tensor: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    """A number, or the one that a symbol stands for where a graph was traced, which this does not fix; 0 for a tensor without axes, whose value nothing here depends on."""
+    """A number, or the one that a symbol stands for where a graph was traced, which this does not fix; for a tensor without axes one of its type: its value is not waited for."""
     if isinstance(value, torch.Tensor):
-        return 0.0
+        return 1.0 if value.is_floating_point() else value.dtype == torch.bool or PARAMETER
     if isinstance(value, torch.SymInt):
         from torch.fx.experimental.symbolic_shapes import optimization_hint
 
