@@ -295,18 +295,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--analyse", action="store_true", help="passes, laws, bounds and traffic of what is missing")
     parser.add_argument("--prepare", action="store_true", help="compile all kernels")
     parser.add_argument("--time", action="store_true", help="times of what was analysed")
-    parser.add_argument("--again", action="store_true", help="forget what is there")
+    parser.add_argument("--again", action="store_true", help="forget what is there of these files")
     parser.add_argument("--only", default="", help="files whose names hold this")
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore", ec.EinsumWarning)
     everything = not (options.analyse or options.prepare or options.time)
     results: dict[str, Any] = {"programs": {}}
-    if RESULTS.exists() and not (options.again and (options.analyse or everything)):
+    if RESULTS.exists():
         results = json.loads(RESULTS.read_text(encoding="utf-8"))
-    if options.again and options.time:
-        for found in results["programs"].values():
-            found.pop("measured", None)
-            found.pop("others", None)
+    for key in [k for k in results["programs"] if options.again and options.only in k.split("/")[0]]:
+        if options.analyse or everything:
+            del results["programs"][key]
+        elif options.time:
+            for part in ("measured", "others"):
+                results["programs"][key].pop(part, None)
     write(results)
     for file in (f for family in FAMILIES for f in family.files if options.only in f):
         for call in calls(file):
