@@ -7,13 +7,17 @@ from dataclasses import dataclass
 
 from einsum_compiler.backends.cpu.scope import Scope
 from einsum_compiler.backends.cpu.sweeps import emit_sweep
-from einsum_compiler.backends.cpu.view import View, strides_of
+from einsum_compiler.backends.cpu.view import C_TYPES, View, strides_of
 from einsum_compiler.ir.expression import Binary, Expression, Read
 from einsum_compiler.ir.tile import Axis, Dot, Load, Loop, Map, Reduce, Select, TileType
 from einsum_compiler.ir.tile_ranges import loop_body
+from einsum_compiler.ir.types import bytes_of
 
 # A product of no more rows uses the right operand once or twice: packing it would cost as much as the product.
 FEW_ROWS = 4
+
+# Columns of a register block of the widest vectors: a copy by panels has room for whole ones.
+WIDEST_PANEL = 64
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,8 @@ def _emit_call(
         return
     if not _is_packed(right, column):
         b = f"tile::matrix<const {right.ctype}>{{{b_start}, {right.stride(depth.rank) if depth else '0'}}}"
+        if _may_be_copied(right, result.ctype, roles):
+            b = scope.packed.get((roles.right, column.rank)) or _copy(scope, roles, right, b, packed)
         write.line(f"tile::product({how}, {rows}, {columns}, {steps}, {a}, {b}, {c}{within});")
         return
     buffer = scope.packed.get((roles.right, column.rank))
@@ -224,6 +230,24 @@ def _pack(scope: Scope, roles: Roles, right: View, start: str, packed: list[int]
     return buffer
 
 
+def _may_be_copied(right: View, result: str, roles: Roles) -> bool:
+    """Whether a product asks, at run time, how the rows of its right operand lie in a tensor."""
+    return right.aliased and right.ctype == result and roles.depth is not None
+
+
+def _copy(scope: Scope, roles: Roles, right: View, matrix: str, packed: list[int]) -> str:
+    """The name of a right operand in a tensor, copied where its rows lie badly (Note [Panels] in panels.hpp)."""
+    row, column, depth = roles.row, roles.column, roles.depth
+    assert row is not None and column is not None and depth is not None
+    columns = -(-column.size // WIDEST_PANEL) * WIDEST_PANEL
+    offset = scope.arena.allocate(columns * depth.size * bytes_of(right.dtype))
+    packed.append(offset)
+    name = scope.names.fresh(f"{roles.right}_nearby")
+    sizes = f"{row.size}, {column.size}, {depth.size}"
+    scope.writer.line(f"const auto {name} = tile::nearby({sizes}, {matrix}, scratch + {offset});")
+    return name
+
+
 def pack_before(scope: Scope, loop: Loop) -> list[int]:
     """Packs, before a loop, the right operands of its products that it does not change; gives the scratch to free after the loop."""
     packed: list[int] = []
@@ -241,10 +265,19 @@ def pack_before(scope: Scope, loop: Loop) -> list[int]:
                 continue
             rows = roles.row.size if roles.row else 1
             whole = right is not None and set(right.axes) == {roles.column, roles.depth}
-            if right is None or column is None or rows <= FEW_ROWS or not whole or not _is_packed(right, column):
+            if (
+                right is None
+                or column is None
+                or rows <= FEW_ROWS
+                or not whole
+                or (roles.right, column.rank) in scope.packed
+            ):
                 continue
-            if (roles.right, column.rank) not in scope.packed:
+            if _is_packed(right, column):
                 scope.packed[roles.right, column.rank] = _pack(scope, roles, right, right.pointer, packed)
+            elif _may_be_copied(right, C_TYPES[dot.type.dtype], roles) and roles.depth is not None:
+                matrix = f"tile::matrix<const {right.ctype}>{{{right.pointer}, {right.stride(roles.depth.rank)}}}"
+                scope.packed[roles.right, column.rank] = _copy(scope, roles, right, matrix, packed)
     return packed
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 
 from einsum_compiler.cost.cpu import vector_bytes
 from einsum_compiler.cost.device import Device
@@ -30,10 +31,20 @@ STEP = 20.0  # a statement
 PROGRAM = 200.0  # taking the next program
 FEW_ROWS = 4  # products of no more rows read the right operand as it lies
 WIDEST = 16  # tiles whose rows are no multiple of it are copied
+LINE, SETS, WAYS, PAGES = 64, 64, 8, 64  # of the first cache level, and pages of the first translation buffer
+BLOCK_ROWS = 6  # of a register block
 USABLE = 0.75  # of a cache, for what is meant to stay there
 ALONE = 0.65  # of the bandwidth of the memory, for one core
 # Arrays from this size on are new memory in every call (glibc's largest threshold of mmap): each page of what is written faults first.
 NEW_MEMORY, PAGE, FAULT = 32 << 20, 4096, 2.4e-6
+
+
+def stays_near(depth: int, row: int, panel: int) -> bool:
+    """Whether ``depth`` rows of ``panel`` bytes, ``row`` bytes apart, stay in the first cache level: its twin in panels.hpp, which decides, says why."""
+    lines = -(-panel // LINE)
+    apart = row // LINE & -(row // LINE) if row % LINE == 0 else 1
+    reached = lines if apart >= SETS else SETS // apart * lines
+    return depth * lines <= min(reached, SETS) * WAYS and depth * row <= PAGE * PAGES
 
 
 def product_share(lanes: int, rows: int, columns: int, depth: int) -> float:
@@ -238,6 +249,8 @@ class _Cpu:
         if not p.packed and (p.adjacent or p.dtypes[1] in ("bf16", "f16")):
             kind = "transpose" if p.adjacent else "convert"
             core.add("packing", loops * columns * depth / self._rate(kind))
+        elif not p.packed and self._lies_apart(p):
+            core.add("packing", loops * columns * depth / self._rate("panels"))
         compute = loops * wide * register_blocks(self.lanes, rows, columns, depth, p.accumulates) * self.cycle
         read = loops * rows * depth * 4 * wide * max(1.0, columns / (self.width * self.lanes))
         core.add("matrix", compute)
@@ -245,10 +258,22 @@ class _Cpu:
         if excess > 0:
             core.add(level, excess)
 
+    def _lies_apart(self, p: Product | Packing) -> bool:
+        """Whether a right operand is copied from its tensor because rows of a register block's columns evict each other there (Note [Panels] in panels.hpp)."""
+        shape = self.shape
+        operand = shape.tensors.get(p.source)
+        rank = p.depth[-1].removesuffix(".0") if p.depth else ""
+        rows = max((shape.sizes.get(a, 1) for a in p.rows), default=1)
+        if operand is None or rank not in operand.ranks or rows <= 3 * BLOCK_ROWS:
+            return False
+        behind = operand.ranks[operand.ranks.index(rank) + 1 :]
+        row = prod(shape.extents.get(r, 1) for r in behind) * operand.bytes
+        return not stays_near(shape.points(p.depth), row, self.width * vector_bytes(self.device.target))
+
     def packing(self, p: Packing, core: _Core) -> None:
-        if self.shape.points(p.rows) <= FEW_ROWS:
+        if self.shape.points(p.rows) <= FEW_ROWS or not (p.always or self._lies_apart(p)):
             return
-        kind = "transpose" if p.adjacent else "convert"
+        kind = "transpose" if p.adjacent else "convert" if p.always else "panels"
         core.add("packing", self.shape.points(p.tile.axes) / self._rate(kind))
 
     # -- sweeps -------------------------------------------------------------------------------------------------------------------
@@ -309,4 +334,5 @@ class _Cpu:
         per_cycle = self.device.clock
         rates.setdefault("transpose", per_cycle * 2.2)
         rates.setdefault("convert", per_cycle * 4.0)
+        rates.setdefault("panels", per_cycle * 1.2)
         return rates

@@ -83,7 +83,8 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A product of tiles. ``dtypes`` of the operands, the left one with the rows; ``adjacent``: whether the right operand lies with its depth innermost."""
+    """A product of tiles. ``dtypes`` of the operands, the left one with the rows; ``adjacent``: whether the right operand lies with its depth innermost;
+    ``source``: the tensor that the right operand is a tile of."""
 
     batch: tuple[str, ...]
     rows: tuple[str, ...]
@@ -96,15 +97,22 @@ class Product:
     rescales: bool
     strided: bool
     packed: bool = False  # the right operand, before the loop
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """A right operand of products with these ``rows`` that a loop does not change, packed before it; ``adjacent``: see ``Product``."""
+    """A right operand of products with these ``rows`` that a loop does not change, packed before it; ``adjacent``, ``source``: see ``Product``.
+
+    ``always``: however it lies in the source.
+    """
 
     tile: Tile
     rows: tuple[str, ...]
+    depth: tuple[str, ...]
     adjacent: bool
+    source: str
+    always: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +178,7 @@ def skeleton_of(kernel: TileKernel, predicates: Sequence[frozenset[Expression]])
     loops = [s for s in kernel.body if isinstance(s, Loop)]
     kept = {n for s in kernel.body if isinstance(s, Loop) for n in reads_in(s)}
     kinds = _types(kernel.body)
+    sources = _sources(kernel.body)
     found = []
     outside = [s for s in kernel.body if not isinstance(s, Loop)]
     held = {t for s in outside if (t := getattr(s, "target", None))}
@@ -177,13 +186,13 @@ def skeleton_of(kernel: TileKernel, predicates: Sequence[frozenset[Expression]])
     for loop, predicate in zip(loops, predicates, strict=True):
         nexts = {c.next for c in loop.carries}
         bodies = [latest(simplify(loop_body(loop, p), nexts)) for p in (False, True)]
-        packed = {p for body in bodies for p in _packed_before(body, held, kinds)}
+        packed = {p for body in bodies for p in _packed_before(body, held, kinds, sources)}
         packings += [p for _, p in sorted(packed, key=str)]
         names = {n for n, _ in packed}
-        full, partial = (_steps(body, nexts, kinds, names) for body in bodies)
+        full, partial = (_steps(body, nexts, kinds, sources, names) for body in bodies)
         carried = tuple(Tile(c.type.ranks, bytes_of(c.type.dtype)) for c in loop.carries)
         found.append(LoopSkeleton(predicate, full, partial, carried, _sums(loop.body, kinds)))
-    steps = _steps(latest(simplify(outside, kept)), kept, kinds)
+    steps = _steps(latest(simplify(outside, kept)), kept, kinds, sources)
     return Skeleton((*steps, *packings), tuple(found), _sums(outside, kinds))
 
 
@@ -219,8 +228,20 @@ def _types(body: Sequence[Statement]) -> dict[str, tuple[Tile, str]]:
     return found
 
 
+def _sources(body: Sequence[Statement]) -> dict[str, str]:
+    """The tensor that every loaded tile is of."""
+    found = {s.target: s.tensor for s in body if isinstance(s, Load)}
+    for s in body:
+        if isinstance(s, Loop):
+            found |= _sources(s.body)
+    return found
+
+
 def _packed_before(
-    body: Sequence[Statement], held: Collection[str], kinds: dict[str, tuple[Tile, str]]
+    body: Sequence[Statement],
+    held: Collection[str],
+    kinds: dict[str, tuple[Tile, str]],
+    sources: Mapping[str, str],
 ) -> Iterator[tuple[str, Packing]]:
     """The right operands of products made outside of a loop that are packed for them, as ``backends.cpu.products`` does."""
     for s in body:
@@ -228,14 +249,17 @@ def _packed_before(
             name, product = _right(s, kinds), _product(s, kinds)
             tile, dtype = kinds[name]
             plain = not product.batch and len(product.rows) == len(product.columns) == len(product.depth) == 1
-            if name in held and plain and (product.adjacent or dtype in ("bf16", "f16")):
-                yield name, Packing(tile, product.rows, product.adjacent)
+            always = product.adjacent or dtype in ("bf16", "f16")
+            if name in held and plain and (always or name in sources):
+                source = sources.get(name, "")
+                yield name, Packing(tile, product.rows, product.depth, product.adjacent, source, always)
 
 
 def _steps(
     body: Sequence[Statement],
     kept: set[str],
     kinds: dict[str, tuple[Tile, str]],
+    sources: Mapping[str, str],
     packed: Collection[str] = (),
 ) -> tuple[Step, ...]:
     """The statements in order, those that share a loop nest as one sweep; right operands of products that are ``packed`` already."""
@@ -258,9 +282,10 @@ def _steps(
             case Load():
                 found.append(_fetch(s, s.target in operands))
             case Dot():
-                step = _product(s, kinds)
+                step, right = _product(s, kinds), _right(s, kinds)
+                accumulates = step.accumulates or s.target in direct
                 found.append(
-                    replace(step, packed=_right(s, kinds) in packed, accumulates=step.accumulates or s.target in direct)
+                    replace(step, packed=right in packed, accumulates=accumulates, source=sources.get(right, ""))
                 )
                 if s.accumulator is not None and not _is_scaled(s.accumulator):
                     found.append(_accumulator(s, kinds))

@@ -55,7 +55,7 @@ template <bool Adjacent> struct dot_step {
 template <class How, class A, class C, class Where = everywhere>
 TILE_INLINE void product_pairs(How how, long rows, long columns, long pairs, strided<A> a, matrix<const bf16> b, matrix<C> c, Where where = {}) {
     auto with = [&](auto step) __attribute__((always_inline)) {
-        product_tiles<decltype(step), C>(update_of<C>(how), rows, columns, pairs, a.data, a.row_stride, a.column_stride, b.data, b.stride, c.data, c.stride, where);
+        product_tiles<decltype(step), C>(update_of<C>(how), rows, columns, pairs, a.data, a.row_stride, a.column_stride, side_by_side<C>(b, 2), c.data, c.stride, where);
     };
 #if defined(__AVX512BF16__) && VECTOR_BYTES == 64
     if constexpr (same<typename plain<A>::type, bf16>) {

@@ -1,7 +1,6 @@
 // Matrix products on register blocks.
 #pragma once
-#include "convert.hpp"
-#include "spans.hpp"
+#include "panels.hpp"
 
 namespace tile {
 
@@ -12,12 +11,7 @@ namespace tile {
 // 2 for B, 1 for A. 32 registers (AVX-512): 6 x 4 = 24, 4, 1. Without a fused instruction the product needs a register
 // of its own: 4 x 2 (``block_rows`` stands in spans.hpp). What is left over at the edges runs as narrower blocks of the same code: 8 rows as
 // 4 + 4, which fill the units, not as 6 + 2.
-// Measured with AVX2 on one core: 93 % of the multiply-add peak at depth 64, 95 % at 128, 98 % at 1024.
-#if VECTOR_BYTES == 64 || defined(__aarch64__)
-constexpr int block_vectors = 4;
-#else
-constexpr int block_vectors = 2;
-#endif
+// ``block_vectors`` stands in panels.hpp. Measured with AVX2 on one core: 93 % of the multiply-add peak at depth 64, 95 % at 128, 98 % at 1024.
 
 // Note [Odd strides]
 // The rows of one column block of B are read together. With a stride of a power of two they share a few sets of the
@@ -125,16 +119,18 @@ TILE_INLINE void product_slices(long i, long end, long steps, const typename Ste
 }
 template <class Step, class C, class Where = everywhere>
 void product_tiles(update<C> u, long rows, long columns, long depth, const typename Step::a_type* a, long a_row, long a_depth,
-                   const typename Step::b_type* b, long b_depth, C* c, long c_row, Where where = {}) {
+                   panels<const typename Step::b_type> from, C* c, long c_row, Where where = {}) {
     constexpr int L = Step::lanes, N = block_vectors, D = Step::depth, width = L * D;
+    const long b_depth = from.row;
+    const typename Step::b_type* b = from.data;
     long j = 0;
-    for (; j + N * L <= columns; j += N * L)
+    for (; j + N * L <= columns; j += N * L, b += from.next)
         where.parts(j, N * L, rows, depth * D, [&](long i, long end, long k, long steps) __attribute__((always_inline)) {
-            product_slices<Step, N>(i, end, steps / D, a + k * a_depth, a_row, a_depth, b + j * D + k / D * b_depth, b_depth, c + j, c_row, u);
+            product_slices<Step, N>(i, end, steps / D, a + k * a_depth, a_row, a_depth, b + k / D * b_depth, b_depth, c + j, c_row, u);
         });
-    for (; j + L <= columns; j += L)
+    for (; j + L <= columns; j += L, b += width)
         where.parts(j, L, rows, depth * D, [&](long i, long end, long k, long steps) __attribute__((always_inline)) {
-            product_slices<Step, 1>(i, end, steps / D, a + k * a_depth, a_row, a_depth, b + j * D + k / D * b_depth, b_depth, c + j, c_row, u);
+            product_slices<Step, 1>(i, end, steps / D, a + k * a_depth, a_row, a_depth, b + k / D * b_depth, b_depth, c + j, c_row, u);
         });
     if (j == columns || !Where::is_everywhere) return;  // spans are those of padded tiles: whole vectors
     // The last columns go through a buffer, so that nothing outside B and C is touched.
@@ -152,7 +148,7 @@ void product_tiles(update<C> u, long rows, long columns, long depth, const typen
         for (long k = 0; k < depth; k += steps) {
             const long some_depth = depth - k < steps ? depth - k : steps;
             for (long s = 0; s < some_depth; ++s)
-                for (long l = 0; l < count * Step::depth; ++l) b_edge[s * width + l] = b[(k + s) * b_depth + j * Step::depth + l];
+                for (long l = 0; l < count * Step::depth; ++l) b_edge[s * width + l] = b[(k + s) * b_depth + l];
             product_rows<Step, block_rows, 1>(0, some, some_depth, a + i * a_row + k * Step::depth * a_depth, a_row, a_depth,
                                               b_edge, long(width), c_edge, long(L), update<C>{true, nullptr});
         }
@@ -165,9 +161,13 @@ void product_tiles(update<C> u, long rows, long columns, long depth, const typen
 // stride. C is f32, f64 or an integer; A and B may be narrower and are widened. Any sizes, zero included. Fastest when
 // `columns` is a multiple of LANES: pad B and C in scratch and pass the padded number.
 template <class How, class A, class B, class C, class Where = everywhere>
-TILE_INLINE void product(How how, long rows, long columns, long depth, strided<A> a, matrix<B> b, matrix<C> c, Where where = {}) {
+TILE_INLINE void product(How how, long rows, long columns, long depth, strided<A> a, panels<B> b, matrix<C> c, Where where = {}) {
     using Step = single_step<typename plain<A>::type, typename plain<B>::type, C>;
-    product_tiles<Step, C>(update_of<C>(how), rows, columns, depth, a.data, a.row_stride, a.column_stride, b.data, b.stride, c.data, c.stride, where);
+    product_tiles<Step, C>(update_of<C>(how), rows, columns, depth, a.data, a.row_stride, a.column_stride, b, c.data, c.stride, where);
+}
+template <class How, class A, class B, class C, class Where = everywhere>
+TILE_INLINE void product(How how, long rows, long columns, long depth, strided<A> a, matrix<B> b, matrix<C> c, Where where = {}) {
+    product(how, rows, columns, depth, a, side_by_side<C>(b, 1), c, where);
 }
 template <class How, class A, class B, class C>
 TILE_INLINE void product(How how, long rows, long columns, long depth, matrix<A> a, matrix<B> b, matrix<C> c) {
