@@ -22,16 +22,19 @@ from einsum_compiler.ir.tile_ranges import reads_in
 
 @dataclass(frozen=True)
 class Bounds:
-    """Of the columns that a row sees: ``lower <= column < upper`` for all of them; ``rows`` is the axis the bounds change along."""
+    """Of the columns that a row sees: ``lower <= column < upper`` for all of them; ``rows``: the axes the bounds may change along."""
 
-    rows: str
+    rows: tuple[str, ...]
     columns: str
     lower: tuple[Expression, ...]
     upper: tuple[Expression, ...]
 
 
 def bounds_of(scope: Scope, loop: Loop) -> Bounds | None:
-    """The bounds that the loop's ``where`` puts on its axis, row by row; None if there are none or they change along several axes."""
+    """The bounds that the loop's ``where`` puts on its axis, row by row; None if there are none or they change along several axes.
+
+    Bounds that change along no axis, as the end of the rank, are bounds of the rows of any.
+    """
     columns = loop.rank.removesuffix(".1") + ".0"
     known = scope.known()
     found: list[tuple[bool, Expression]] = []
@@ -46,10 +49,10 @@ def bounds_of(scope: Scope, loop: Loop) -> Bounds | None:
                     found.append((True, value if operator == "<" else add(value, Constant(1))))
     axes = _axes(loop, columns)
     used = {r for r in axes if any(depends(b, {r}, known) for _, b in found)}
-    if len(used) != 1:
+    if len(used) > 1 or not found:
         return None
     lower, upper = (tuple(b for above, b in found if above is side) for side in (False, True))
-    return Bounds(used.pop(), columns, lower, upper)
+    return Bounds(tuple(used) or tuple(sorted(axes)), columns, lower, upper)
 
 
 def _is_known(scope: Scope, node: Expression) -> bool:
@@ -64,10 +67,14 @@ def _axes(loop: Loop, columns: str) -> set[str]:
 
 def trim_of(scope: Scope, bounds: Bounds, body: Sequence[Statement], kept: set[str]) -> Trim | None:
     """Whether every statement of a body can leave out what lies outside of the spans; None if one cannot. Loads do where their readers all can."""
-    return _trim_of(scope, bounds, body, kept, True) or _trim_of(scope, bounds, body, kept, False)
+    attempts = ((rows, gathers) for rows in bounds.rows for gathers in (True, False))
+    found = (_trim_of(scope, rows, bounds.columns, body, kept, gathers) for rows, gathers in attempts)
+    return next((trim for trim in found if trim), None)
 
 
-def _trim_of(scope: Scope, bounds: Bounds, body: Sequence[Statement], kept: set[str], gathers: bool) -> Trim | None:
+def _trim_of(
+    scope: Scope, rows: str, columns: str, body: Sequence[Statement], kept: set[str], gathers: bool
+) -> Trim | None:
     types = {n: TileType(v.dtype, v.axes) for n, v in scope.tiles.items()}
     wide: set[str] = set()  # tiles that hold values inside of the spans only
     sizes: dict[str, int] = {}
@@ -79,41 +86,40 @@ def _trim_of(scope: Scope, bounds: Bounds, body: Sequence[Statement], kept: set[
             continue
         axes = s.type.axes
         sizes.update({a.rank: a.size for a in axes})
-        both = {bounds.rows, bounds.columns} <= set(s.type.ranks)
+        both = {rows, columns} <= set(s.type.ranks)
         reads = reads_in(s) & wide
         if isinstance(s, Dot):
             if both or reads:
-                if not _product_fits(s, bounds, types, wide):
+                if not _product_fits(s, rows, columns, types, wide):
                     return None
                 trims = True
         elif isinstance(s, Map | Select) and both:
-            if axes[-1].rank != bounds.columns:
+            if axes[-1].rank != columns:
                 return None
         elif isinstance(s, Reduce) and reads:
             space = space_of(scope, s, {n: t.axes for n, t in types.items()})
             along = {a.rank for a in (*space.outer, *space.inner)}
-            if both or space.lane is None or space.lane.rank != bounds.columns or bounds.rows not in along:
+            if both or space.lane is None or space.lane.rank != columns or rows not in along:
                 return None
         elif reads:
             return None
         types[s.target] = s.type
         if both and (gathers or not isinstance(s, Load)):
             wide.add(s.target)
-    columns = sizes.get(bounds.columns, 0)
-    if not trims or wide & kept or columns % WIDEST:
+    if not trims or wide & kept or sizes.get(columns, 0) % WIDEST:
         return None
-    return Trim(Axis(bounds.rows, sizes[bounds.rows]), Axis(bounds.columns, columns), "", gathers)
+    return Trim(Axis(rows, sizes[rows]), Axis(columns, sizes[columns]), "", gathers)
 
 
-def _product_fits(dot: Dot, bounds: Bounds, types: dict[str, TileType], wide: set[str]) -> bool:
+def _product_fits(dot: Dot, rows: str, columns: str, types: dict[str, TileType], wide: set[str]) -> bool:
     """A product that makes columns of the spans, or sums over them: rows are those of the spans in both."""
     roles = roles_of(dot, types[dot.left], types[dot.right])
-    if roles.row is None or roles.column is None or roles.row.rank != bounds.rows or roles.row.size <= FEW_ROWS:
+    if roles.row is None or roles.column is None or roles.row.rank != rows or roles.row.size <= FEW_ROWS:
         return False
-    if bounds.columns in dot.type.ranks:
-        makes = roles.column.rank == bounds.columns and dot.accumulator is None
+    if columns in dot.type.ranks:
+        makes = roles.column.rank == columns and dot.accumulator is None
         return makes and not {roles.left, roles.right} & wide
-    sums = roles.depth is not None and roles.depth.rank == bounds.columns and not roles.deep_loops
+    sums = roles.depth is not None and roles.depth.rank == columns and not roles.deep_loops
     return sums and roles.left in wide and roles.right not in wide
 
 

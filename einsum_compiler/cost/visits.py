@@ -58,11 +58,17 @@ def trimmed(
     from einsum_compiler.backends.cpu.affine import Known, links, position_bound
     from einsum_compiler.backends.cpu.products import FEW_ROWS
 
+    size = plan.tile(rank)
+    rows = any(t.size > FEW_ROWS for t in plan.program) and not plan.box
+    if rows and rank not in condition.ranks and not condition.reads:
+        # Only the last tile is partial; what lies inside of the extent is computed.
+        inside = -(-(extents[rank] % size) // COLUMNS) * COLUMNS
+        cut = bool(inside) and size % COLUMNS == 0
+        return replace(seen, share=inside / size, axes=frozenset((f"{rank}.0",))) if cut else seen
     integers = {n for n, v in scalars.items() if isinstance(v, int)}
     pairs = [p for c in conjuncts(condition.known) for p in links(c) or ()]
     bounds = [p for p in pairs if rank in ranks_of(p) and position_bound(p, rank, Known({}, integers))]
     tiled = [t for t in plan.program if t.size > FEW_ROWS and t.rank in ranks_of(*bounds)]
-    size = plan.tile(rank)
     if (
         len(tiled) != 1
         or plan.rows

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from einsum_compiler.ir.build import ceil_divide, conjunction, extents_of, parameters_of, ranks_of, reads_of
 from einsum_compiler.ir.cascade import Cascade, Equation
 from einsum_compiler.ir.errors import PlanError
-from einsum_compiler.ir.expression import Constant, Expression, Extent, Read, Reduction, walk
+from einsum_compiler.ir.expression import Comparison, Constant, Expression, Extent, Rank, Read, Reduction, walk
 from einsum_compiler.ir.fold import substitute
 from einsum_compiler.ir.plan import Accumulation, KernelPlan, RankTile
 from einsum_compiler.ir.tile import (
@@ -263,11 +263,13 @@ class _Lowering:
         return Loop(loop, ranges, carries, tuple(scope.statements), self._visible(inner, stream))
 
     def _visible(self, predicate: Domain, stream: RankTile) -> Expression | None:
-        """What decides single points of a partial tile: conjuncts that bind the streamed rank to a row, at the tile's coordinates."""
+        """What decides single points of a partial tile, at the tile's coordinates: conjuncts that bind the streamed rank to a row, and its extent."""
         found = [
             c for c in sorted(predicate, key=str)
             if stream.rank in ranks_of(c) and self.writer.domain_axes(frozenset({c})) & self.tiling.row_axes and not reads_of(c)
         ]  # fmt: skip
+        if not self.plan.box:
+            found.append(Comparison(("<",), (Rank(stream.rank), self.tiling.extent(stream.rank))))
         whole = conjunction(found)
         return None if whole is None else self.writer.translator.place(whole)
 

@@ -79,15 +79,33 @@ def test_every_vector_width(isa: str, dtype: torch.dtype, monkeypatch: pytest.Mo
     check("window", dtype, ((130, 200), (45, 45)))
 
 
+END = ".see(m_0, int64_t(0), tile::least(int64_t(64), int64_t(N - (64 * n_1))));"
+
+
 def test_which_masks_have_spans() -> None:
+    """Every tile ends where the keys end; bounds of rows come on top of that."""
     q = torch.randn(1, 2, 96, 24)
     bounded = [text for name, (text, _) in BOUNDED.items() if name != "contradiction"]
     for texts, has in ((bounded, True), (list(UNBOUNDED.values()), False)):
         for text in texts:
             source = ec.compile(TEXT.format(filter=text), plan=PLAN).source("cpu", q, q, q)
-            assert ("tile::spans<32>" in source) is has, text
-            assert (".all.end == 0) return;" in source) is has, text
-            assert ("tile::columns_within" in source and "tile::depth_within" in source) is has, text
+            assert "tile::spans<32>" in source and (END in source) is not has, text
+            assert ".all.end == 0) return;" in source, text
+            assert "tile::columns_within" in source and "tile::depth_within" in source, text
+
+
+@pytest.mark.parametrize("keys", [1, 7, 33, 41])
+def test_products_and_sweeps_end_where_a_rank_ends(keys: int) -> None:
+    """Nothing is read behind the last key: there is NaN."""
+    kernel = ec.compile(
+        "cascade plain(Q[m,e], K[n,e], V[n,f]) -> O[m,f] { S[m,n] = Q[m,e] * K[n,e]  O[m,f] = softmax[n](S[m,n]) * V[n,f] }",
+        plan="plan plain { kernel O { program m:16  stream n:32  resident e, f } }", backend="cpu",
+    )  # fmt: skip
+    q, room = torch.randn(21, 24), torch.full((2, keys + 64, 24), torch.nan)
+    room[:, :keys] = torch.randn(2, keys, 24)
+    k, v = room[0, :keys], room[1, :keys]
+    kernel.validate(q, k, v)
+    assert "tile::depth_within<16>" in kernel.source("cpu", q, k, v)
 
 
 @pytest.mark.parametrize("backend", ["cpu", "triton"])
