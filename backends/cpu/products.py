@@ -174,6 +174,8 @@ def _emit_call(
     a_start, b_start, c_start = (v.address(positions) for v in (left, right, result))
     c = f"tile::matrix<{result.ctype}>{{{c_start}, {result.stride(row.rank) if row else '0'}}}"
     a = f"tile::strided<const {left.ctype}>{{{a_start}, {a_row}, {a_depth}}}"
+    if _may_be_copied(left, result.ctype, roles) and row is not None and left.axes[-1] == row and rows > FEW_ROWS:
+        a = _copy_left(scope, roles, left, a, packed)
     columns = f"tile::padded({column.size})"
     within = _within(scope, row, column, depth)
     along_depth = depth is not None and right.axes[-1] == depth
@@ -230,9 +232,9 @@ def _pack(scope: Scope, roles: Roles, right: View, start: str, packed: list[int]
     return buffer
 
 
-def _may_be_copied(right: View, result: str, roles: Roles) -> bool:
-    """Whether a product asks, at run time, how the rows of its right operand lie in a tensor."""
-    return right.aliased and right.ctype == result and roles.depth is not None
+def _may_be_copied(operand: View, result: str, roles: Roles) -> bool:
+    """Whether a product asks, at run time, how the rows of an operand lie in a tensor."""
+    return operand.aliased and operand.ctype == result and roles.depth is not None
 
 
 def _copy(scope: Scope, roles: Roles, right: View, matrix: str, packed: list[int]) -> str:
@@ -245,6 +247,19 @@ def _copy(scope: Scope, roles: Roles, right: View, matrix: str, packed: list[int
     name = scope.names.fresh(f"{roles.right}_nearby")
     sizes = f"{row.size}, {column.size}, {depth.size}"
     scope.writer.line(f"const auto {name} = tile::nearby({sizes}, {matrix}, scratch + {offset});")
+    return name
+
+
+def _copy_left(scope: Scope, roles: Roles, left: View, start: str, packed: list[int]) -> str:
+    """The name of a left operand that is read down its columns, copied where those lie badly."""
+    row, column, depth = roles.row, roles.column, roles.depth
+    assert row is not None and column is not None and depth is not None
+    _, size = strides_of((depth, row), left.dtype)
+    offset = scope.arena.allocate(size)
+    packed.append(offset)
+    name = scope.names.fresh(f"{roles.left}_nearby")
+    sizes = f"{row.size}, {column.size}, {depth.size}"
+    scope.writer.line(f"const auto {name} = tile::nearby_left({sizes}, {start}, scratch + {offset});")
     return name
 
 

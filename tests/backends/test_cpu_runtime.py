@@ -54,6 +54,11 @@ using namespace tile;
         const auto y = nearby(m, n, k, matrix<const T>{b, bs}, room); \\
         product(overwrite{}, m, n, k, strided<const T>{a, k, 1}, y, matrix<T>{c, n}); \\
         return y.data == room; }
+#define NEARBY_LEFT(name, T) \\
+    int name(long m, long n, long k, const T* a, long as, const T* b, T* c, T* room) { \\
+        const auto x = nearby_left(m, n, k, strided<const T>{a, 1, as}, room); \\
+        product(overwrite{}, m, n, k, x, matrix<const T>{b, n}, matrix<T>{c, n}); \\
+        return x.data == room; }
 #define FOLD(name, op) \\
     void name##_rows(long m, long n, const float* x, float* o) { matrix<const float> s{x, n}; \\
         fold_rows(op{}, m, n, [&](long i, auto j) BODY { return load(s, i, j); }, [&](long i, float v) { o[i] = v; }); } \\
@@ -75,7 +80,7 @@ EACH(floor_divide_i64, int64_t, floor_divide(a, b)) EACH(modulo_i64, int64_t, mo
 EACH(modulo_f32, float, modulo(a, b)) EACH(max_scalar, float, max(a, 0.5f)) EACH(cube, float, power<3>(a))
 EACH(exp_f64, double, exp(a)) EACH(floor_f64, double, floor(a)) EACH(round_f64, double, round(a))
 PRODUCT(product_f32, float, float, float) PRODUCT(product_f64, double, double, double) PRODUCT(product_bf16, bf16, bf16, float) PRODUCT(product_f16, float, f16, float)
-NEARBY(nearby_f32, float) NEARBY(nearby_f64, double)
+NEARBY(nearby_f32, float) NEARBY(nearby_f64, double) NEARBY_LEFT(nearby_left_f32, float) NEARBY_LEFT(nearby_left_f64, double)
 int near_enough(long depth, long row, long panel) { return stays_near(depth, row, panel); }
 FOLD(sum, sum) FOLD(max, maximum) FOLD(min, minimum) FOLD(prod, prod)
 int any_negative(long n, const float* x) { int r = 0; fold_rows(any_of{}, 1, n, [&](long, auto j) BODY { return load(x, j) < 0; }, [&](long, int v) { r = v; }); return r != 0; }
@@ -332,7 +337,19 @@ def test_right_operands_that_lie_badly_are_copied_by_panels(runtime, dtype):
         name = "nearby_f64" if dtype == np.float64 else "nearby_f32"
         assert call(getattr(runtime, name), m, n, k, a, b, stride, c, room) == copied
         exact = a.astype(np.float64) @ b[:, :n].astype(np.float64)
-        np.testing.assert_allclose(c, exact, rtol=0, atol=1e-12 if dtype == np.float64 else 2e-5)
+        np.testing.assert_allclose(c, exact, rtol=0, atol=8 * np.finfo(dtype).eps * np.sqrt(k) * np.abs(exact).max())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_left_operands_whose_columns_lie_badly_are_copied(runtime, dtype):
+    m, n, k = 29, 256, 140
+    for stride, copied in [(1024, True), (48 if dtype == np.float32 else 40, False)]:
+        a, b = random.standard_normal((k, stride)).astype(dtype), random.standard_normal((k, n)).astype(dtype)
+        c, room = np.empty((m, n), dtype), np.full(k * (m + 64), np.nan, dtype)
+        name = "nearby_left_f64" if dtype == np.float64 else "nearby_left_f32"
+        assert call(getattr(runtime, name), m, n, k, a, stride, b, c, room) == copied
+        exact = a[:, :m].T.astype(np.float64) @ b.astype(np.float64)
+        np.testing.assert_allclose(c, exact, rtol=0, atol=8 * np.finfo(dtype).eps * np.sqrt(k) * np.abs(exact).max())
 
 
 def test_prices_and_products_agree_on_what_stays_near(runtime):

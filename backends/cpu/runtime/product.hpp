@@ -13,14 +13,6 @@ namespace tile {
 // 4 + 4, which fill the units, not as 6 + 2.
 // ``block_vectors`` stands in panels.hpp. Measured with AVX2 on one core: 93 % of the multiply-add peak at depth 64, 95 % at 128, 98 % at 1024.
 
-// Note [Odd strides]
-// The rows of one column block of B are read together. With a stride of a power of two they share a few sets of the
-// first cache level and evict each other; an odd number of 64-byte lines spreads them over all sets. AVX2, 96 x 128 x 128: 97 GFLOP/s with 144 floats, 93 with 128, 55 with 1024.
-template <class T> constexpr long padded_stride(long columns) {
-    long lines = (columns * long(sizeof(T)) + 63) / 64;
-    return (lines | 1) * (64 / long(sizeof(T)));
-}
-
 // What happens to C: C = A B; C += A B; C[i, :] = C[i, :] * scale[i] + A B. The last one costs no sweep of its own,
 // so a running accumulator is rescaled where it is updated.
 struct overwrite {};
@@ -102,8 +94,7 @@ TILE_INLINE void product_rows(long i, long rows, long depth, const typename Step
 
 // Column blocks outside, row blocks inside: the columns of B (depth x 64 bytes or 256) stay in the first cache level
 // while A streams from the second. Where A is read down its columns every step of depth touches a line of it, which the next block of rows reads again:
-// then depth is cut, so that both stay (AVX2, 192 x 64, depth 512: 95 % of the multiply-add peak for 81 %).
-constexpr long depth_slice = 128;
+// then depth is cut to ``depth_slice``, so that both stay (AVX2, 192 x 64, depth 512: 95 % of the multiply-add peak for 81 %).
 template <class Step, int N, class C>
 TILE_INLINE void product_slices(long i, long end, long steps, const typename Step::a_type* a, long a_row, long a_depth,
                                 const typename Step::b_type* b, long b_depth, C* c, long c_row, update<C> u) {
