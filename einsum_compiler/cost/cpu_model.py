@@ -41,6 +41,8 @@ NEW_MEMORY, PAGE, FAULT = 32 << 20, 4096, 2.4e-6
 
 def stays_near(depth: int, row: int, panel: int) -> bool:
     """Whether ``depth`` rows of ``panel`` bytes, ``row`` bytes apart, stay in the first cache level: its twin in panels.hpp, which decides, says why."""
+    if not row:
+        return True
     lines = -(-panel // LINE)
     apart = row // LINE & -(row // LINE) if row % LINE == 0 else 1
     reached = lines if apart >= SETS else SETS // apart * lines

@@ -50,15 +50,11 @@ using namespace tile;
         if (how == 1) product(accumulate{}, m, n, k, x, y, z); \\
         if (how == 2) product(rescale<C>{scale}, m, n, k, x, y, z); }
 #define NEARBY(name, T) \\
-    int name(long m, long n, long k, const T* a, const T* b, long bs, T* c, T* room) { \\
-        const auto y = nearby(m, n, k, matrix<const T>{b, bs}, room); \\
-        product(overwrite{}, m, n, k, strided<const T>{a, k, 1}, y, matrix<T>{c, n}); \\
-        return y.data == room; }
-#define NEARBY_LEFT(name, T) \\
-    int name(long m, long n, long k, const T* a, long as, const T* b, T* c, T* room) { \\
-        const auto x = nearby_left(m, n, k, strided<const T>{a, 1, as}, room); \\
-        product(overwrite{}, m, n, k, x, matrix<const T>{b, n}, matrix<T>{c, n}); \\
-        return x.data == room; }
+    int name(long m, long n, long k, const T* a, long ar, long ad, const T* b, long bs, T* c, T* left, T* right) { \\
+        const auto x = nearby_left(m, n, k, strided<const T>{a, ar, ad}, left); \\
+        const auto y = nearby(m, n, k, matrix<const T>{b, bs}, right); \\
+        product(overwrite{}, m, n, k, x, y, matrix<T>{c, n}); \\
+        return (x.data == left) + 2 * (y.data == right); }
 #define FOLD(name, op) \\
     void name##_rows(long m, long n, const float* x, float* o) { matrix<const float> s{x, n}; \\
         fold_rows(op{}, m, n, [&](long i, auto j) BODY { return load(s, i, j); }, [&](long i, float v) { o[i] = v; }); } \\
@@ -80,7 +76,7 @@ EACH(floor_divide_i64, int64_t, floor_divide(a, b)) EACH(modulo_i64, int64_t, mo
 EACH(modulo_f32, float, modulo(a, b)) EACH(max_scalar, float, max(a, 0.5f)) EACH(cube, float, power<3>(a))
 EACH(exp_f64, double, exp(a)) EACH(floor_f64, double, floor(a)) EACH(round_f64, double, round(a))
 PRODUCT(product_f32, float, float, float) PRODUCT(product_f64, double, double, double) PRODUCT(product_bf16, bf16, bf16, float) PRODUCT(product_f16, float, f16, float)
-NEARBY(nearby_f32, float) NEARBY(nearby_f64, double) NEARBY_LEFT(nearby_left_f32, float) NEARBY_LEFT(nearby_left_f64, double)
+NEARBY(nearby_f32, float) NEARBY(nearby_f64, double)
 int near_enough(long depth, long row, long panel) { return stays_near(depth, row, panel); }
 FOLD(sum, sum) FOLD(max, maximum) FOLD(min, minimum) FOLD(prod, prod)
 int any_negative(long n, const float* x) { int r = 0; fold_rows(any_of{}, 1, n, [&](long, auto j) BODY { return load(x, j) < 0; }, [&](long, int v) { r = v; }); return r != 0; }
@@ -327,35 +323,36 @@ def test_products_of_any_size_and_stride(runtime, kind, transposed):
             np.testing.assert_array_equal(result[:, n:], c[:, n:])
 
 
+# m, n, k, strides of A, stride of B, and which of them are copied: 1 A, 2 B
+LYING = [
+    (40, 96, 67, 67, 1, 1024, 2),
+    (40, 48, 67, 67, 1, 1024, 2),
+    (40, 29, 67, 67, 1, 1024, 2),
+    (40, 24, 16, 16, 1, 24, 0),
+    (29, 256, 140, 1, 1024, 256, 3),
+    (29, 256, 64, 1, 48, 272, 0),
+]
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_right_operands_that_lie_badly_are_copied_by_panels(runtime, dtype):
-    width = 16 * runtime.vector_bytes() // np.dtype(dtype).itemsize  # wider than any panel
-    for n, stride, copied in [(96, 1024, True), (48, 1024, True), (29, 1024, True), (24, 24, False)]:
-        m, k = 40, 67 if stride == 1024 else 16
-        a, b = random.standard_normal((m, k)).astype(dtype), random.standard_normal((k, stride)).astype(dtype)
-        c, room = np.empty((m, n), dtype), np.full(k * (n + width), np.nan, dtype)
+def test_operands_that_lie_badly_are_copied(runtime, dtype):
+    wide = runtime.vector_bytes() * 4
+    for m, n, k, a_row, a_depth, b_row, copied in LYING:
+        a, b = random.standard_normal((m + k, 1024)).astype(dtype), random.standard_normal((k, b_row)).astype(dtype)
+        c, left, right = np.empty((m, n), dtype), np.empty(k * (m + 64), dtype), np.empty(k * (n + wide), dtype)
         name = "nearby_f64" if dtype == np.float64 else "nearby_f32"
-        assert call(getattr(runtime, name), m, n, k, a, b, stride, c, room) == copied
-        exact = a.astype(np.float64) @ b[:, :n].astype(np.float64)
-        np.testing.assert_allclose(c, exact, rtol=0, atol=8 * np.finfo(dtype).eps * np.sqrt(k) * np.abs(exact).max())
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_left_operands_whose_columns_lie_badly_are_copied(runtime, dtype):
-    m, n, k = 29, 256, 140
-    for stride, copied in [(1024, True), (48 if dtype == np.float32 else 40, False)]:
-        a, b = random.standard_normal((k, stride)).astype(dtype), random.standard_normal((k, n)).astype(dtype)
-        c, room = np.empty((m, n), dtype), np.full(k * (m + 64), np.nan, dtype)
-        name = "nearby_left_f64" if dtype == np.float64 else "nearby_left_f32"
-        assert call(getattr(runtime, name), m, n, k, a, stride, b, c, room) == copied
-        exact = a[:, :m].T.astype(np.float64) @ b.astype(np.float64)
+        found = call(getattr(runtime, name), m, n, k, a, a_row, a_depth, b, b_row, c, left, right)
+        assert found == copied, (m, n, k)
+        size = np.dtype(dtype).itemsize
+        flat = np.lib.stride_tricks.as_strided(a, (m, k), (a_row * size, a_depth * size)).astype(np.float64)
+        exact = flat @ b[:, :n].astype(np.float64)
         np.testing.assert_allclose(c, exact, rtol=0, atol=8 * np.finfo(dtype).eps * np.sqrt(k) * np.abs(exact).max())
 
 
 def test_prices_and_products_agree_on_what_stays_near(runtime):
     panel = runtime.vector_bytes() * (4 if runtime.vector_bytes() == 64 else 2)
     for depth, row in itertools.product(
-        [1, 16, 17, 64, 128, 129, 512], [64, 192, 256, 320, 1000, 1024, 2048, 4096, 6144]
+        [1, 16, 17, 64, 128, 129, 512], [0, 4, 64, 192, 256, 320, 1000, 1024, 2048, 4096, 6144]
     ):
         assert bool(call(runtime.near_enough, depth, row, panel)) == stays_near(depth, row, panel), (depth, row)
     assert stays_near(128, 256, 64) and not stays_near(128, 2048, 64) and not stays_near(512, 1088, 64)

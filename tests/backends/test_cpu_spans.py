@@ -119,6 +119,17 @@ def test_a_kernel_that_sees_nothing_loads_nothing(text: str, backend: str) -> No
     assert "loop" not in tile and "load" not in tile
 
 
+def test_operands_that_repeat_one_row_or_lie_pages_apart() -> None:
+    text = "cascade plain(Q[h,m,e], K[h,n,e], V[h,n,f]) -> O[h,m,f] { S[h,m,n] = Q[h,m,e] * K[h,n,e]  O[h,m,f] = softmax[n](S[h,m,n]) * V[h,n,f] }"
+    kernel = ec.compile(
+        text, plan="plan plain { kernel O { program h, m:32  stream n:64  resident e, f } }", backend="cpu"
+    )
+    q, k, v = (torch.randn(130, 64, 16).permute(1, 0, 2) for _ in range(3))  # 4 KiB from row to row
+    kernel.validate(q, k, v)
+    kernel.validate(q[:, :1].expand(-1, 70, -1), k[:, :1].expand(-1, 130, -1), v[:, :1].expand(-1, 130, -1))
+    kernel.validate(q, k[:, :0], v[:, :0])
+
+
 GRID = """
 cascade grid(Q[h,y,x,e], K[h,y2,x2,e], V[h,y2,x2,f], T[h,i,j]; w: int = 7, s: int = 3) -> O[h,y,x,f] {
   S[h,y,x,y2,x2] = Q[h,y,x,e] * K[h,y2,x2,e] + T[h,y - y2 + w - 1,x - x2 + w - 1]

@@ -37,6 +37,7 @@ constexpr long depth_slice = 128;
 // least these: 32 KiB of 8 ways, 64 pages.
 constexpr long line = 64, sets = 64, ways = 8, page = 4096, pages = 64;
 TILE_INLINE bool stays_near(long depth, long row_bytes, long panel_bytes) {
+    if (!row_bytes) return true;  // an expanded tensor: one row
     const long apart = row_bytes % line ? 1 : (row_bytes / line) & -(row_bytes / line);
     const long lines = (panel_bytes + line - 1) / line, reached = apart >= sets ? lines : sets / apart * lines;
     return depth * lines <= (reached < sets ? reached : sets) * ways && depth * row_bytes <= page * pages;
