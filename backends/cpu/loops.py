@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from einsum_compiler.backends.cpu.bodies import emit_body
-from einsum_compiler.backends.cpu.products import pack_before, scales_sum
+from einsum_compiler.backends.cpu.operands import pack_before
+from einsum_compiler.backends.cpu.products import scales_sum
 from einsum_compiler.backends.cpu.scope import Scope
 from einsum_compiler.backends.cpu.spans import bounds_of
 from einsum_compiler.backends.cpu.sweeps import emit_sweep

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from einsum_compiler.backends.cpu.products import FEW_ROWS, roles_of
+from einsum_compiler.backends.cpu.roles import FEW_ROWS, roles_of
 from einsum_compiler.backends.cpu.scope import Scope
 from einsum_compiler.backends.cpu.view import C_TYPES, WIDEST, View
 from einsum_compiler.ir.expression import Read, walk

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from einsum_compiler.backends.cpu.affine import depends, links, position_bounds
-from einsum_compiler.backends.cpu.products import FEW_ROWS, roles_of
+from einsum_compiler.backends.cpu.roles import FEW_ROWS, roles_of
 from einsum_compiler.backends.cpu.scope import Scope, Trim
 from einsum_compiler.backends.cpu.sweeps import space_of
 from einsum_compiler.backends.cpu.view import WIDEST

@@ -6,7 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from einsum_compiler.backends.cpu.loads import access_of, split_conditions
-from einsum_compiler.backends.cpu.products import emit_product, roles_of
+from einsum_compiler.backends.cpu.products import emit_product
+from einsum_compiler.backends.cpu.roles import roles_of
 from einsum_compiler.backends.cpu.scope import Scope
 from einsum_compiler.backends.cpu.stores import emit_store
 from einsum_compiler.backends.cpu.view import C_TYPES, WIDEST, atom, product, sum_of

@@ -243,7 +243,7 @@ def _packed_before(
     kinds: dict[str, tuple[Tile, str]],
     sources: Mapping[str, str],
 ) -> Iterator[tuple[str, Packing]]:
-    """The right operands of products made outside of a loop that are packed for them, as ``backends.cpu.products`` does."""
+    """The right operands of products made outside of a loop that are packed for them, as ``backends.cpu.operands`` does."""
     for s in body:
         if isinstance(s, Dot):
             name, product = _right(s, kinds), _product(s, kinds)

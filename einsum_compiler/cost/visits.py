@@ -56,7 +56,7 @@ def trimmed(
 ) -> Visited:
     """The same tiles with the share of the partial ones that the CPU backend computes: blocks of rows by vectors (backends/cpu/spans.py)."""
     from einsum_compiler.backends.cpu.affine import Known, links, position_bound
-    from einsum_compiler.backends.cpu.products import FEW_ROWS
+    from einsum_compiler.backends.cpu.roles import FEW_ROWS
 
     size = plan.tile(rank)
     rows = any(t.size > FEW_ROWS for t in plan.program) and not plan.box
