@@ -11,7 +11,8 @@ from einsum_compiler.ir.cascade import Cascade, Module
 from einsum_compiler.ir.plan import Accumulation, KernelPlan
 from einsum_compiler.ir.types import is_float, promote
 from einsum_compiler.passes.certificate import Certificate
-from einsum_compiler.passes.fuse import KernelCascade, Roles, fuse
+from einsum_compiler.passes.fuse import fuse
+from einsum_compiler.passes.kernel_cascade import KernelCascade, Roles
 
 # The passes that do not depend on sizes.
 EARLY = ("inline", "normalize", "flatten")

@@ -28,7 +28,7 @@ from einsum_compiler.ordering import Ordered, in_orders, least_orders
 from einsum_compiler.passes.box_order import BoxOrder, box_order
 from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.passes.flatten import merged_group
-from einsum_compiler.passes.fuse import KernelCascade, Roles
+from einsum_compiler.passes.kernel_cascade import KernelCascade, Roles
 from einsum_compiler.splitting import SplitKernels, split_kernels
 
 if TYPE_CHECKING:

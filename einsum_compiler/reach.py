@@ -9,7 +9,7 @@ from einsum_compiler.ir.expression import Constant, Expression, Rank, map_childr
 from einsum_compiler.ir.tile import ProgramRank, Schedule
 from einsum_compiler.passes.boxes import conditions, related_ranks
 from einsum_compiler.passes.flatten import merged_group, row_major
-from einsum_compiler.passes.fuse import KernelCascade
+from einsum_compiler.passes.kernel_cascade import KernelCascade
 
 Number = int | float | bool
 

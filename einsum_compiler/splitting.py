@@ -14,7 +14,8 @@ from einsum_compiler.derivation import Derivation, scalar_dtypes
 from einsum_compiler.ir.plan import RankSplit
 from einsum_compiler.passes.certificate import Certificate, Transformed
 from einsum_compiler.passes.chunks import ChunkedRank, chunk_length, is_refused
-from einsum_compiler.passes.fuse import KernelCascade, fuse
+from einsum_compiler.passes.fuse import fuse
+from einsum_compiler.passes.kernel_cascade import KernelCascade
 
 
 @dataclass(frozen=True)

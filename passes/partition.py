@@ -16,7 +16,7 @@ from einsum_compiler.ir.launch import Launch
 from einsum_compiler.ir.plan import KernelPlan, RankTile
 from einsum_compiler.ir.scalar import evaluate_scalar
 from einsum_compiler.passes.boxes import choose_boxes
-from einsum_compiler.passes.fuse import KernelCascade
+from einsum_compiler.passes.kernel_cascade import KernelCascade
 
 _CLASSES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _POWERS = tuple(c for c in _CLASSES if c & (c - 1) == 0)

@@ -27,7 +27,7 @@ from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit
 from einsum_compiler.ir.tile import Loop
 from einsum_compiler.ir.types import bytes_of
 from einsum_compiler.passes.certificate import Certificate
-from einsum_compiler.passes.fuse import KernelCascade
+from einsum_compiler.passes.kernel_cascade import KernelCascade
 from einsum_compiler.passes.partition import Partition, Reuse, partition, reuse
 from einsum_compiler.reach import reach_of
 

@@ -18,7 +18,8 @@ from einsum_compiler.ir.expression import Binary, Call, Expression, Reduction, w
 from einsum_compiler.ir.plan import Accumulation
 from einsum_compiler.ir.types import bytes_of
 from einsum_compiler.passes.accumulate import WIDE, accumulated_ranks
-from einsum_compiler.passes.fuse import ROWS, KernelCascade, ranks_carried, reduced_ranks
+from einsum_compiler.passes.kernel_cascade import KernelCascade, ranks_carried, reduced_ranks
+from einsum_compiler.passes.kernel_shape import ROWS
 
 MARGIN = 1.0  # of the usual estimate: other structures are looked at closer only below it
 MOST = 2  # of other structures than the one that the laws of ``fuse`` give

@@ -6,7 +6,8 @@ import pytest
 
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.parser import parse
-from einsum_compiler.passes.fuse import KernelCascade, fuse
+from einsum_compiler.passes.fuse import fuse
+from einsum_compiler.passes.kernel_cascade import KernelCascade
 from einsum_compiler.passes.normalize import normalize
 from einsum_compiler.passes.stored_domains import with_stored_domains
 

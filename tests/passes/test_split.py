@@ -15,8 +15,9 @@ from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.parser import parse
 from einsum_compiler.passes.analysis.levels import pass_levels
 from einsum_compiler.passes.chunks import chunk_length, is_refused
-from einsum_compiler.passes.fuse import KernelCascade, fuse
+from einsum_compiler.passes.fuse import fuse
 from einsum_compiler.passes.inline import inline
+from einsum_compiler.passes.kernel_cascade import KernelCascade
 from einsum_compiler.passes.normalize import normalize
 from einsum_compiler.passes.pipeline import Run
 from einsum_compiler.passes.split import Split, split
