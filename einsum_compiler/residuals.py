@@ -76,7 +76,11 @@ def chosen_residuals(
     exact = key(binding)
     found = store.load("residuals", exact, Residuals) if first else None
     if found is None:
-        at = _at_class(kernel, binding)
+        try:
+            at = _at_class(kernel, binding)
+        except PlanError:
+            made()  # what has no gradient says so first
+            raise
         found = store.load("residuals", key(at), Residuals)
         if found is None:
             found = _chosen(kernel, made(), at, device)

@@ -213,7 +213,20 @@ def _accumulating(
         kept = {e.target.tensor for e in (*host.cascade.equations, *equations)}
         part = part_of(cascade, (*host.outputs, a.tensor), kept, stored)
         found[at] = replace(host, cascade=part, accumulated=(*host.accumulated, a))
+    for kernel in found:
+        _check_unfinished(kernel)
     return _in_order(found)
+
+
+def _check_unfinished(kernel: KernelCascade) -> None:
+    """A sum that programs add up is finished after the last of them: nothing in their kernel can read it."""
+    sums = {a.tensor for a in kernel.accumulated}
+    for equation in kernel.cascade.equations:
+        for read in reads_of(equation.value, equation.where):
+            if read.tensor in sums:
+                raise PlanError(
+                    f"'{read.tensor}' cannot be accumulated: '{equation.target.tensor}' reads it in the same kernel, before all programs have added to it"
+                )
 
 
 def _in_order(kernels: list[KernelCascade]) -> tuple[KernelCascade, ...]:

@@ -217,3 +217,15 @@ def test_random_sums(program: tuple[str, dict[str, int]], tiles: Partition) -> N
 @settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
 def test_many_random_sums(program: tuple[str, dict[str, int]], tiles: Partition) -> None:
     agrees_where_it_accumulates(*program, tiles)
+
+
+def test_a_sum_that_is_still_added_up_is_not_read() -> None:
+    """All programs add to ``R``; a sum in their kernel that reads it would see a part of it."""
+    text = "cascade f(X[m,n]) -> Y[n], R[m], Z[m] { R[m] = sum[n](X[m,n])  Y[n] = sum[m](X[m,n])  Z[m] = sum[n](X[m,n] * R[m]) }"
+    plan = "plan f { kernel Y, R, Z { program n:8  stream m:8  accumulate R over n  accumulate Z over n } }"
+    with pytest.raises(
+        ec.PlanError,
+        match=r"'R' cannot be accumulated: '.*' reads it in the same kernel, before all programs have added to it",
+    ):
+        ec.compile(text, plan=plan, backend="cpu")(torch.randn(20, 20))
+    ec.compile(text, backend="cpu").validate(torch.randn(300, 300))
