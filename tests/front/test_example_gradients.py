@@ -14,7 +14,7 @@ from einsum_compiler.ir.errors import EinsumWarning
 from tests.passes.test_differentiate import EXAMPLES, arguments
 
 # Filters that are closed forms and that are not, grouped heads, side outputs, sums of columns.
-QUICK = {"gqa", "row_stats", "tree"}
+QUICK = {"gqa", "tree"}
 EACH = pytest.mark.parametrize(
     "path", [pytest.param(p, marks=() if p.stem in QUICK else pytest.mark.slow) for p in EXAMPLES], ids=lambda p: p.stem
 )

@@ -81,6 +81,7 @@ def test_opcheck_with_tables_masks_numbers_and_two_outputs(kernel: ec.Kernel) ->
     opcheck(operator(kernel).overload, tuple(operands(gradient=False)), {"W": 4, "lambda_": 0.4}, test_utils=cheap)
 
 
+@pytest.mark.slow
 def test_opcheck_with_a_learnable_scalar(kernel: ec.Kernel) -> None:
     scale = torch.tensor(0.6, requires_grad=True)
     opcheck(operator(kernel, ("lambda",)).overload, (*operands(), scale), {"W": 4})
