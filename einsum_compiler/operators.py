@@ -77,7 +77,7 @@ def operator(kernel: Kernel, as_tensors: tuple[str, ...] = ()) -> Operator:
 def _remember(kernel: Kernel, as_tensors: tuple[str, ...]) -> None:
     """Keep on the disk that a forward or backward kernel belongs to the one it was derived from.
 
-    A graph that PyTorch cached names their operators, and a process that finds it does not derive them again. So the entry is that of no version of this code.
+    A graph that PyTorch cached names their operators. Another version of this code may derive others, so the entry is that of no version.
     """
     known = store.load("operators", kernel.origin, tuple) or ()
     if not any((k.identity, a) == (kernel.identity, as_tensors) for k, a in known):
@@ -177,9 +177,13 @@ class Operator:
             if torch._C._are_functorch_transforms_active():
                 note = "torch.autograd (backward, grad) does, also inside torch.compile"
                 raise BackendError(f"torch.func does not differentiate {self.kernel.cascade.name}", None, (note,))
-            from einsum_compiler.gradients import differentiable_call
+            from einsum_compiler.gradients import differentiable_call, gradient_kernels
 
-            return differentiable_call(self.kernel, self._given(tensors, numbers))
+            given = self._given(tensors, numbers)
+            # A graph that PyTorch kept from another process names the backward operator, and traces the forward one only.
+            backward = gradient_kernels(self.kernel, given).backward
+            operator(backward, tuple(n for n in backward.parameters if isinstance(given.get(n), torch.Tensor)))
+            return differentiable_call(self.kernel, given)
         with torch._C._AutoDispatchBelowAutograd():
             return self.overload.redispatch(keys & torch._C._after_autograd_keyset, *tensors, **numbers)
 

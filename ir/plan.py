@@ -22,7 +22,7 @@ kernels to be chosen.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
@@ -150,10 +150,14 @@ def saves_text(names: Iterable[str]) -> str:
     return f"saves {', '.join(names) or 'nothing'}"
 
 
-_SAVES = re.compile(r"^[ \t]*saves[ \t]+(.*?)[ \t]*$", re.MULTILINE)
-_ORDER = re.compile(r"^\s*order[ \t]+(.*?)\s*$", re.MULTILINE)
-_SPLIT = re.compile(r"\bsplit\s+([^{}]+?)\s+over\s+(\S+)\s+into\s+(\d+)")
-_KERNEL = re.compile(r"kernel\s+([^{]+)\{([^}]*)\}")
+# What may stand in a plan, one after the other, on as many lines as one likes. An expression has no two names side by side, so the next clause ends an order.
+_CLAUSES = re.compile(
+    r"""(?P<saves>saves\s+[\w.]+(?:\s*,\s*[\w.]+)*)
+    | order\s+(?P<order>[^\n]*?)(?=\s*(?:\n|$|\b(?:saves|order|split|kernel)\s+[\w.]))
+    | split\s+(?P<split>[^{}]+?)\s+over\s+(?P<rank>\S+)\s+into\s+(?P<chunks>\d+)
+    | kernel\s+(?P<outputs>[^{}]+)\{(?P<body>[^{}]*)\}""",
+    re.VERBOSE,
+)
 _WORDS = "program|stream|resident|warps|stages|persistent|copies|contexts|accumulate"
 _CLAUSE = re.compile(rf"({_WORDS})\s+((?:(?!\b(?:{_WORDS})\b).)*)", re.DOTALL)
 _ACCUMULATE = re.compile(r"\s*(\S+)\s+over\s+(.*)$", re.DOTALL)
@@ -164,53 +168,69 @@ def parse_plan(text: str) -> Plan:
     head = re.match(r"\s*plan\s+([\w.]+)\s*\{(.*)\}\s*$", text, re.DOTALL)
     if not head:
         raise PlanError("not a plan: expected 'plan NAME { kernel ... }'")
-    saves = _saves(_SAVES.findall(head[2]))
-    rest = _SAVES.sub("", head[2])
-    orders = tuple(_ORDER.findall(rest))
-    rest = _ORDER.sub("", rest)
-    kernels = []
-    for outputs, body in _KERNEL.findall(rest):
-        found = _CLAUSE.findall(body)
-        clauses = {name: _names(value) for name, value in found}
-        contexts = clauses.get("contexts", ["running"])[0]
-        if contexts not in ("running", "finished"):
-            raise PlanError(f"contexts are running or finished, not '{contexts}'")
-        program = [(_members(r), r) for r in clauses.get("program", [])]
-        rows = [tuple(t.rank for t in members) for members, _ in program if members]
-        if len(rows) > 1:
-            raise PlanError("a kernel has one box of program ranks")
-        stream, box = _stream(clauses.get("stream", []))
-        kernels.append(
-            KernelPlan(
-                tuple(_names(outputs)),
-                tuple(tile for members, text in program for tile in members or (_rank_tile(text),)),
-                stream,
-                tuple(clauses.get("resident", [])),
-                _launch(clauses),
-                tuple(map(_rank_tile, clauses.get("stream", [])[1:])),
-                contexts,
-                rows[0] if rows else (),
-                box,
-                tuple(_accumulation(value) for name, value in found if name == "accumulate"),
-            )
-        )
+    saves: tuple[str, ...] | None = None
+    orders, splits, kernels = [], [], []
+    for clause in _clauses(head[2]):
+        if clause["saves"]:
+            if saves is not None:
+                raise PlanError("a plan says once what is saved")
+            names = _names(clause["saves"].removeprefix("saves"))
+            saves = () if names == ["nothing"] else tuple(names)
+        elif clause["order"]:
+            orders.append(clause["order"])
+        elif clause["split"]:
+            splits.append(RankSplit(tuple(_names(clause["split"])), _rank_tile(clause["rank"]), int(clause["chunks"])))
+        else:
+            kernels.append(_kernel(clause["outputs"], clause["body"]))
     if not kernels and saves is None:
         raise PlanError("a plan needs at least one kernel, or says what is saved")
-    splits = tuple(
-        RankSplit(tuple(_names(outputs)), _rank_tile(rank), int(chunks))
-        for outputs, rank, chunks in _SPLIT.findall(rest)
-    )
     if not kernels and (splits or orders):
         raise PlanError("a plan with a split or an order needs its kernels")
-    return Plan(head[1], tuple(kernels), splits, orders, saves)
+    return Plan(head[1], tuple(kernels), tuple(splits), tuple(orders), saves)
 
 
-def _saves(lines: list[str]) -> tuple[str, ...] | None:
-    if len(lines) > 1:
-        raise PlanError("a plan says once what is saved")
-    if not lines:
-        return None
-    return () if lines[0] == "nothing" else tuple(_names(lines[0]))
+def _clauses(text: str) -> Iterator[re.Match[str]]:
+    """The clauses that make up the whole of a plan's body. Raises ``PlanError`` at what is none."""
+    place = 0
+    while rest := text[place:].strip():
+        start = len(text) - len(text[place:].lstrip())
+        clause = _CLAUSES.match(text, start)
+        if not clause:
+            raise PlanError(f"'{_shown(rest)}': expected saves, order, split or kernel")
+        yield clause
+        place = clause.end()
+
+
+def _shown(text: str) -> str:
+    line = text.splitlines()[0]
+    return line if len(line) <= 60 else f"{line[:57]}..."
+
+
+def _kernel(outputs: str, body: str) -> KernelPlan:
+    found = _CLAUSE.findall(body)
+    if rest := _CLAUSE.sub("", body).strip():
+        raise PlanError(f"'{_shown(rest)}' in the kernel of {outputs.strip()}: expected {_WORDS.replace('|', ', ')}")
+    clauses = {name: _names(value) for name, value in found}
+    contexts = clauses.get("contexts", ["running"])[0]
+    if contexts not in ("running", "finished"):
+        raise PlanError(f"contexts are running or finished, not '{contexts}'")
+    program = [(_members(r), r) for r in clauses.get("program", [])]
+    rows = [tuple(t.rank for t in members) for members, _ in program if members]
+    if len(rows) > 1:
+        raise PlanError("a kernel has one box of program ranks")
+    stream, box = _stream(clauses.get("stream", []))
+    return KernelPlan(
+        tuple(_names(outputs)),
+        tuple(tile for members, text in program for tile in members or (_rank_tile(text),)),
+        stream,
+        tuple(clauses.get("resident", [])),
+        _launch(clauses),
+        tuple(map(_rank_tile, clauses.get("stream", [])[1:])),
+        contexts,
+        rows[0] if rows else (),
+        box,
+        tuple(_accumulation(value) for name, value in found if name == "accumulate"),
+    )
 
 
 def _names(text: str) -> list[str]:

@@ -21,6 +21,7 @@ from einsum_compiler.ir.types import is_integer
 from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.passes.domains import Conditions, Domains
 from einsum_compiler.passes.gradient.adjoints import Adjoints, Contribution
+from einsum_compiler.passes.gradient.quotients import divided_once
 from einsum_compiler.passes.gradient.recognise import recognised
 from einsum_compiler.passes.gradient.shifts import irrelevant
 from einsum_compiler.passes.normalize import normalize
@@ -112,8 +113,9 @@ class Differentiated:
             equations=(*self._cascade.equations, *equations),
         )
         exchanged = recognised(normalize(replace(whole, outputs=(*self._cascade.outputs, *outputs))))
-        whole = live(replace(exchanged.cascade, outputs=outputs))
-        return whole, cotangents, gradients, exchanged.certificates
+        divided = divided_once(exchanged.cascade)
+        whole = live(replace(divided.cascade, outputs=outputs))
+        return whole, cotangents, gradients, (*exchanged.certificates, *divided.certificates)
 
     def gradient(self, chosen: Collection[str] | None = None) -> Gradient:
         """The two cascades with these tensors saved, or the usual ones. Raises ``PlanError`` for what cannot be saved."""

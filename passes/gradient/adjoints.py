@@ -172,7 +172,10 @@ class Adjoints:
         where = conjunction(substitute(c, at) for c in filters)
         kept, summed = (tuple(renamed.get(r, r) for r in ranks) for ranks in (kept, summed))
         made: list[Equation] = []
-        while len(summed) > 2:  # the innermost first: its sums are as many as the other points
+        # The innermost first: its sums are as many as the other points. Of two ranks too, where one tensor has all points: its sum over one stands in the loop of
+        # whatever else is summed over that rank there, and products of two tensors, which are better summed at once, have none.
+        together = any(set(free_ranks(r)) >= {*kept, *summed} for r in walk(term) if isinstance(r, Read))
+        while len(summed) > 2 or (len(summed) == 2 and together and not made):
             rows = (*kept, *summed[:-1])
             made.append(self._equation(f"{name}.grad.part", rows, summed[-1:], term, where))
             term, where, summed = _whole(made[-1]), None, summed[:-1]

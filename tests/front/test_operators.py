@@ -187,13 +187,18 @@ torch.autograd.grad(compiled(*given).sum(), given)
 
 
 @pytest.mark.slow
-def test_a_graph_that_inductor_cached_runs_in_the_next_process(tmp_path: Path) -> None:
-    """Nothing derives the gradient there: its operators are those of the process before."""
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_graph_that_inductor_cached_runs_in_the_next_process(tmp_path: Path, kept: bool) -> None:
+    """It names operators of forward and backward kernels, also where the cache of kernels was not kept with it."""
     script = CACHED.format(root=str(Path(__file__).resolve().parents[2]), text=PLAIN)
-    for _ in range(2):
+    for process in range(2):
+        folders = {
+            "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "graphs"),
+            "EINSUM_CACHE_DIR": str(tmp_path / f"kernels{0 if kept else process}"),
+        }
         run = subprocess.run(
             [sys.executable, "-c", script],
-            env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)},
+            env={**os.environ, **folders},
             capture_output=True,
             text=True,
             timeout=300,

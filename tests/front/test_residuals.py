@@ -81,6 +81,17 @@ def test_sizes_of_one_class_share_a_choice() -> None:
     assert saved(8192) is saved(8000)
 
 
+def test_the_values_of_parameters_given_as_tensors_are_not_waited_for() -> None:
+    """Tensors on ``meta`` have none; a whole number of 0 would divide by 0, and no float stands for one."""
+    text = GATED.replace("U[m,f])", "U[m,f]; c: int, on: bool, t = 1.0)")
+    text = text.replace("silu(Z[m,f]) * U[m,f]", "silu(Z[m,f] / t) * U[m,f]   where m // c == f // c or not on")
+    kernel = ec.compile(text, backend="cpu")
+    given = [torch.empty(s, device="meta", requires_grad=True) for s in (*gated(8192, 512), ())]
+    whole = [torch.empty((), device="meta", dtype=t) for t in (torch.int64, torch.bool)]
+    arguments = dict(zip(("X", "W", "U", "t", "c", "on"), (*given, *whole), strict=True))
+    assert gradient_kernels(kernel, arguments).saved == ("Z",)
+
+
 # -- the plan
 
 
@@ -89,9 +100,25 @@ def test_plans_say_what_is_saved(text: str) -> None:
     plan = parse_plan(f"plan attention {{\n  {text}\n}}")
     assert plan.saves == (() if "nothing" in text else ("MX", "D")) and not plan.kernels
     assert parse_plan(str(plan)) == plan and text in str(plan)
-    kernel = f"  kernel O {{ program h, m:64  stream n:64  resident e, f }}\n  {text}"
-    both = parse_plan(f"plan attention {{\n{kernel}\n}}")
-    assert both.saves == plan.saves and len(both.kernels) == 1 and parse_plan(str(both)) == both
+    kernel = "kernel O { program h, m:64  stream n:64  resident e, f }"
+    for body in (f"{text}\n  {kernel}\n", f"{kernel}\n  {text}\n", f"{text} {kernel}", f"{kernel} {text}"):
+        both = parse_plan(f"plan attention {{ {body} }}")
+        assert both.saves == plan.saves and len(both.kernels) == 1 and parse_plan(str(both)) == both
+
+
+def test_the_clauses_of_a_plan_may_share_a_line() -> None:
+    kernel, split = "kernel O { program m:64  stream n:64 }", "split O over n:128 into 4"
+    order = "O = Q[m,e] * (K[n,e] * V[n,f])"
+    one = parse_plan(f"plan a {{ order deferred order {order} {split} saves MX, D {kernel} }}")
+    assert (one.orders, len(one.splits), one.saves, len(one.kernels)) == (("deferred", order), 1, ("MX", "D"), 1)
+    assert parse_plan(str(one)) == one
+
+
+def test_what_a_plan_may_not_say_is_named() -> None:
+    with pytest.raises(PlanError, match=r"'kernl O .*': expected saves, order, split or kernel"):
+        parse_plan("plan a { saves X kernl O { program m } }")
+    with pytest.raises(PlanError, match="'programs m' in the kernel of O: expected program, stream, "):
+        parse_plan("plan a { kernel O { programs m stream n:4 } }")
 
 
 def test_plans_that_save_what_they_may_not() -> None:

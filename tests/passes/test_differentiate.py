@@ -14,13 +14,14 @@ from einsum_compiler.derivation import Derivation, derive
 from einsum_compiler.ir.binding import bind
 from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.errors import PlanError
-from einsum_compiler.ir.expression import Read
+from einsum_compiler.ir.expression import Read, walk
 from einsum_compiler.ir.parser import parse
 from einsum_compiler.nominal import nominal_binding
 from einsum_compiler.passes.analysis.levels import pass_levels
 from einsum_compiler.passes.differentiate import Gradient, differentiate
 from einsum_compiler.passes.domains import Domains
 from einsum_compiler.passes.gradient.derivatives import Derivatives
+from einsum_compiler.passes.gradient.quotients import divided_once
 from tests.adjoint import compared
 
 EXAMPLES = sorted(Path("examples").glob("*.ein"))
@@ -113,6 +114,60 @@ def test_the_maximum_of_softmax_has_no_gradient_and_its_row_sums_are_products_of
     # With the exchange no reduction over n stands before another one: one pass, where the plain chain rule needs two.
     assert pass_levels(gradient.backward, "n").passes == 1
     assert pass_levels(gradient.backward, "m").passes == 1
+
+
+def test_pairs_of_a_softmax_are_divided_once() -> None:
+    gradient = check(ATTENTION)
+    assert "divided once" in {c.form for c in gradient.certificates}
+    divided = [e for e in gradient.backward.equations if any(getattr(n, "operator", "") == "/" for n in walk(e.value))]
+    assert [e.target.tensor for e in divided] == ["A"]
+
+
+QUOTIENTS = """cascade f(P[m,n], Y[m,n], D[m], C[m], R[m]) -> A[m,n], Z[m,n] {
+  A[m,n] = P[m,n] / D[m]
+  W[m]   = R[m] / D[m]
+  G[m]   = if(R[m] == 0, 0, R[m] / D[m])
+  X[m,n] = Y[m,n] / D[m] - W[m]
+  Z[m,n] = X[m,n] * P[m,n]
+}"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "divided"),
+    [
+        ("", "", True),
+        ("- W[m]", "- G[m]", True),
+        ("- W[m]", "- (W[m] + C[m] / D[m])", True),
+        ("X[m,n] * P[m,n]", "C[m] * P[m,n] / X[m,n]", False),  # a divisor, not a factor
+        ("- W[m]", "- W[m] - C[m]", False),  # a term without the divisor
+        ("W[m]   = R[m] / D[m]", "W[m]   = R[m] / C[m]", False),
+        ("Y[m,n] / D[m] - W[m]", "G[m] - G[m]", False),  # only guards: a number where D is 0
+        ("A[m,n] =", "A: bf16[m,n] =", False),  # rounded
+        ("P[m,n] / D[m]\n", "P[m,n] / D[m]   where n <= m\n", False),  # empty at more points
+    ],
+)
+def test_a_sum_of_quotients_times_a_factor_reads_the_factor_s_quotient(old: str, new: str, divided: bool) -> None:
+    before = parse(QUOTIENTS.replace(old, new, 1)).cascade()
+    after = divided_once(before)
+    assert bool(after.certificates) == divided == (after.cascade != before)
+    tensors = {t.name: torch.randn([5] * len(t.ranks), dtype=torch.float64) for t in before.inputs}
+    tensors["R"][2] = 0
+    expected = evaluate(before, tensors, {}, {"m": 5, "n": 5})
+    found = evaluate(after.cascade, tensors, {}, {"m": 5, "n": 5})
+    torch.testing.assert_close(found["Z"], expected["Z"])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "equation", "parts"),
+    [
+        ("X[b,m,n], W[n]", "O[b,m,n] = sin(X[b,m,n] + W[n])", [("n", "b")]),  # one tensor has all points
+        ("X[b,m,e], W[e,n]", "O[b,m,n] = X[b,m,e] * W[e,n]", []),  # a product of matrices: summed at once
+    ],
+)
+def test_a_gradient_summed_over_two_ranks_of_one_tensor(inputs: str, equation: str, parts: list[tuple[str]]) -> None:
+    gradient = check(f"cascade f({inputs}) -> O[b,m,n] {{\n  {equation}\n}}")
+    found = [e.target.ranks for e in gradient.backward.equations if e.target.tensor.startswith("W.grad.part")]
+    assert found == parts
 
 
 @pytest.mark.parametrize(
