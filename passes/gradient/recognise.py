@@ -3,7 +3,7 @@
     R[m] = sum[n](X[m,n] * W[m,n]),  X[m,n] = sum[f](U[m,f] * Y[n,f]),  Z[m,f] = sum[n](W[m,n] * Y[n,f])   ->   R[m] = sum[f](U[m,f] * Z[m,f])
 
 Law: sums exchange, and Z is a tensor of the cascade with the same points. The reduction over n, which would need a pass of its own, is gone. In the backward
-cascade of attention U is the cotangent of the output, W the map, Z the output. Factors without n leave the sum as in ``defer``: where it is 0 it stays 0.
+cascade of attention U is the cotangent of the output, W the map, Z the output. W may be a product, split otherwise between Z and X. Factors without n leave the sum as in ``defer``: where it is 0 it stays 0.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _exchanged(
     if not isinstance(value, Reduction) or value.operator != "sum":
         return None
     reduced = set(value.ranks)
-    parts = factors(value.body)
+    parts = _opened(factors(value.body), defined)
     leaving = tuple(p for p in parts if not set(free_ranks(p.value)) & reduced)
     inside = [p for p in parts if p not in leaving]
     if any(p.inverse for p in inside) or any(domains.of(p.value) != () for p in leaving):
@@ -80,6 +80,22 @@ def _exchanged(
             if existing is not None:
                 return equation.where, Reduction("sum", over, multiply(kept, existing)), leaving
     return None
+
+
+def _opened(parts: tuple[Factor, ...], defined: dict[str, Equation]) -> tuple[Factor, ...]:
+    """The factors, those that are products themselves by their own factors: ``(A * T) * V`` and ``A * (T * V)`` are the same points."""
+    found: list[Factor] = []
+    for part in parts:
+        source = defined.get(part.value.tensor) if isinstance(part.value, Read) else None
+        inner: tuple[Factor, ...] = ()
+        if source and isinstance(part.value, Read) and source.target.indices == part.value.indices:
+            is_map = not isinstance(source.value, Reduction) and source.where is None and source.target.dtype is None
+            inner = factors(source.value) if is_map and not part.inverse else ()
+        if len(inner) > 1 and not any(f.inverse for f in inner):
+            found += _opened(inner, defined)
+        else:
+            found.append(part)
+    return tuple(found)
 
 
 def _contraction(
@@ -113,7 +129,7 @@ def _existing(
             continue
         if set(other.ranks) != set(value.ranks) or set(conjuncts(other.where)) != set(conjuncts(value.where)):
             continue
-        parts = factors(other.body)
+        parts = _opened(factors(other.body), defined)
         if any(p.inverse for p in parts) or Counter(p.value for p in parts) != wanted:
             continue
         if {i.name for i in source.target.indices if isinstance(i, Rank)} == ranks:

@@ -123,6 +123,12 @@ def test_pairs_of_a_softmax_are_divided_once() -> None:
     assert [e.target.tensor for e in divided] == ["A"]
 
 
+def test_row_sums_are_products_of_rows_where_the_map_is_scaled_by_keys() -> None:
+    text = ATTENTION.replace("V[n,f])", "V[n,f], T[n])").replace("A[m,n] * V[n,f]", "A[m,n] * T[n] * V[n,f]")
+    gradient = check(text)
+    assert pass_levels(gradient.backward, "n").passes == 1
+
+
 QUOTIENTS = """cascade f(P[m,n], Y[m,n], D[m], C[m], R[m]) -> A[m,n], Z[m,n] {
   A[m,n] = P[m,n] / D[m]
   W[m]   = R[m] / D[m]
