@@ -3,7 +3,7 @@
     python -m benchmarks.masks [--cases NAME;...] [--dtype float32] [--prepare] [--metadata] [--flex-metadata LENGTH] [--facts] [--table] [--out DIR]
 
 Correctness comes first: both are compared with float64 before they are timed, ours within the error budget of the program written out. Times are medians of interleaved runs, ratios medians of the ratios of
-neighbouring runs. FlexAttention's block mask is built beforehand and not in its time; our lists of tiles are built inside every call that needs them.
+neighbouring runs, at least five and 0.3 s of either side. FlexAttention's block mask is built beforehand and not in its time; our lists of tiles are built inside every call that needs them.
 Results are merged into OUT/masks.json by mask and type, so that a run can be broken into pieces. ``--prepare`` compiles and compares only: with
 EINSUM_CACHE_DIR and TORCHINDUCTOR_CACHE_DIR set, a later run starts warm. ``--metadata`` measures the lists alone. ``--table`` writes
 docs/flexattention.md from the cases and the results.
@@ -35,7 +35,11 @@ from tests.flex.case import Case, Modifier, modifiers, operands
 from tests.flex.cases import CASES, case
 from tests.flex.gym_masks import GYM_MASKS
 
-LENGTH, LONG, HEADS, FEATURES, RUNS = 4096, 32768, 4, 64, 5
+LENGTH, LONG, HEADS, FEATURES = 4096, 32768, 4, 64
+RUNS, SECONDS = (
+    5,
+    0.3,
+)  # at least so many runs, and so much time of each side: short calls are repeated until their median is steady
 RESULTS = Path(__file__).parent / "results"
 PARTS = ("rows", "metadata", "flex_metadata", "facts")
 
@@ -69,12 +73,12 @@ def measure(mask: Case, dtype: torch.dtype, timed: bool) -> dict[str, Any]:
     if not timed:
         return row
     times: dict[str, list[float]] = {"ours": [], "flex": []}
-    for run in range(RUNS + 1):
+    ours(), flex()
+    while len(times["ours"]) < RUNS or min(map(sum, times.values())) < SECONDS:
         for name, program in (("ours", ours), ("flex", flex)):
             start = time.perf_counter()
             program()
-            if run:
-                times[name].append(time.perf_counter() - start)
+            times[name].append(time.perf_counter() - start)
     ratio = statistics.median(f / o for f, o in zip(times["flex"], times["ours"], strict=True))
     return {**row, "ours": statistics.median(times["ours"]), "flex": statistics.median(times["flex"]), "ratio": ratio}
 

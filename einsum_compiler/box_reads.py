@@ -24,7 +24,7 @@ def count_true(table: Array, low: Sequence[Array], high: Sequence[Array]) -> Arr
 
     Prefix sums run along the axes in which some box has several indices; the others are indexed.
     """
-    wide = [axis for axis in range(table.ndim) if bool(np.any(low[axis] != high[axis]))]
+    wide = _wide(low, high)
     if not wide:
         return np.asarray(table[tuple(low)], dtype=np.int64)
     sums = np.zeros(
@@ -44,6 +44,11 @@ def count_true(table: Array, low: Sequence[Array], high: Sequence[Array]) -> Arr
     return np.asarray(total)
 
 
+def _wide(low: Sequence[Array], high: Sequence[Array]) -> list[int]:
+    """The axes in which some box has several indices."""
+    return [axis for axis, (lo, h) in enumerate(zip(low, high, strict=True)) if lo is not h and bool((lo != h).any())]
+
+
 def box_size(low: Sequence[Array], high: Sequence[Array]) -> Array:
     size: Any = 1
     for lo, h in zip(low, high, strict=True):
@@ -53,7 +58,7 @@ def box_size(low: Sequence[Array], high: Sequence[Array]) -> Array:
 
 def extremes(table: Array, low: Sequence[Array], high: Sequence[Array]) -> tuple[Array, Array]:
     """The least and the greatest entry of each box. Exact if at most one axis has boxes of several indices."""
-    wide = [axis for axis in range(table.ndim) if bool(np.any(low[axis] != high[axis]))]
+    wide = _wide(low, high)
     least, greatest = table, table
     for axis in wide[:-1]:  # all but one axis: the extremes over the whole axis
         least, greatest = least.min(axis=axis, keepdims=True), greatest.max(axis=axis, keepdims=True)
@@ -103,6 +108,8 @@ def _along(least: Array, greatest: Array, axis: int, size: int, across: int) -> 
     columns = shape[-1]
     shape[-1] = -(-columns // across)
     low, high = np.empty(shape, least.dtype), np.empty(shape, greatest.dtype)
+    if least is greatest and least.nbytes >= SHARED and _compiled(least, low, high, axis, (size, across)):
+        return low, high
     # reduceat has vector code along the last axis only, so each tile is reduced by itself.
     width = max(PIECE // across, 1) * across
     pieces = [(t, c) for t in range(shape[axis]) for c in range(0, columns, width)]
@@ -132,6 +139,22 @@ def _along(least: Array, greatest: Array, axis: int, size: int, across: int) -> 
         with ThreadPoolExecutor(threads := _threads()) as pool:
             list(pool.map(lambda part: list(map(reduce, pieces[part :: 4 * threads])), range(4 * threads)))
     return low, high
+
+
+def _compiled(table: Array, low: Array, high: Array, axis: int, sizes: tuple[int, int]) -> bool:
+    """Whether compiled code has filled ``low`` and ``high``: not on a machine without a compiler, which has another kind of device."""
+    from einsum_compiler import knobs, store
+    from einsum_compiler.backends.cpu import tables
+    from einsum_compiler.ir.errors import BackendError
+
+    if not tables.serves(table):
+        return False
+    folder, compiler = store.directory() / "cpu", knobs.compiler()
+    try:
+        tables.fill_tile_extremes(table, low, high, axis, sizes, folder=folder, compiler=compiler, threads=_threads())
+    except BackendError:
+        return False
+    return True
 
 
 def _across(least: Array, greatest: Array, size: int) -> tuple[Array, Array]:

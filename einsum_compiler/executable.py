@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from einsum_compiler.ir.build import parameters_of, reads_of
+from einsum_compiler.ir.build import parameters_of
 from einsum_compiler.ir.scalar import evaluate_scalar
 from einsum_compiler.ir.tile import TileKernel
 from einsum_compiler.ir.torch_types import torch_dtype
 from einsum_compiler.size_classes import size_class
+
+if TYPE_CHECKING:
+    from einsum_compiler.tile_lists import Kept
 
 Number = int | float | bool
 Buffer = tuple[str, list[int], Any, bool]  # name, shape, torch.dtype, whether programs add to it
@@ -42,11 +45,12 @@ class Executable:
     fixed: frozenset[str] = frozenset()
     compared: frozenset[str] = frozenset()
     _last: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
-    _lists: dict[object, TileOperands] = field(default_factory=dict, init=False, repr=False, compare=False)
-    # Of every schedule: its parameters, or None if it reads tensors. A filter has hundreds of nodes, and every call asks.
-    _read: dict[tuple[str, str], tuple[str, ...] | None] = field(
+    # Of every schedule its parameters: a filter has hundreds of nodes, and every call asks.
+    _parameters: dict[tuple[str, str], tuple[str, ...]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+    _kept: dict[object, Kept] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _lists: dict[object, TileOperands] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def key(self, scalars: Mapping[str, Number]) -> tuple[Number, ...]:
         """What two calls of the same types and sizes agree in if they share an executable."""
@@ -101,26 +105,26 @@ class Executable:
         extents: Mapping[str, int],
         device: Any,
     ) -> dict[str, Any]:
-        """The operands of a kernel together with the tiles that its schedules list. Lists that read no tensor are kept for the next call."""
-        from einsum_compiler.tile_lists import build_tile_list
+        """The operands of a kernel together with the tiles that its schedules list. What no tensor decides is kept for the next call."""
+        from einsum_compiler.tile_lists import build_tile_list, kept_between_calls
 
         operands = dict(held)
         for schedule in kernel.schedules:
-            key: object = None
             name = kernel.name, schedule.name
-            if name not in self._read:
-                reads = reads_of(schedule.predicate)
-                self._read[name] = None if reads else parameters_of(schedule.predicate)
-            parameters = self._read[name]
-            if parameters is not None:
-                used = tuple((n, scalars[n]) for n in parameters if n in scalars)
-                key = kernel.name, schedule.name, used, tuple(extents.items()), str(device)
+            if name not in self._parameters:
+                self._parameters[name] = parameters_of(schedule.predicate)
+            used = tuple((n, scalars[n]) for n in self._parameters[name] if n in scalars)
+            key = *name, used, tuple(extents.items()), device
             found = self._lists.get(key)
             if found is None:
-                found = tuple(t.to(device) for t in build_tile_list(schedule, held, scalars, extents))
-                if key is not None:
-                    if len(self._lists) >= MOST_LISTS:
-                        self._lists.clear()
+                if len(self._kept) >= MOST_LISTS:
+                    self._kept.clear()
+                    self._lists.clear()
+                if key not in self._kept:
+                    self._kept[key] = kept_between_calls(schedule, scalars, extents)
+                kept = self._kept[key]
+                found = tuple(t.to(device) for t in build_tile_list(schedule, held, scalars, extents, kept))
+                if not kept.reads:
                     self._lists[key] = found
             operands[f"{schedule.name}.offsets"], operands[f"{schedule.name}.tiles"] = found
         return operands

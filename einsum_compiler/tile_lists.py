@@ -11,7 +11,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -44,10 +44,49 @@ from einsum_compiler.ir.types import is_integer
 if TYPE_CHECKING:
     import torch
 
+T = TypeVar("T")
+
 # Predicates of one integer are tabulated if it takes at most so many values.
 LONGEST_TABLE = 1 << 22
 # Boxes looked at together: arrays of so many numbers stay in a cache.
 BOXES_AT_ONCE = 1 << 17
+# Lists of at most so many boxes keep what no tensor decides: there the time is that of the calls, not of the boxes.
+BOXES_KEPT = 1 << 12
+
+
+@dataclass(eq=False)
+class Kept:
+    """What no tensor decides of a list, from one call to the next with the same schedule, scalars and extents.
+
+    ``reads``: the tensors that decide the rest. ``counts``: of tiles along every index. ``inside``: see ``_inside``. ``values`` by the
+    identity of a node, which they hold, and by what was asked of it: None for what depends on a tensor. No values are kept of a list that
+    is built once, or has many boxes.
+    """
+
+    reads: frozenset[str]
+    counts: tuple[int, ...]
+    inside: tuple[Array, Array] | None = None
+    values: dict[tuple[int, str], tuple[Expression, Any]] | None = None
+
+    def value(self, node: Expression, asked: str, compute: Callable[[Any], T], of: tuple[Expression, ...] = ()) -> T:
+        """``compute(node)``, which depends on the expressions ``of``, by default on the node."""
+        if self.values is None:
+            return compute(node)
+        found = self.values.get((id(node), asked))
+        if found is None:
+            found = self.values[id(node), asked] = node, None if reads_of(*(of or (node,))) else compute(node)
+        return compute(node) if found[1] is None else found[1]
+
+
+def kept_between_calls(schedule: Schedule, scalars: Mapping[str, float], extents: Mapping[str, int]) -> Kept:
+    kept = _kept_in_a_call(schedule, scalars, extents)
+    return replace(kept, values={}) if math.prod(kept.counts) <= BOXES_KEPT else kept
+
+
+def _kept_in_a_call(schedule: Schedule, scalars: Mapping[str, float], extents: Mapping[str, int]) -> Kept:
+    names = {**{rank.upper(): size for rank, size in extents.items()}, **scalars}
+    counts = [max(int(evaluate_scalar(index.count, names)), 0) for index in (*schedule.program, schedule.stream)]
+    return Kept(frozenset(read.tensor for read in reads_of(schedule.predicate)), tuple(counts))
 
 
 def build_tile_list(
@@ -55,17 +94,22 @@ def build_tile_list(
     tensors: Mapping[str, Any],
     scalars: Mapping[str, float],
     extents: Mapping[str, int],
+    kept: Kept | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The operands ``s.offsets`` (i32[2 P + 1]) and ``s.tiles`` (i32[count]) of a schedule, on the host.
 
     Program p runs ``tiles[offsets[2p] : offsets[2p+1]]`` as full tiles and ``tiles[offsets[2p+1] : offsets[2p+2]]`` as
     partial ones, both ascending. A tile with a point where the predicate holds is always listed; one listed as full
-    consists of such points, inside the extents, only. ``tensors`` are those the predicate reads, ``extents`` by rank.
+    consists of such points, inside the extents, only. ``tensors``: at least those the predicate reads; ``extents`` by rank.
+    ``kept``: of earlier calls that differ in the values of tensors only.
     """
     import torch
 
-    full, touched = _in_pieces(schedule, tensors, scalars, extents)
-    both = np.stack([full, touched & ~full], axis=1)
+    kept = kept or _kept_in_a_call(schedule, scalars, extents)
+    full, touched = _in_pieces(schedule, tensors, scalars, extents, kept)
+    both = np.empty((full.shape[0], 2, full.shape[1]), dtype=bool)
+    both[:, 0] = full
+    np.greater(touched, full, out=both[:, 1])
     offsets = np.zeros(2 * both.shape[0] + 1, dtype=np.int32)
     np.cumsum(both.sum(axis=2).reshape(-1), out=offsets[1:])
     tiles = (np.flatnonzero(both) % max(both.shape[2], 1)).astype(np.int32)
@@ -73,20 +117,23 @@ def build_tile_list(
 
 
 def _in_pieces(
-    schedule: Schedule, tensors: Mapping[str, Any], scalars: Mapping[str, float], extents: Mapping[str, int]
+    schedule: Schedule,
+    tensors: Mapping[str, Any],
+    scalars: Mapping[str, float],
+    extents: Mapping[str, int],
+    kept: Kept,
 ) -> tuple[Array, Array]:
     """``classify`` for some tiles of the longest index at a time, so that what it computes with stays in a cache."""
-    names = {**{rank.upper(): size for rank, size in extents.items()}, **scalars}
-    counts = [int(evaluate_scalar(index.count, names)) for index in (*schedule.program, schedule.stream)]
+    counts = kept.counts
     axis = max(range(len(counts) - 1), key=counts.__getitem__, default=None)
     boxes = math.prod(counts)
     if axis is None or boxes <= BOXES_AT_ONCE:
-        return classify(schedule, tensors, scalars, extents)
+        return classify(schedule, tensors, scalars, extents, kept=kept)
     step = max(counts[axis] * BOXES_AT_ONCE // boxes, 1)
-    tensors = {name: _host(tensor) for name, tensor in tensors.items()}
+    tensors = {name: _host(tensors[name]) for name in kept.reads}
     tabulated: dict[int, Tabulated] = {}
     coarse = np.ones((*counts[:axis], -(-counts[axis] // step), *counts[axis + 1 :]), dtype=bool)
-    if all(tensors[read.tensor].size < boxes for read in reads_of(schedule.predicate)):
+    if all(tensor.size < boxes for tensor in tensors.values()):
         # A tile is touched only if the union of the tiles of its piece is: one look more, where it does not read more than it saves.
         coarse = classify(_coarse(schedule, axis, step), tensors, scalars, extents, None, tabulated)[1].reshape(
             coarse.shape
@@ -139,23 +186,36 @@ def classify(
     extents: Mapping[str, int],
     sampled: Mapping[str, Array] | None = None,
     tabulated: dict[int, Tabulated] | None = None,
+    kept: Kept | None = None,
 ) -> tuple[Array, Array]:
     """Which tiles are full and which have a point at all: two arrays of shape (programs, tiles of the stream).
 
     ``sampled``: the tiles to look at along an index, in place of the first ones; the count of the index is their number.
-    ``tabulated``: what is known of expressions of one rank, kept from one call to the next.
+    ``tabulated``: what is known of expressions of one rank, kept from one call to the next; ``kept``: see ``build_tile_list``.
     """
     names = {**{rank.upper(): size for rank, size in extents.items()}, **scalars}
-    indices = (*schedule.program, schedule.stream)
-    shape = tuple(max(int(evaluate_scalar(index.count, names)), 0) for index in indices)
-    programs = int(np.prod(shape[:-1], dtype=np.int64))
+    kept = kept or _kept_in_a_call(schedule, scalars, extents)
+    shape = kept.counts
+    programs = math.prod(shape[:-1])
     if 0 in shape:
         nothing = np.zeros((programs, shape[-1]), dtype=bool)
         return nothing, nothing
-    boxes = _Boxes(schedule, shape, {n: _host(t) for n, t in tensors.items()}, names, extents, sampled or {})
-    if tabulated is not None:
-        boxes = replace(boxes, tabulated=tabulated)
+    read = {name: _host(tensors[name]) for name in kept.reads}
+    known = {} if tabulated is None else tabulated
+    boxes = _Boxes(schedule, shape, read, names, extents, sampled or {}, {}, known, kept=kept)
     truth = boxes.truth(schedule.predicate)
+    if kept.inside is None:
+        kept.inside = _inside(schedule, boxes)
+    exists, whole = kept.inside
+    touched, full = np.empty(shape, dtype=bool), np.empty(shape, dtype=bool)
+    np.logical_and(truth.true, exists, out=touched)
+    np.logical_and(truth.certain, whole, out=full)
+    full &= touched
+    return full.reshape(programs, shape[-1]), touched.reshape(programs, shape[-1])
+
+
+def _inside(schedule: Schedule, boxes: _Boxes) -> tuple[Array, Array]:
+    """Which tiles have a point inside the extents, and which of them are whole along the stream."""
     exists: Array = np.ones((), dtype=bool)
     whole: Array = np.ones((), dtype=bool)
     for rank, outer, size in schedule.ranks:
@@ -163,9 +223,7 @@ def classify(
         exists = exists & (box.low <= box.high)
         if outer == schedule.stream.rank:
             whole = whole & (box.high - box.low + 1 == size)
-    touched = np.broadcast_to(truth.true & exists, shape).reshape(programs, shape[-1])
-    full = np.broadcast_to(truth.certain & exists & whole, shape).reshape(programs, shape[-1])
-    return full & touched, touched
+    return exists, exists & whole
 
 
 def _host(tensor: Any) -> Array:
@@ -204,6 +262,20 @@ class Tabulated:
 
 
 @dataclass(frozen=True, eq=False)
+class ReadBoxes:
+    """The entries of a tensor that a read may take in each box: low and high per axis, whether some index is outside, whether all are.
+
+    Along the axes in ``sizes`` indices are numbers of tiles of that size.
+    """
+
+    low: list[Array]
+    high: list[Array]
+    empty: Array
+    void: Array
+    sizes: dict[int, int]
+
+
+@dataclass(frozen=True, eq=False)
 class _Boxes:
     """All tile boxes of a schedule: one array axis per program index, the last for the stream."""
 
@@ -218,6 +290,7 @@ class _Boxes:
         default_factory=dict
     )  # by the identity of an expression, which the table keeps
     pointwise: bool = False  # a box is one value, of a rank or of an expression, not a tile
+    kept: Kept | None = None
 
     @functools.cached_property
     def _axes(self) -> dict[str, int]:
@@ -251,6 +324,9 @@ class _Boxes:
         return Interval(self._along(axis, low), self._along(axis, high))
 
     def truth(self, node: Expression) -> Truth:
+        return self._truth(node) if self.kept is None else self.kept.value(node, "truth", self._truth)
+
+    def _truth(self, node: Expression) -> Truth:
         match node:
             case Constant(value=bool() as value):
                 return Truth(np.asarray(value), np.asarray(not value))
@@ -273,6 +349,9 @@ class _Boxes:
 
     def number(self, node: Expression) -> Interval:
         """The interval of a number, computed once for equal expressions."""
+        return self._interval(node) if self.kept is None else self.kept.value(node, "number", self._interval)
+
+    def _interval(self, node: Expression) -> Interval:
         if id(node) in self.tabulated:
             return self._extremes(self.tabulated[id(node)])
         if node not in self._numbers:
@@ -414,7 +493,9 @@ class _Boxes:
         self, indices: tuple[Expression, ...], shape: tuple[int, ...]
     ) -> tuple[list[Array], list[Array], Array, Array]:
         """The index box of a read: low and high per axis, whether some index is outside, whether all are."""
-        low, high, empty, void = [], [], box_values.NEVER, box_values.NEVER
+        low: list[Array] = []
+        high: list[Array] = []
+        empty, void = box_values.NEVER, box_values.NEVER
         for index, size in zip(indices, shape, strict=True):
             first, last, outside, nothing = box_reads.inside(self.number(index), size)
             low.append(first)
@@ -422,34 +503,37 @@ class _Boxes:
             empty, void = empty | outside, void | nothing
         return low, high, empty, void
 
-    def _truth_table(self, node: Read) -> Truth:
-        table = self.tensors[node.tensor]
-        low, high, empty, void = self._indices(node.indices, table.shape)
-        if 0 in table.shape:
-            return Truth(box_values.NEVER, box_values.NEVER, ~box_values.NEVER)
-        some, every = self._per_tile(node.indices, table, low, high)
-        if some is every:
-            return box_reads.truth_of(table, low, high, empty, void)
-        true = box_reads.count_true(some, low, high) > 0
-        return Truth(true & ~void, (box_reads.count_true(~every, low, high) > 0) & ~void, empty)
+    def _read_boxes(self, node: Read) -> ReadBoxes:
+        """Where a read looks: tiles along the axes that a bare rank indexes, indices along the others."""
+        if self.kept is None or not node.indices:
+            return self._boxes_of(node)
+        return self.kept.value(node, "boxes", self._boxes_of, node.indices)
 
-    def _per_tile(
-        self, indices: tuple[Expression, ...], table: Array, low: list[Array], high: list[Array]
-    ) -> tuple[Array, Array]:
-        """The greatest and the least entry per tile along the axes that a bare rank indexes, whose ``low`` and ``high`` become the tile."""
+    def _boxes_of(self, node: Read) -> ReadBoxes:
+        shape = self.tensors[node.tensor].shape
+        low, high, empty, void = self._indices(node.indices, shape)
         sizes: dict[int, int] = {}
-        places: dict[int, int] = {}
-        for axis, index in enumerate(indices):
-            if not isinstance(index, Rank) or indices.count(index) > 1:
+        for axis, index in enumerate(node.indices):
+            if not isinstance(index, Rank) or node.indices.count(index) > 1:
                 continue
             along, size = self._split(index.name)
-            if along is not None and self.extents.get(index.name, table.shape[axis]) == table.shape[axis]:
-                sizes[axis], places[axis] = size, along
-        least, greatest = box_reads.tile_extremes(table, table, sizes)
-        for axis, along in places.items():
-            tiles = np.minimum(self._tiles(along), least.shape[axis] - 1)
-            low[axis] = high[axis] = self._along(along, tiles)
-        return greatest, least
+            if along is not None and self.extents.get(index.name, shape[axis]) == shape[axis]:
+                sizes[axis] = size
+                tiles = np.minimum(self._tiles(along), -(-shape[axis] // size) - 1)
+                low[axis] = high[axis] = self._along(along, tiles)
+        return ReadBoxes(low, high, empty, void, sizes)
+
+    def _truth_table(self, node: Read) -> Truth:
+        table = self.tensors[node.tensor]
+        if 0 in table.shape:
+            return Truth(box_values.NEVER, box_values.NEVER, ~box_values.NEVER)
+        at = self._read_boxes(node)
+        every, some = box_reads.tile_extremes(table, table, at.sizes)
+        if some is every:
+            return box_reads.truth_of(table, at.low, at.high, at.empty, at.void)
+        true = box_reads.count_true(some, at.low, at.high) > 0
+        false = box_reads.count_true(~every, at.low, at.high) > 0
+        return Truth(true & ~at.void, false & ~at.void, at.empty)
 
     def _membership(self, node: Membership) -> Truth:
         """``item in T[i, :]``, from the table of the values that each fibre holds."""
@@ -471,12 +555,12 @@ class _Boxes:
         least = self.tensors[node.tensor]
         if least.size == 0:
             return Interval(np.asarray(0), np.asarray(0), ~box_values.NEVER, ~box_values.NEVER)
-        low, high, empty, void = self._indices(node.indices, least.shape)
-        greatest, least = self._per_tile(node.indices, least, low, high)
-        smallest = box_reads.extremes(least, low, high)[0]
-        largest = box_reads.extremes(greatest, low, high)[1]
+        at = self._read_boxes(node)
+        least, greatest = box_reads.tile_extremes(least, least, at.sizes)
+        smallest = box_reads.extremes(least, at.low, at.high)[0]
+        largest = box_reads.extremes(greatest, at.low, at.high)[1]
         kind = float if least.dtype.kind == "f" else np.int64
-        value = Interval(smallest.astype(kind), largest.astype(kind), empty, void)
+        value = Interval(smallest.astype(kind), largest.astype(kind), at.empty, at.void)
         return box_values.without_nan(value)
 
 

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 import einsum_compiler as ec
 from einsum_compiler import box_reads
+from einsum_compiler.backends.cpu import tables
 from einsum_compiler.ir.build import ceil_divide
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import Expression, Extent
 from einsum_compiler.ir.tile import ProgramRank, Schedule
 from einsum_compiler.passes.analysis.tile_box import Split
-from einsum_compiler.tile_lists import build_tile_list, count_tiles
+from einsum_compiler.tile_lists import build_tile_list, count_tiles, kept_between_calls
 from tests.masks import classes, predicate, predicates
 
 PARAMETERS = ("W", "r", "flag")
@@ -43,14 +44,27 @@ def schedule(node: Expression, splits: tuple[Split, ...]) -> Schedule:
 
 
 def build(node: Expression, splits: tuple[Split, ...], names: dict[str, Any], tensors: dict[str, Any]) -> Any:
-    extents = {k.lower(): v for k, v in names.items() if k in "BHMN"}
-    scalars = {k: v for k, v in names.items() if k not in "BHMN"}
+    extents, scalars = sizes(names)
     return build_tile_list(schedule(node, splits), tensors, scalars, extents)
+
+
+def sizes(names: dict[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
+    extents = {k.lower(): v for k, v in names.items() if k in "BHMN"}
+    return extents, {k: v for k, v in names.items() if k not in "BHMN"}
+
+
+def build_again(node: Expression, splits: tuple[Split, ...], names: dict[str, Any], tensors: dict[str, Any]) -> Any:
+    """The list after that of a call with other tensors, from which is kept what no tensor decides."""
+    plan, (extents, scalars) = schedule(node, splits), sizes(names)
+    kept = kept_between_calls(plan, scalars, extents)
+    build_tile_list(plan, {name: np.flip(t) for name, t in tensors.items()}, scalars, extents, kept)
+    return build_tile_list(plan, tensors, scalars, extents, kept)
 
 
 def compare(node: Expression, splits: tuple[Split, ...], names: dict[str, Any], tensors: dict[str, Any]) -> list[int]:
     """Checks soundness; returns how many empty tiles are listed and how many full ones are listed as partial."""
     offsets, tiles = build(node, splits, names, tensors)
+    assert all(map(torch.equal, build_again(node, splits, names, tensors), (offsets, tiles)))
     assert offsets.dtype == tiles.dtype == torch.int32
     ends, listed = offsets.tolist(), tiles.tolist()
     true = classes(node, splits[-1], splits[:-1], names, tensors)
@@ -190,8 +204,11 @@ def test_an_expression_of_one_rank_is_judged_by_its_values(pieces: int, monkeypa
 
 
 @pytest.mark.parametrize("size", [3, 96, 300])
-@pytest.mark.parametrize("shared", [0, 1 << 24])
-def test_tables_are_reduced_by_tiles_on_all_threads(size: int, shared: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("shared", "compiler"), [(0, "g++"), (0, "no-compiler"), (1 << 24, "g++")])
+def test_tables_are_reduced_by_tiles_on_all_threads(
+    size: int, shared: int, compiler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EINSUM_CXX", compiler)
     monkeypatch.setattr(box_reads, "SHARED", shared)
     monkeypatch.setattr(box_reads, "PIECE", 16)
     truths = RANDOM.random((2, 611, 37)) < 0.5
@@ -208,3 +225,41 @@ def test_tables_are_reduced_by_tiles_on_all_threads(size: int, shared: int, monk
             np.testing.assert_array_equal(least, expected[0])
             np.testing.assert_array_equal(greatest, expected[1])
             assert least.dtype == greatest.dtype == table.dtype
+
+
+@pytest.mark.parametrize("dtype", tables.TYPES)
+def test_long_tables_are_read_by_compiled_code(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles of vectors, of parts of a vector and of single entries; ends of rows and of axes; early decisions; a NaN stays."""
+    monkeypatch.setattr(box_reads, "SHARED", 0)
+    for shape, axis, sizes in (
+        ((300, 1000), 0, (128, 128)),
+        ((3, 77, 5, 131), 1, (16, 24)),
+        ((2, 65, 97), 1, (64, 1)),
+        ((129, 256), 0, (128, 3)),
+        ((40, 64, 96), 0, (1, 48)),
+    ):
+        values = RANDOM.standard_normal(shape) * 100
+        table = values < 300 if dtype == "bool" else values.astype(dtype)
+        assert tables.serves(table) and not tables.serves(table[..., 1:])
+        if table.dtype.kind == "f":
+            table.reshape(-1)[RANDOM.integers(table.size)] = np.nan
+        found = box_reads.tile_extremes(table, table, {axis: sizes[0], table.ndim - 1: sizes[1]})
+        for least_or_greatest, combine in zip(found, (np.minimum, np.maximum), strict=True):
+            expected = table
+            for along, size in ((axis, sizes[0]), (table.ndim - 1, sizes[1])):
+                expected = combine.reduceat(expected, np.arange(0, table.shape[along], size), axis=along)
+            np.testing.assert_array_equal(least_or_greatest, expected)
+
+
+def test_a_list_asks_for_the_tensors_that_its_predicate_reads_only() -> None:
+    """A call has others, longer ones, on a device, and what is copied to the host costs more than the list."""
+
+    class Remote:
+        def detach(self) -> Any:
+            raise AssertionError("copied to the host")
+
+    node = predicate("SK[n] == 1", PARAMETERS)
+    offsets, _ = build_tile_list(
+        schedule(node, (Split("m", "m", 1), Split("n", "n.1", 8))), {**TENSORS, "K": Remote()}, {}, {"m": 4, "n": 64}
+    )
+    assert sum(count_tiles(offsets)) > 0
