@@ -1,8 +1,8 @@
 // The least and the greatest entry in each tile of a table, read once: what a list of tiles needs of a mask or of indices.
 //
-// Rows of a table are longer than a page, and memory is fastest where whole rows are read in their order. So a row of tiles
-// keeps one vector of extremes per tile and adds row after row to them; the lanes are folded at the end. Where the
-// entries are truth values, a tile that has both decides early: from then on it is not read.
+// Memory is fastest where whole rows are read in their order, some of them side by side: one stream of lines waits at the end of
+// every page. So a row of tiles keeps one vector of extremes per tile and adds eight rows at a time to them; the lanes are folded at
+// the end. Where the entries are truth values, a tile that has both is decided: from then on it is not read.
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +11,7 @@
 
 namespace {
 
-constexpr long AHEAD = 2048;   // bytes: a page ends the hardware's own prefetching
-constexpr long ROWS = 8;       // rows between two looks for decided tiles
+constexpr long ROWS = 8;  // side by side
 
 template <class T, long Bytes> struct vector_of { typedef T type __attribute__((vector_size(Bytes), aligned(1), may_alias)); };
 
@@ -37,12 +36,39 @@ template <class V> INLINE V load(const void* from) {
     return found;
 }
 
+// Adds `Rows` rows of whole tiles; the number of tiles that it decides.
+template <class T, bool Truth, long Rows, class V> INLINE long add_rows(const T* table, long step, long tiles, long across, V* low, V* high, bool* decided) {
+    constexpr long LANES = sizeof(V) / sizeof(T);
+    const long vectors = across / LANES;
+    long found = 0;
+    for (long t = 0; t < tiles; ++t) {
+        if (Truth && decided[t]) continue;
+        V l = low[t], h = high[t];
+#pragma GCC unroll 8
+        for (long r = 0; r < Rows; ++r) {
+            const T* const from = table + r * step + t * across;
+            for (long v = 0; v < vectors; ++v) {
+                const V x = load<V>(from + v * LANES);
+                if constexpr (Truth) l &= x, h |= x;
+                else l = least_in_lanes<is_real<T>>(l, x), h = greatest_in_lanes<is_real<T>>(h, x);
+            }
+        }
+        low[t] = l, high[t] = h;
+        if constexpr (Truth) {
+            T all = 1, any = 0;
+            for (long i = 0; i < LANES; ++i) all &= l[i], any |= h[i];
+            decided[t] = any && !all;
+            found += decided[t];
+        }
+    }
+    return found;
+}
+
 // One tile of rows. `least` and `greatest` have an entry per tile of columns.
 template <class T, bool Truth, long Bytes> void row_of_tiles(const T* table, long rows, long step, long columns, long across, T* least, T* greatest, char* scratch) {
     typedef typename vector_of<T, Bytes>::type V;
     constexpr long LANES = Bytes / sizeof(T);
     const long tiles = columns / across;  // whole ones
-    const long vectors = across / LANES;
     V* const low = (V*)scratch;
     V* const high = low + tiles;
     bool* const decided = (bool*)(high + tiles);
@@ -50,35 +76,9 @@ template <class T, bool Truth, long Bytes> void row_of_tiles(const T* table, lon
         low[t] = high[t] = load<V>(table + t * across);
         decided[t] = false;
     }
-    long open = tiles;
-    for (long start = 0; start < rows && open; start += ROWS) {
-        const long end = start + ROWS < rows ? start + ROWS : rows;
-        for (long r = start; r < end; ++r) {
-            const T* const row = table + r * step;
-            for (long t = 0; t < tiles; ++t) {
-                if (Truth && decided[t]) continue;
-                const T* const from = row + t * across;
-                __builtin_prefetch((const char*)from + AHEAD);
-                __builtin_prefetch((const char*)from + AHEAD + 64);
-                V l = low[t], h = high[t];
-                for (long v = 0; v < vectors; ++v) {
-                    const V x = load<V>(from + v * LANES);
-                    if constexpr (Truth) l &= x, h |= x;
-                    else l = least_in_lanes<is_real<T>>(l, x), h = greatest_in_lanes<is_real<T>>(h, x);
-                }
-                low[t] = l, high[t] = h;
-            }
-        }
-        if constexpr (Truth) {
-            for (long t = 0; t < tiles; ++t) {
-                if (decided[t]) continue;
-                T all = 1, any = 0;
-                for (long i = 0; i < LANES; ++i) all &= low[t][i], any |= high[t][i];
-                decided[t] = any && !all;
-                open -= decided[t];
-            }
-        }
-    }
+    long open = tiles, r = 0;
+    for (; r + ROWS <= rows && open; r += ROWS) open -= add_rows<T, Truth, ROWS>(table + r * step, step, tiles, across, low, high, decided);
+    for (; r < rows && open; ++r) open -= add_rows<T, Truth, 1>(table + r * step, step, tiles, across, low, high, decided);
     for (long t = 0; t < tiles; ++t) {
         T l = low[t][0], h = high[t][0];
         for (long i = 1; i < LANES; ++i) l = least_of(l, T(low[t][i])), h = greatest_of(h, T(high[t][i]));
