@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 Number = int | float | bool
 Buffer = tuple[str, list[int], Any, bool]  # name, shape, torch.dtype, whether programs add to it
 TileOperands = tuple[Any, ...]  # the offsets and the tiles of a list
+
+Sizes = tuple[Mapping[str, int], list[Buffer]]  # of a kernel: all extents, and what it writes
+Launch = Callable[[Mapping[str, Any]], None]  # a kernel as a function of its operands
 
 MOST_LISTS = 16
 
@@ -60,31 +63,60 @@ class Executable:
         self, tensors: Mapping[str, Any], scalars: Mapping[str, Number], extents: Mapping[str, int]
     ) -> dict[str, Any]:
         """The outputs, newly allocated on the inputs' device."""
+        device = _device(tensors)
+        sizes = self._sizes(scalars, extents)
+        launches = (self._launch(number, scalars, sizes[number], device) for number in range(len(self.kernels)))
+        return self._run(tensors, device, zip(sizes, launches, strict=True))
+
+    def prepared(
+        self, tensors: Mapping[str, Any], scalars: Mapping[str, Number], extents: Mapping[str, int]
+    ) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+        """``run`` for tensors of the types, shapes, strides and device of these: what a launch checks and collects beside addresses is done now."""
         import torch
 
-        device = next(iter(tensors.values())).device if tensors else torch.device("cpu")
+        device = _device(tensors)
         held = dict(tensors)
-        for (kernel, compiled), (sizes, outputs) in zip(self.kernels, self._sizes(scalars, extents), strict=True):
-            work = False
+        steps: list[tuple[Sizes, Launch | None]] = []
+        for number, sizes in enumerate(self._sizes(scalars, extents)):
+            kernel, compiled = self.kernels[number]
+            launch, like = self._launch(number, scalars, sizes, device), getattr(compiled, "like", None)
+            if launch is not None and like is not None and not kernel.schedules:
+                held |= {name: torch.empty(shape, dtype=dtype) for name, shape, dtype, _ in sizes[1]}
+                launch = like(held, scalars, sizes[0])
+            steps.append((sizes, launch))
+        return lambda given: self._run(given, device, steps)
+
+    def _run(
+        self, tensors: Mapping[str, Any], device: Any, steps: Iterable[tuple[Sizes, Launch | None]]
+    ) -> dict[str, Any]:
+        import torch
+
+        held = dict(tensors)
+        for (_, outputs), launch in steps:
             for name, shape, dtype, added in outputs:
                 held[name] = (torch.zeros if added else torch.empty)(shape, dtype=dtype, device=device)
-                work = work or 0 not in shape
-            if not work or device.type == "meta":
-                continue
-            if kernel.schedules:
-                compiled(self._with_tile_lists(kernel, held, scalars, sizes, device), scalars, sizes)
-            else:
-                compiled(held, scalars, sizes)
+            if launch is not None:
+                launch(held)
         return {name: held[name] for name in self.outputs}
 
-    def _sizes(
-        self, scalars: Mapping[str, Number], given: Mapping[str, int]
-    ) -> list[tuple[Mapping[str, int], list[Buffer]]]:
+    def _launch(self, number: int, scalars: Mapping[str, Number], sizes: Sizes, device: Any) -> Launch | None:
+        """A kernel as a function of its operands; None where there is nothing to write."""
+        kernel, compiled = self.kernels[number]
+        extents, outputs = sizes
+        if device.type == "meta" or all(0 in shape for _, shape, _, _ in outputs):
+            return None
+        if kernel.schedules:
+            return lambda held: compiled(
+                self._with_tile_lists(kernel, held, scalars, extents, device), scalars, extents
+            )
+        return lambda held: compiled(held, scalars, extents)
+
+    def _sizes(self, scalars: Mapping[str, Number], given: Mapping[str, int]) -> list[Sizes]:
         """For each kernel all extents, and what it writes. Those of the last call are kept: they come again."""
         # By identity: a prepared call passes the same extents every time.
         if self._last and self._last[0] is given:
             return self._last[1]  # type: ignore[no-any-return]
-        found: list[tuple[Mapping[str, int], list[Buffer]]] = []
+        found: list[Sizes] = []
         for (kernel, _), made in zip(self.kernels, self.introduced or [{}] * len(self.kernels), strict=True):
             extents = {**given, **made}
             names = {**scalars, **{rank.upper(): extent for rank, extent in extents.items()}}
@@ -128,3 +160,9 @@ class Executable:
                     self._lists[key] = found
             operands[f"{schedule.name}.offsets"], operands[f"{schedule.name}.tiles"] = found
         return operands
+
+
+def _device(tensors: Mapping[str, Any]) -> Any:
+    import torch
+
+    return next(iter(tensors.values())).device if tensors else torch.device("cpu")

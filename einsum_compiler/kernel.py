@@ -86,12 +86,10 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class PreparedCall:
-    """A call that was matched before: which arguments are tensors, and everything that does not change with them."""
+    """A call that was matched before: which arguments are tensors, and the outputs as a function of them."""
 
     tensors: tuple[tuple[int, str], ...]  # position among the arguments, name
-    scalars: Mapping[str, Any]
-    extents: Mapping[str, int]
-    executable: Executable
+    run: Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 class Kernel:
@@ -166,7 +164,7 @@ class Kernel:
             tensors = {name: given[position] for position, name in prepared.tensors}
             if devices.wants_gradient(tensors):
                 return self._differentiable(arguments, keywords)
-            results = prepared.executable.run(tensors, prepared.scalars, prepared.extents)
+            results = prepared.run(tensors)
         found = tuple([results[name] for name in self.outputs])
         return found[0] if len(found) == 1 else found
 
@@ -182,7 +180,8 @@ class Kernel:
             if len(self._prepared) >= REMEMBERED:
                 self._prepared.clear()
             places = tuple((i, name) for i, name in enumerate(names) if name in binding.tensors)
-            self._prepared[signature] = PreparedCall(places, binding.scalars, binding.extents, self.executable(binding))
+            run = self.executable(binding).prepared(binding.tensors, binding.scalars, binding.extents)
+            self._prepared[signature] = PreparedCall(places, run)
         return results
 
     def run(self, binding: Binding) -> dict[str, Any]:
@@ -476,7 +475,7 @@ def _identity(name: str, *choices: object) -> str:
 
 
 def _signature(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    """All that matching a call depends on; None where that is more than shapes, types and numbers (a parameter given as a tensor)."""
+    """All that matching and launching a call depend on; None where that is more than shapes, strides, types and numbers (a parameter given as a tensor)."""
     parts: list[Any] = []
     try:
         for a in (*arguments, *keywords.values()) if keywords else arguments:
@@ -487,7 +486,7 @@ def _signature(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple
             shape = a.shape
             if not shape:
                 return None
-            parts += (shape, a.dtype, a.device)
-    except AttributeError:  # no tensor: matching says what is wrong with it
+            parts += (shape, a.stride(), a.dtype, a.device)
+    except (AttributeError, RuntimeError):  # no tensor, or one without strides: matching says what is wrong with it
         return None
     return (*parts, *keywords) if keywords else tuple(parts)

@@ -6,7 +6,7 @@ import ctypes
 import os
 import pickle
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 Number = float | int | bool
+Arguments = tuple[Any, Any, Any]  # strides, integers, reals
 
 LARGEST_EXTENT = 2**28  # sums of a few coordinates stay in 32 bits
 
@@ -77,6 +78,18 @@ class CpuKernel:
         self, tensors: Mapping[str, torch.Tensor], scalars: Mapping[str, Number], extents: Mapping[str, int]
     ) -> None:
         """Run once; see ``backends.interface``. Raises ShapeError for operands that do not fit."""
+        self._launch(tensors, self._arguments(tensors, scalars, extents))
+
+    def like(
+        self, tensors: Mapping[str, torch.Tensor], scalars: Mapping[str, Number], extents: Mapping[str, int]
+    ) -> Callable[[Mapping[str, torch.Tensor]], None]:
+        """The kernel for operands of the types, shapes and strides of these, which are checked now and not at its calls."""
+        arguments = self._arguments(tensors, scalars, extents)
+        return lambda operands: self._launch(operands, arguments)
+
+    def _arguments(
+        self, tensors: Mapping[str, torch.Tensor], scalars: Mapping[str, Number], extents: Mapping[str, int]
+    ) -> Arguments:
         artifact = self.artifact
         try:
             operands = [tensors[n] for n in self._names]
@@ -95,19 +108,16 @@ class CpuKernel:
             self._check(operands, scalars, extents, sizes)
             strides = [step for _, steps in signature[0] for step in steps]
             ready = self._ready = signature, self._strides(*strides), self._integers(*sizes, *integers)
+        return ready[1], ready[2], self._reals(*reals)
+
+    def _launch(self, tensors: Mapping[str, torch.Tensor], arguments: Arguments) -> None:
         if self.threads is None:
             import torch
 
             threads = torch.get_num_threads()
         else:
             threads = self.threads
-        self._function(
-            self._pointers(*[t.data_ptr() for t in operands]),
-            ready[1],
-            ready[2],
-            self._reals(*reals),
-            threads,
-        )
+        self._function(self._pointers(*[tensors[n].data_ptr() for n in self._names]), *arguments, threads)
 
     def _refuse(self, tensor: torch.Tensor, name: str) -> None:
         wanted = next(o.dtype for o in self.artifact.operands if o.name == name)

@@ -262,8 +262,11 @@ def test_a_call_costs_little_beyond_its_kernel(attention: ec.Kernel) -> None:
     q, k, v = qkv(2, 2)
     attention(q, k, v)
     signature, prepared = list(attention._prepared.items())[-1]
-    idle = replace(prepared.executable, kernels=tuple((h, lambda *a: None) for h, _ in prepared.executable.kernels))
-    attention._prepared[signature] = replace(prepared, executable=idle)
+    binding = attention.binding(q, k, v)
+    executable = attention.executable(binding)
+    idle = replace(executable, kernels=tuple((h, lambda *a: None) for h, _ in executable.kernels))
+    run = idle.prepared(binding.tensors, binding.scalars, binding.extents)
+    attention._prepared[signature] = replace(prepared, run=run)
     times = []
     for _ in range(300):
         before = time.perf_counter()
@@ -271,6 +274,17 @@ def test_a_call_costs_little_beyond_its_kernel(attention: ec.Kernel) -> None:
         times.append(time.perf_counter() - before)
     attention._prepared[signature] = prepared
     assert statistics.median(times) < 60e-6
+
+
+def test_a_repeated_call_is_known_by_its_strides(attention: ec.Kernel) -> None:
+    """What a launch takes beside addresses is kept from the first call: other strides are another call."""
+    q, k, v = qkv(2, 2)
+    other = k.transpose(-1, -2).contiguous().transpose(-1, -2)
+    assert other.shape == k.shape and other.stride() != k.stride()
+    expected = attention(q, k, v)
+    for keys in (k, other, k, other):
+        for found, same in zip(attention(q, keys, v), expected, strict=True):
+            torch.testing.assert_close(found, same)
 
 
 @pytest.mark.filterwarnings("ignore::einsum_compiler.ir.errors.EinsumWarning")
