@@ -13,7 +13,7 @@ from einsum_compiler.ir.torch_types import torch_dtype
 from einsum_compiler.size_classes import size_class
 
 if TYPE_CHECKING:
-    from einsum_compiler.tile_lists import Kept
+    from einsum_compiler.kept_lists import Kept
 
 Number = int | float | bool
 Buffer = tuple[str, list[int], Any, bool]  # name, shape, torch.dtype, whether programs add to it
@@ -138,7 +138,8 @@ class Executable:
         device: Any,
     ) -> dict[str, Any]:
         """The operands of a kernel together with the tiles that its schedules list. What no tensor decides is kept for the next call."""
-        from einsum_compiler.tile_lists import build_tile_list, kept_between_calls
+        from einsum_compiler.kept_lists import kept_between_calls
+        from einsum_compiler.tile_lists import build_tile_list
 
         operands = dict(held)
         for schedule in kernel.schedules:

@@ -11,7 +11,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,56 +37,17 @@ from einsum_compiler.ir.expression import (
     children,
     walk,
 )
-from einsum_compiler.ir.scalar import evaluate_scalar
 from einsum_compiler.ir.tile import Schedule
 from einsum_compiler.ir.types import is_integer
+from einsum_compiler.kept_lists import Kept, kept_in_a_call
 
 if TYPE_CHECKING:
     import torch
-
-T = TypeVar("T")
 
 # Predicates of one integer are tabulated if it takes at most so many values.
 LONGEST_TABLE = 1 << 22
 # Boxes looked at together: arrays of so many numbers stay in a cache.
 BOXES_AT_ONCE = 1 << 17
-# Lists of at most so many boxes keep what no tensor decides: there the time is that of the calls, not of the boxes.
-BOXES_KEPT = 1 << 12
-
-
-@dataclass(eq=False)
-class Kept:
-    """What no tensor decides of a list, from one call to the next with the same schedule, scalars and extents.
-
-    ``reads``: the tensors that decide the rest. ``counts``: of tiles along every index. ``inside``: see ``_inside``. ``values`` by the
-    identity of a node, which they hold, and by what was asked of it: None for what depends on a tensor. No values are kept of a list that
-    is built once, or has many boxes.
-    """
-
-    reads: frozenset[str]
-    counts: tuple[int, ...]
-    inside: tuple[Array, Array] | None = None
-    values: dict[tuple[int, str], tuple[Expression, Any]] | None = None
-
-    def value(self, node: Expression, asked: str, compute: Callable[[Any], T], of: tuple[Expression, ...] = ()) -> T:
-        """``compute(node)``, which depends on the expressions ``of``, by default on the node."""
-        if self.values is None:
-            return compute(node)
-        found = self.values.get((id(node), asked))
-        if found is None:
-            found = self.values[id(node), asked] = node, None if reads_of(*(of or (node,))) else compute(node)
-        return compute(node) if found[1] is None else found[1]
-
-
-def kept_between_calls(schedule: Schedule, scalars: Mapping[str, float], extents: Mapping[str, int]) -> Kept:
-    kept = _kept_in_a_call(schedule, scalars, extents)
-    return replace(kept, values={}) if math.prod(kept.counts) <= BOXES_KEPT else kept
-
-
-def _kept_in_a_call(schedule: Schedule, scalars: Mapping[str, float], extents: Mapping[str, int]) -> Kept:
-    names = {**{rank.upper(): size for rank, size in extents.items()}, **scalars}
-    counts = [max(int(evaluate_scalar(index.count, names)), 0) for index in (*schedule.program, schedule.stream)]
-    return Kept(frozenset(read.tensor for read in reads_of(schedule.predicate)), tuple(counts))
 
 
 def build_tile_list(
@@ -105,7 +66,7 @@ def build_tile_list(
     """
     import torch
 
-    kept = kept or _kept_in_a_call(schedule, scalars, extents)
+    kept = kept or kept_in_a_call(schedule, scalars, extents)
     full, touched = _in_pieces(schedule, tensors, scalars, extents, kept)
     both = np.empty((full.shape[0], 2, full.shape[1]), dtype=bool)
     both[:, 0] = full
@@ -194,7 +155,7 @@ def classify(
     ``tabulated``: what is known of expressions of one rank, kept from one call to the next; ``kept``: see ``build_tile_list``.
     """
     names = {**{rank.upper(): size for rank, size in extents.items()}, **scalars}
-    kept = kept or _kept_in_a_call(schedule, scalars, extents)
+    kept = kept or kept_in_a_call(schedule, scalars, extents)
     shape = kept.counts
     programs = math.prod(shape[:-1])
     if 0 in shape:

@@ -18,8 +18,9 @@ from einsum_compiler.ir.build import ceil_divide
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import Expression, Extent
 from einsum_compiler.ir.tile import ProgramRank, Schedule
+from einsum_compiler.kept_lists import kept_between_calls
 from einsum_compiler.passes.analysis.tile_box import Split
-from einsum_compiler.tile_lists import build_tile_list, count_tiles, kept_between_calls
+from einsum_compiler.tile_lists import build_tile_list, count_tiles
 from tests.masks import classes, predicate, predicates
 
 PARAMETERS = ("W", "r", "flag")
