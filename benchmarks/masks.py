@@ -136,6 +136,10 @@ def _runs(results: dict[str, Any]) -> list[str]:
     return [f"\nMeasured on {when}: {'; '.join(names)}." for when, names in found.items()]
 
 
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.1f}" if seconds >= 1e-3 else f"{seconds * 1e3:.3f}"
+
+
 def load(folder: Path) -> dict[str, Any]:
     path = folder / "masks.json"
     return {part: {} for part in PARTS} | (json.loads(path.read_text()) if path.exists() else {})
@@ -152,7 +156,7 @@ def save(folder: Path, results: dict[str, Any]) -> None:
     for key, r in results["rows"].items():
         name, dtype = key.split(" | ")
         lines.append(
-            f"| {name} | {dtype} | {r['ours'] * 1e3:.1f} | {r['flex'] * 1e3:.1f} | {r['ratio']:.2f} | {r['error']:.1e} | {r['flex_error']:.1e} |"
+            f"| {name} | {dtype} | {_milliseconds(r['ours'])} | {_milliseconds(r['flex'])} | {r['ratio']:.2f} | {r['error']:.1e} | {r['flex_error']:.1e} |"
         )
     lines += ["", f"Metadata at {LONG} keys:", "", "| mask | list, ms | list, peak MB |", "|---|---|---|"]
     for name, r in results["metadata"].items():
