@@ -127,7 +127,7 @@ def analysed(call: Call) -> dict[str, Any]:
     from einsum_compiler.passes.traffic import footprint_of
     from einsum_compiler.proofs import proofs
 
-    compiled = compilation(call.kernel._derivation, call.binding, "cpu", None)
+    compiled = compilation(call.kernel.derivation, call.binding, "cpu", None)
     device = device_for("cpu")
     held = max(footprint_of(part.tile).total for part in compiled.parts)
     cache = device.level(CACHE)

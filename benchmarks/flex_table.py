@@ -45,7 +45,7 @@ def facts(case: Case, length: int = 4096) -> dict[str, Any]:
     captures = case.captures(sizes, torch.float32)
     queries, keys = (torch.empty(1, 4, n, 64) for n in (sizes.queries, sizes.keys))
     kernel = ec.compile(case.program(lse=False), backend="cpu")
-    found = works(kernel._derivation, kernel.binding(queries, keys, keys, **captures), "cpu", None)
+    found = works(kernel.derivation, kernel.binding(queries, keys, keys, **captures), "cpu", None)
     sweeps = [sweep for work in found for sweep in work.sweeps or () if sweep.total]
     visited = sum(sweep.full + sweep.partial for sweep in sweeps)
     return {

@@ -151,7 +151,7 @@ def measure(row: Row, runs: int) -> Result:
             taken.append(time.perf_counter() - start)
     ours_time, sdpa_time = (statistics.median(t[1:]) for t in times)
     binding = kernel.binding(**tensors, **row.scalars)
-    sweep = works(kernel._derivation, binding, "cpu", None)[-1].sweeps
+    sweep = works(kernel.derivation, binding, "cpu", None)[-1].sweeps
     plan = parse_plan(kernel.ir("plan", **tensors, **row.scalars)).kernels[-1]
     assert sweep is not None and plan.stream is not None
     tile = prod(t.size for t in plan.program) * plan.stream.size

@@ -30,9 +30,9 @@ def metadata(mask: Case, length: int, heads: int, features: int) -> dict[str, An
     queries, keys = (torch.empty(1, heads, n, features) for n in (sizes.queries, sizes.keys))
     kernel = ec.compile(mask.program(lse=False), backend="cpu")
     binding = kernel.binding(queries, keys, keys, **captures)
-    wanted = request(kernel._derivation, binding, "cpu")
+    wanted = request(kernel.derivation, binding, "cpu")
     calls = []
-    for planned in plan_of(kernel._derivation, wanted, None):
+    for planned in plan_of(kernel.derivation, wanted, None):
         program = lower_planned(planned, wanted)
         extents = {**binding.extents, **planned.extents}
         calls += [(schedule, binding.tensors, binding.scalars, extents) for schedule in program.schedules]

@@ -106,7 +106,7 @@ def _filled(shape: Sequence[int], kind: str, number: int) -> torch.Tensor:
 
 def candidates_of(kernel: Kernel, binding: Binding, most: int | None) -> list[Candidate]:
     """The exhaustive grid with predictions; the default first. Of a grid of more than ``most``, half are those with the least predicted times and half lie evenly among the others."""
-    default, *others = candidates(kernel._derivation, binding, "cpu", exhaustive=True)
+    default, *others = candidates(kernel.derivation, binding, "cpu", exhaustive=True)
     if most is None or len(others) <= most:
         return [default, *others]
     best, rest = others[: most // 2], others[most // 2 :]
@@ -220,7 +220,7 @@ def race(process: Any, plans: Sequence[str], seconds: float) -> dict[str, float]
 def report_case(case: Case, state: State) -> dict[str, Any] | None:
     """The row of a case, with the default and the predictions of the current code; None for one that is not measured."""
     kernel, binding = call_of(case)
-    grid = candidates(kernel._derivation, binding, "cpu", exhaustive=True)
+    grid = candidates(kernel.derivation, binding, "cpu", exhaustive=True)
     default = str(grid[0].plan)
     if not state.times:
         return None

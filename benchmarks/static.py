@@ -98,13 +98,13 @@ def backward_program(kernel: Kernel, binding: Binding) -> tuple[Kernel, Binding]
     tensors = {n: t.requires_grad_() if t.is_floating_point() else t for n, t in binding.tensors.items()}
     numbers = {n: v for n, v in binding.names().items() if n in kernel.parameters}
     kernels = gradient_kernels(kernel, {**tensors, **numbers})
-    types = output_dtypes(kernels.forward._derivation, {n: dtype_name(t.dtype) or "" for n, t in tensors.items()})
+    types = output_dtypes(kernels.forward.derivation, {n: dtype_name(t.dtype) or "" for n, t in tensors.items()})
     return kernels.backward, backward_binding(kernels.gradient, binding, types)
 
 
 def planned(kernel: Kernel, binding: Binding, device: Device) -> list[tuple[PlannedKernel, TileKernel]]:
     """The kernels of the plan that is chosen without timing, with their tile programs."""
-    derivation: Derivation = kernel._derivation
+    derivation: Derivation = kernel.derivation
     wanted = request(derivation, binding, "triton")
     chosen = plan_kernels(
         derivation, wanted.extents, "triton", wanted.dtypes, None, wanted.numbers, device, compiled=True

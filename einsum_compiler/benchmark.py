@@ -99,7 +99,7 @@ def _operations(kernel: Kernel, binding: Binding) -> int | None:
     backend = kernel.backend_for(binding)
     if backend == "reference":
         return None
-    found = kernel.with_plan(binding, backend, lambda plan: works(kernel._derivation, binding, backend, plan))
+    found = kernel.with_plan(binding, backend, lambda plan: works(kernel.derivation, binding, backend, plan))
     counts = [w.operations for w in found]
     known = [c for c in counts if c is not None]
     return sum(known) if len(known) == len(counts) else None
@@ -115,9 +115,9 @@ def _predicted(kernel: Kernel, binding: Binding) -> tuple[float, str] | None:
     backend = kernel.backend_for(binding)
     if backend == "reference":
         return None
-    wanted = request(kernel._derivation, binding, backend)
+    wanted = request(kernel.derivation, binding, backend)
     try:
-        found = together(predictions(plan_of(kernel._derivation, wanted, kernel.plan), wanted))
+        found = together(predictions(plan_of(kernel.derivation, wanted, kernel.plan), wanted))
     except DoesNotFit:
         return None
     return found.seconds, found.limiting

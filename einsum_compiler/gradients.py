@@ -96,7 +96,7 @@ class _Derived:
         kernel, types = self.kernel, self.types
         accumulator = "f64" if "f64" in types.values() else "f32"
         with reproducible(Case(kernel.text, kernel.source_name, kernel.requested)), step("differentiate"):
-            normalized = dict(kernel._derivation.stages)["normalize"]
+            normalized = dict(kernel.derivation.stages)["normalize"]
             return differentiated(normalized, self.wanted, accumulator, {n: types[n] for n in self.wanted})
 
     def differentiated(self) -> Differentiated:
@@ -108,7 +108,7 @@ class _Derived:
         from einsum_compiler.passes.differentiate import Gradient
 
         kernel = self.kernel
-        key = store.key_of("gradient", *kernel._key, self.wanted, tuple(sorted(self.types.items())), saved)
+        key = store.key_of("gradient", *kernel.key, self.wanted, tuple(sorted(self.types.items())), saved)
         gradient = store.load("gradients", key, Gradient)
         if gradient is None:
             gradient = self._made.gradient(saved)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from einsum_compiler import devices
+from einsum_compiler.described import Described
 from einsum_compiler.ir.binding import Binding, bind, binder
-from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.errors import BackendError, EinsumWarning, PlanError
 from einsum_compiler.ir.plan import Plan, parse_plan
 from einsum_compiler.ir.torch_types import dtype_name
@@ -22,12 +20,8 @@ from einsum_compiler.text import read_text
 
 if TYPE_CHECKING:
     from einsum_compiler.benchmark import Measurement
-    from einsum_compiler.bounding import Bounds
-    from einsum_compiler.derivation import Derivation
     from einsum_compiler.executable import Executable
     from einsum_compiler.gradients import GradientKernels
-    from einsum_compiler.traffic_formulas import LevelTraffic
-    from einsum_compiler.tuning.records import Found
     from einsum_compiler.tuning.result import TuningResult
     from einsum_compiler.validate import Validation
 
@@ -76,14 +70,6 @@ def compile(
     return kernel
 
 
-@dataclass(frozen=True)
-class Program:
-    """What every call needs of a text: the cascade as written. The rest is loaded when something must be compiled."""
-
-    cascade: Cascade
-    warnings: tuple[str, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class PreparedCall:
     """A call that was matched before: which arguments are tensors, and the outputs as a function of them."""
@@ -92,7 +78,7 @@ class PreparedCall:
     run: Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
-class Kernel:
+class Kernel(Described):
     """A compiled cascade. Call it with the tensors in the order declared, then the parameters, each also by keyword."""
 
     def __init__(
@@ -109,15 +95,10 @@ class Kernel:
     ) -> None:
         """``budget``: seconds of a search for plans at the first call; ``generated``: the text is a cascade that a pass printed; ``origin``: the ``identity``
         of the kernel that it was derived from."""
-        self.text, self.source_name, self.requested, self.generated = text, source, name, generated
-        self.origin = origin
-        self.backend, self.target, self.budget = backend, target, budget
-        # A plan may say what is saved for the backward pass and leave the kernels to be chosen.
-        self.given, self.plan = plan, plan if plan is not None and plan.kernels else None
-        self.saves = None if plan is None else plan.saves
+        super().__init__(text, source, name, backend, plan, target, generated)
+        self.origin, self.budget = origin, budget
         self._executables: dict[object, dict[object, Executable]] = {}
         self._prepared: dict[object, PreparedCall] = {}
-        self._last: Binding | None = None
         self.gradients: dict[tuple[object, object, object], GradientKernels] = {}
         # What a traced call reads, as plain attributes; a wrong text is an error now, not at the first call.
         self.names = tuple(binder(self.cascade).names)
@@ -201,10 +182,10 @@ class Kernel:
 
         inputs = {n: dtype_name(t.dtype) or "" for n, t in binding.tensors.items()}
         real = torch.float64 if "f64" in inputs.values() else torch.float32
-        module = self._derivation.module
+        module = self.derivation.module
         scalars = {**binding.scalars, **binding.scalar_tensors}
         found = evaluate(self.cascade, binding.tensors, scalars, binding.extents, module=module, dtype=real)
-        types = output_dtypes(self._derivation, inputs)
+        types = output_dtypes(self.derivation, inputs)
         return {name: value.to(torch_dtype(types[name])) for name, value in found.items()}
 
     def backend_for(self, binding: Binding) -> str:
@@ -232,7 +213,7 @@ class Kernel:
         found = self.with_plan(
             binding,
             backend,
-            lambda plan: specialise(lambda: self._derivation, self._key, binding, backend, plan, self.target, first),
+            lambda plan: specialise(lambda: self.derivation, self.key, binding, backend, plan, self.target, first),
         )
         if len(self._executables) > REMEMBERED:
             self._executables = {}
@@ -264,103 +245,19 @@ class Kernel:
         binding = bind(self.cascade, arguments, keywords)
         return tune(self, binding, Options(Limits(budget), exhaustive, hook))
 
-    def tuned_plan(self, binding: Binding, backend: str) -> Found | None:
-        """What tuning found for the sizes of a call or sizes near them; None where nothing was tuned."""
-        if self.plan is not None or backend in ("meta", "reference"):
-            return None
-        from einsum_compiler.tuning.lookup import tuned_plan
-
-        return tuned_plan(self, binding, backend)
-
     def forget(self) -> None:
         """Let go of the kernels of earlier calls: the next calls look for tuned plans anew."""
         self._executables, self._prepared = {}, {}
 
-    def with_plan(self, binding: Binding, backend: str, use: Callable[[Plan | None], T]) -> T:
-        """``use`` of the plan that is given, else of a tuned one, else of none: the chosen one."""
-        found = self.tuned_plan(binding, backend)
-        if found is not None and found.plan is not None:
-            with suppress(PlanError):  # tuned for sizes near these, at which the cascade makes other kernels
-                return use(found.plan)
-        return use(self.plan)
-
-    # -- the program --------------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def _key(self) -> tuple[object, ...]:
-        return self.text, self.source_name, self.requested
-
-    @cached_property
-    def program(self) -> Program:
-        """The cascade as written, from the cache or parsed and verified now."""
-        from einsum_compiler import store
-
-        key = store.key_of("program", *self._key)
-        found = store.load("programs", key, Program)
-        if found is None:
-            found = Program(self._derivation.declared, self._derivation.warnings)
-            store.save("programs", key, found)
-        return found
-
-    @cached_property
-    def _derivation(self) -> Derivation:
-        from einsum_compiler import store
-        from einsum_compiler.derivation import Derivation
-
-        key = store.key_of("derivation", *self._key)
-        found = store.load("derivations", key, Derivation)
-        if found is None:
-            from einsum_compiler.crash import Case, reproducible
-            from einsum_compiler.derivation import derive
-
-            with reproducible(Case(self.text, self.source_name, self.requested)):
-                found = derive(self.text, self.source_name, self.requested, self.generated)
-            store.save("derivations", key, found)
-        return found
-
-    @property
-    def cascade(self) -> Cascade:
-        """The cascade as written."""
-        return self.program.cascade
-
     # -- looking ------------------------------------------------------------------------------------------------------------
-
-    def binding(self, *arguments: Any, **keywords: Any) -> Binding:
-        """The sizes to look at: those of the arguments, else of the last call, else nominal ones."""
-        if arguments or keywords:
-            return bind(self.cascade, arguments, keywords)
-        if self._last is not None:
-            return self._last
-        from einsum_compiler.nominal import nominal_binding
-
-        return nominal_binding(self.cascade)
-
-    def ir(self, stage: str | None = None, *arguments: Any, **keywords: Any) -> Any:
-        """The cascade after a pass, as text; without a name, the list of passes. ``plan`` and ``tile`` are stages too."""
-        from einsum_compiler.inspection import stage_names, stage_text
-
-        binding = self.binding(*arguments, **keywords)
-        backend = self._compiling_backend(binding)
-        if stage is None:
-            return self.with_plan(binding, backend, lambda p: stage_names(self._derivation, binding, backend, p))
-        return self.with_plan(binding, backend, lambda p: stage_text(self._derivation, binding, backend, p, stage))
-
-    def source(self, backend: str | None = None, *arguments: Any, target: str | None = None, **keywords: Any) -> str:
-        """The generated code of every kernel: C++ (``cpu``) or Triton (``triton``), for a ``target`` as in ``compile``."""
-        from einsum_compiler.inspection import generated_source
-
-        binding = self.binding(*arguments, **keywords)
-        chosen = backend or devices.backend_of(target) or self._compiling_backend(binding)
-        devices.check_choice(chosen, target or (self.target if devices.backend_of(self.target) == chosen else None))
-        return self.with_plan(binding, chosen, lambda p: generated_source(self._derivation, binding, chosen, p))
 
     def explain(self, *arguments: Any, **keywords: Any) -> str:
         """What the mathematics forces and what was done about it, printed and returned as text. For tensors that require gradients also what is saved for them."""
         from einsum_compiler.explain import explain
 
         binding = self.binding(*arguments, **keywords)
-        backend = self._compiling_backend(binding)
-        text = self.with_plan(binding, backend, lambda p: explain(self._derivation, binding, backend, p))
+        backend = self.compiling_backend(binding.tensors)
+        text = self.with_plan(binding, backend, lambda p: explain(self.derivation, binding, backend, p))
         if devices.wants_gradient({**binding.tensors, **binding.scalar_tensors}):
             from einsum_compiler.residual_report import residual_report
 
@@ -382,60 +279,18 @@ class Kernel:
         from einsum_compiler.report.page import report_page
 
         binding = self.binding(*arguments, **keywords)
-        backend, figures = self._compiling_backend(binding), known_device(device) if device else None
+        backend, figures = self.compiling_backend(binding.tensors), known_device(device) if device else None
         measured = None
         if measure:
             from einsum_compiler.benchmark import benchmark
 
             measured = benchmark(self, binding).median
         page = self.with_plan(
-            binding, backend, lambda p: report_page(self._derivation, binding, backend, p, figures, measured)
+            binding, backend, lambda p: report_page(self.derivation, binding, backend, p, figures, measured)
         )
         written = Path(path)
         written.write_text(page, encoding="utf-8")
         return written
-
-    def bounds(
-        self, sizes: Mapping[str, float] | None = None, *, device: str | None = None, capacity: float | None = None
-    ) -> Bounds:
-        """Lower bounds on the elements moved at given sizes (extents by rank, parameters by name; others as ``binding`` has them).
-
-        ``device``: a device by name (``h200``), at the memory of one processor and at the last cache; ``capacity``: a fast memory of that many elements in place
-        of a device; without either, the device that this kernel is for. Raises ``ValueError`` for both, or for less than 4 elements, and ``BackendError`` for an
-        unknown device.
-        """
-        from einsum_compiler.bounding import bounds
-        from einsum_compiler.cost.device import device as known_device
-        from einsum_compiler.cost.device import device_for
-        from einsum_compiler.nominal import nominal_binding
-
-        if device is not None and capacity is not None:
-            raise ValueError("bounds: give a device or a capacity, not both")
-        binding = self.binding() if sizes is None else nominal_binding(self.cascade, sizes)
-        if capacity is not None:
-            return bounds(self._derivation, binding, None, capacity)
-        found = known_device(device) if device else device_for(self._compiling_backend(binding), self.target)
-        return bounds(self._derivation, binding, found, None)
-
-    def traffic(
-        self, sizes: Mapping[str, float] | None = None, *, device: str | None = None
-    ) -> tuple[LevelTraffic, ...]:
-        """Elements that the plan moves past every cache of a device, per tensor, as formulas in the extents with the conditions under which they hold.
-
-        ``sizes`` and ``device`` as for ``bounds``; they decide what fits. Raises ``PlanError`` as a call would, and ``BackendError`` for an unknown device.
-        """
-        from einsum_compiler.compilation import compilation
-        from einsum_compiler.cost.device import device as known_device
-        from einsum_compiler.cost.device import device_for
-        from einsum_compiler.nominal import nominal_binding
-        from einsum_compiler.traffic_formulas import traffic_formulas
-
-        binding = self.binding() if sizes is None else nominal_binding(self.cascade, sizes)
-        backend = self._compiling_backend(binding)
-        found = known_device(device) if device else device_for(backend, self.target)
-        return self.with_plan(
-            binding, backend, lambda p: traffic_formulas(compilation(self._derivation, binding, backend, p), found)
-        )
 
     def validate(self, *arguments: Any, **keywords: Any) -> Validation:
         """Compare with the float64 reference; raises ``AccuracyError`` naming the worst element."""
@@ -448,16 +303,6 @@ class Kernel:
         from einsum_compiler.benchmark import benchmark
 
         return benchmark(self, bind(self.cascade, arguments, keywords))
-
-    def _compiling_backend(self, binding: Binding) -> str:
-        return self.compiling_backend(binding.tensors)
-
-    def compiling_backend(self, tensors: Mapping[str, Any]) -> str:
-        """The backend whose plan is shown; tensors without values may stand for any device."""
-        chosen = devices.backend_for(self.backend, self.target, tensors)
-        if chosen == "meta":
-            chosen = self.backend if self.backend != "auto" else devices.backend_of(self.target) or "cpu"
-        return "cpu" if chosen == "reference" else chosen
 
     def __reduce__(self) -> tuple[Any, ...]:
         choices = self.backend, self.given, self.target, self.budget, self.generated

@@ -163,7 +163,7 @@ class Operator:
         cascade, given = self.kernel.cascade, self._given(tensors, numbers)
         binding = bind(cascade, (), {**given, **dict.fromkeys(self.as_tensors, math.nan)})
         dtypes = output_dtypes(
-            self.kernel._derivation, {n: dtype_name(t.dtype) or "" for n, t in binding.tensors.items()}
+            self.kernel.derivation, {n: dtype_name(t.dtype) or "" for n, t in binding.tensors.items()}
         )
         device = next((t.device for t in tensors), torch.device("cpu"))
         found = tuple(

@@ -44,7 +44,8 @@ def least_orders(derivation: Derivation, extents: Mapping[str, int]) -> tuple[st
     key = store.key_of("orders", derivation.text, derivation.declared.name, sorted(sizes.items()))
     found = _KNOWN[key] if key in _KNOWN else store.load("orders", key, tuple)
     if found is None:
-        from einsum_compiler.passes.reassociate import chosen, operations_and_bytes, orders_of
+        from einsum_compiler.passes.bracketing.cost import operations_and_bytes
+        from einsum_compiler.passes.reassociate import chosen, orders_of
 
         with step("reassociate"):
             found = orders_of(chosen(derivation.normalized, sizes, operations_and_bytes))
@@ -59,7 +60,8 @@ def orders_to_try(derivation: Derivation, extents: Mapping[str, int]) -> tuple[t
     """What a search varies: the orders chosen for these extents, the program as written, and the cheapest other orders of single contractions."""
     if not derivation.reorderable:
         return ((),)
-    from einsum_compiler.passes.reassociate import alternatives, operations_and_bytes
+    from einsum_compiler.passes.bracketing.cost import operations_and_bytes
+    from einsum_compiler.passes.reassociate import alternatives
 
     with step("reassociate"):
         others = alternatives(derivation.normalized, extents, operations_and_bytes, MOST_TRIED)

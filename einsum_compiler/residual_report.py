@@ -23,7 +23,7 @@ def residual_report(kernel: Kernel, binding: Binding) -> str:
     Every one of them is planned for this, so it takes as long as as many first calls without their compilations. Raises ``PlanError`` where there is no gradient.
     """
     made, taken = residuals_of(kernel, binding)
-    backend = kernel._compiling_backend(binding)
+    backend = kernel.compiling_backend(binding.tensors)
     found = compared_residuals(kernel, made, binding, backend, taken)
     chosen, *others = found
     table = tables.table(

@@ -71,7 +71,7 @@ def chosen_residuals(
         types = [(n, dtype_name(t.dtype)) for n, t in at.tensors.items()]
         values = [(n, size_class(v) if type(v) is int else type(v).__name__) for n, v in at.scalars.items()]
         sizes = sorted(at.extents.items())
-        return store.key_of("residuals", *kernel._key, tuple(wanted), types, sizes, values, device.digest)
+        return store.key_of("residuals", *kernel.key, tuple(wanted), types, sizes, values, device.digest)
 
     exact = key(binding)
     found = store.load("residuals", exact, Residuals) if first else None
@@ -104,7 +104,7 @@ def _at_class(kernel: Kernel, binding: Binding) -> Binding:
     """A call of the sizes that stand for those of a class; the call itself where they do not fit together."""
     from einsum_compiler.cost.choice import class_of
 
-    cascade, sizes = kernel.cascade, class_of(kernel._derivation, binding.extents)
+    cascade, sizes = kernel.cascade, class_of(kernel.derivation, binding.extents)
     tensors = {t.name: binding.tensors[t.name] for t in cascade.inputs}
     stand_ins = {
         t.name: torch.empty([sizes[r] for r in t.ranks], dtype=tensors[t.name].dtype, device="meta")
@@ -170,7 +170,7 @@ def backward_binding(gradient: Gradient, binding: Binding, types: Mapping[str, s
 def _output_types(kernel: Kernel, binding: Binding) -> dict[str, str]:
     from einsum_compiler.derivation import output_dtypes
 
-    return output_dtypes(kernel._derivation, {n: dtype_name(t.dtype) or "" for n, t in binding.tensors.items()})
+    return output_dtypes(kernel.derivation, {n: dtype_name(t.dtype) or "" for n, t in binding.tensors.items()})
 
 
 def _legal(kernel: Kernel, made: Differentiated, binding: Binding) -> list[tuple[str, bool]]:
@@ -237,8 +237,6 @@ def _seconds(kernel: Kernel, cascade: Cascade, binding: Binding, device: Device)
     from einsum_compiler.specialise import request
 
     made = Kernel(str(cascade), kernel.source_name, None, kernel.backend, None, kernel.target, generated=True)
-    wanted = request(made._derivation, binding, device.backend)
-    found, _ = choices(made._derivation, wanted.extents, device.backend, wanted.dtypes, wanted.numbers, device, False)[
-        0
-    ]
+    wanted = request(made.derivation, binding, device.backend)
+    found, _ = choices(made.derivation, wanted.extents, device.backend, wanted.dtypes, wanted.numbers, device, False)[0]
     return found.considered[0][1].seconds

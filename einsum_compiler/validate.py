@@ -57,7 +57,7 @@ def validate(kernel: Kernel, binding: Binding) -> Validation:
     Raises ``AccuracyError`` naming the worst element of the first output over budget. Where the reference is NaN anything is accepted; infinities must be equal.
     """
     found = kernel.run(binding)
-    return compared(found, reference_of(kernel.cascade, kernel._derivation.module, binding))
+    return compared(found, reference_of(kernel.cascade, kernel.derivation.module, binding))
 
 
 def reference_of(cascade: Cascade, module: Module, binding: Binding) -> Reference:

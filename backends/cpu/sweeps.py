@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from einsum_compiler.backends.cpu.arithmetic import cast
 from einsum_compiler.backends.cpu.columns import Columns
 from einsum_compiler.backends.cpu.expressions import STORED, Expressions
 from einsum_compiler.backends.cpu.scope import Scope
@@ -214,9 +215,9 @@ def rounded(printer: Expressions, value: Value, dtype: str, name: str) -> Value:
     """A value as an element of a tile of type ``dtype``, held in a register."""
     kind = "bool" if dtype == "bool" else STORED.get(dtype, "i32")
     if dtype in ("f16", "bf16"):
-        value = printer.cast(to_type(value, printer.real), dtype)
+        value = cast(to_type(value, printer.real), dtype, printer.real)
     elif kind == "i32":
-        value = printer.cast(value, dtype) if dtype != "i32" else value
+        value = cast(value, dtype, printer.real) if dtype != "i32" else value
     return printer.bind(to_type(value, kind), name)
 
 

@@ -47,7 +47,7 @@ def _print_view(options: argparse.Namespace, view: View) -> None:
     """Print a text about the program at the sizes of the command line, with the plan that a call would run."""
     kernel = kernel_of(options)
     binding = binding_of(kernel, options, False)
-    print(kernel.with_plan(binding, kernel.backend, lambda p: view(kernel._derivation, binding, kernel.backend, p)))
+    print(kernel.with_plan(binding, kernel.backend, lambda p: view(kernel.derivation, binding, kernel.backend, p)))
 
 
 def bound(options: argparse.Namespace) -> None:
@@ -65,11 +65,11 @@ def bound(options: argparse.Namespace) -> None:
     chosen = None
     if options.capacity is None:
         chosen = device(options.device) if options.device else device_for(kernel.backend, kernel.target)
-    found = bounds(kernel._derivation, binding, chosen, options.capacity)
+    found = bounds(kernel.derivation, binding, chosen, options.capacity)
     sizes = ", ".join(f"{r.upper()} = {n}" for r, n in binding.extents.items())
     plan, notes, formulas = None, list[str](), ""
     try:
-        compiled = compilation(kernel._derivation, binding, kernel.backend, kernel.plan)
+        compiled = compilation(kernel.derivation, binding, kernel.backend, kernel.plan)
         plan = moved_elements(compiled)
         if compiled.plan.orders:
             notes = in_order_of_plan(bounds(compiled.ordered, binding, chosen, options.capacity), compiled.plan)
@@ -155,7 +155,7 @@ def compile(options: argparse.Namespace) -> None:
     binding, target = binding_of(kernel, options, False), options.target or "native"
     print(
         kernel.with_plan(
-            binding, kernel.backend, lambda p: static_report(kernel._derivation, binding, kernel.backend, p, target)
+            binding, kernel.backend, lambda p: static_report(kernel.derivation, binding, kernel.backend, p, target)
         )
     )
 
@@ -184,7 +184,7 @@ def report(options: argparse.Namespace) -> None:
     page = kernel.with_plan(
         binding,
         kernel.backend,
-        lambda p: report_page(kernel._derivation, binding, kernel.backend, p, known, measured),
+        lambda p: report_page(kernel.derivation, binding, kernel.backend, p, known, measured),
     )
     path = options.output or options.file.with_suffix(".html")
     try:

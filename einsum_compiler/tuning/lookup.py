@@ -11,15 +11,15 @@ from einsum_compiler.ir.torch_types import dtype_name
 from einsum_compiler.tuning import records
 
 if TYPE_CHECKING:
-    from einsum_compiler.kernel import Kernel
+    from einsum_compiler.described import Described
 
 
-def tuned_plan(kernel: Kernel, binding: Binding, backend: str) -> records.Found | None:
+def tuned_plan(kernel: Described, binding: Binding, backend: str) -> records.Found | None:
     """What tuning found for a call of these sizes, in any process; None where it was not tuned for sizes near these."""
     return records.find(place_of(kernel, dtypes_of(binding), backend), binding)
 
 
-def place_of(kernel: Kernel, dtypes: Mapping[str, str], backend: str) -> records.Place:
+def place_of(kernel: Described, dtypes: Mapping[str, str], backend: str) -> records.Place:
     """Where records of a kernel's calls with inputs of these types are."""
     isa = kernel.target or (knobs.instruction_set() if backend == "cpu" else "")
     return records.place_of(kernel.text, kernel.cascade.name, dtypes, backend, isa, knobs.compiler())

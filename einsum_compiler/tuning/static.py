@@ -112,7 +112,7 @@ def of_target(kernel: Kernel, binding: Binding, plan: str, target: str) -> Stati
     from einsum_compiler.ir.plan import parse_plan
     from einsum_compiler.specialise import lower_planned, plan_of, request
 
-    derivation = kernel._derivation
+    derivation = kernel.derivation
     wanted = request(derivation, binding, "triton")
     figures = [
         cross_compile(lower_planned(p, wanted), target, p.plan.launch)

@@ -61,7 +61,7 @@ def task_of(kernel: Kernel, binding: Binding, backend: str, folder: Path, hook: 
     """The task of tuning a kernel for the arguments of a call; writes the values that must be kept to ``folder``."""
     import torch
 
-    steering = steering_inputs(kernel._derivation.stages[0][1])
+    steering = steering_inputs(kernel.derivation.stages[0][1])
     operands = {}
     for name, value in binding.tensors.items():
         path = None

@@ -126,7 +126,7 @@ def _candidates(
     from einsum_compiler.specialise import check_call, plan_of, request
     from einsum_compiler.tuning.candidates import candidates
 
-    derivation = kernel._derivation
+    derivation = kernel.derivation
     check_call(derivation, binding)
     wanted = request(derivation, binding, backend)
     fixed: set[str] = set()

@@ -83,8 +83,8 @@ class _Worker:
 
             kernel = self.kernel
             self.executables[plan] = specialise(
-                lambda: kernel._derivation,
-                kernel._key,
+                lambda: kernel.derivation,
+                kernel.key,
                 self.task.binding(values=False),
                 self.task.backend,
                 parse_plan(plan),
@@ -131,7 +131,7 @@ class _Worker:
         if path.exists():
             gold, plain = torch.load(path, weights_only=True)
             return Reference(gold, plain)
-        found = reference_of(self.sample.cascade, self.kernel._derivation.module, self.sample.binding(binding))
+        found = reference_of(self.sample.cascade, self.kernel.derivation.module, self.sample.binding(binding))
         partial = path.with_suffix(".partial")
         torch.save((dict(found.gold), dict(found.plain)), partial)
         partial.rename(path)
@@ -141,7 +141,7 @@ class _Worker:
     def sample(self) -> Sample:
         from einsum_compiler.tuning.sampled import sample
 
-        return sample(self.kernel._derivation.stages[0][1], self.task.extents, POINTS, self.task.seed)
+        return sample(self.kernel.derivation.stages[0][1], self.task.extents, POINTS, self.task.seed)
 
     def check(self, executable: Runs) -> str:
         from einsum_compiler.validate import compared

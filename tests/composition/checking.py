@@ -27,7 +27,7 @@ def _bound(kernel: Kernel, program: Program, dtype: torch.dtype) -> Binding:
 
 def small_tiles(kernel: Kernel, binding: Binding, backend: str) -> Plan:
     """The usual kernels with tiles smaller than most extents of the tests, without a search for better ones."""
-    derivation = kernel._derivation
+    derivation = kernel.derivation
     extents = {**binding.extents, **merged_extents(derivation.normalized, binding.extents)}
     options = Partition(rows=8, columns=8, stream=16, vector=32, powers_of_two=backend == "triton")
     parts = kernel_cascades(derivation, extents)
@@ -47,7 +47,7 @@ def gradients_agree(program: Program) -> None:
     """The backward cascade of every floating-point input agrees with autograd through the evaluator."""
     kernel = ec.compile(program.text)
     binding = _bound(kernel, program, torch.float64)
-    cascade = dict(kernel._derivation.stages)["normalize"]
+    cascade = dict(kernel.derivation.stages)["normalize"]
     compared(cascade, binding.tensors, binding.scalars, binding.extents)
 
 
@@ -65,7 +65,7 @@ def kernels_agree(program: Program, dtype: torch.dtype, backend: str = "cpu") ->
 
 
 def within_budget(kernel: Kernel, binding: Binding, found: Mapping[str, Tensor]) -> None:
-    reference = reference_of(kernel.cascade, kernel._derivation.module, binding)
+    reference = reference_of(kernel.cascade, kernel.derivation.module, binding)
     for name, actual in found.items():
         if not actual.is_floating_point():
             assert torch.equal(actual, reference.gold[name].to(actual.dtype)), name

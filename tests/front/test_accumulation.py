@@ -50,8 +50,8 @@ def lowered(
     kernel: ec.Kernel, given: list[torch.Tensor]
 ) -> tuple[TileProgram, dict[str, torch.Tensor], dict[str, int]]:
     binding = bind(kernel.cascade, given, {})
-    wanted = request(kernel._derivation, binding, "cpu")
-    planned = plan_of(kernel._derivation, wanted, kernel.plan)
+    wanted = request(kernel.derivation, binding, "cpu")
+    planned = plan_of(kernel.derivation, wanted, kernel.plan)
     program = TileProgram("sums", tuple(lower_planned(p, wanted) for p in planned))
     return program, dict(binding.tensors), dict(binding.extents)
 
@@ -185,7 +185,7 @@ def agrees_where_it_accumulates(text: str, extents: dict[str, int], tiles: Parti
     }
     binding = kernel.binding(**given)
     gold = evaluated(kernel, binding)
-    derivation, found = kernel._derivation, 0
+    derivation, found = kernel.derivation, 0
     extents = {**extents, **merged_extents(derivation.normalized, extents)}
     default = kernel_cascades(derivation, extents)
     for groups, accumulated in accumulating(default, {n: "f64" for n in given}):

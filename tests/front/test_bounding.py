@@ -88,7 +88,7 @@ def test_a_plan_moves_at_least_what_it_must() -> None:
     ):
         kernel = ec.compile(Path(__file__).parents[2] / "examples" / f"{name}.ein", backend="cpu")
         found = kernel.bounds(sizes, capacity=2**20)
-        plan = plan_elements(kernel._derivation, nominal_binding(kernel.cascade, sizes), "cpu", None)
+        plan = plan_elements(kernel.derivation, nominal_binding(kernel.cascade, sizes), "cpu", None)
         for touched in found.report.touched:
             total = plan[touched.tensor]
             assert total is not None and total >= touched.count, (name, touched)
@@ -100,9 +100,9 @@ def test_no_plan_moves_less_than_the_bound_of_what_its_programs_hold(text: str) 
     kernel = ec.compile(text, backend="cpu")
     sizes = {"h": 2, "m": 100, "n": 130, "k": 70, "e": 16, "f": 24}
     binding = nominal_binding(kernel.cascade, {r: n for r, n in sizes.items() if r in extents_of(kernel)})
-    plans = [c.plan for c in candidates(kernel._derivation, binding, "cpu", exhaustive=True)]
+    plans = [c.plan for c in candidates(kernel.derivation, binding, "cpu", exhaustive=True)]
     for plan in random.Random(text).sample(plans, min(8, len(plans))):
-        compiled = compilation(kernel._derivation, binding, "cpu", plan)
+        compiled = compilation(kernel.derivation, binding, "cpu", plan)
         moved = sum(n for n in moved_elements(compiled).values() if n is not None)
         held = max(footprint_of(part.tile).total for part in compiled.parts) / 4
         assert moved >= kernel.bounds(binding.extents, capacity=max(64.0, held)).value, str(plan)

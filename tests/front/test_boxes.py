@@ -33,7 +33,7 @@ def chosen(kernel: ec.Kernel, tensors: list[Tensor], **scalars: Any) -> KernelPl
 
 def visits(kernel: ec.Kernel, tensors: list[Tensor], **scalars: Any) -> tuple[int, int]:
     """Full and partial tiles, all programs together."""
-    (work,) = works(kernel._derivation, kernel.binding(*tensors, **scalars), "cpu", kernel.plan)
+    (work,) = works(kernel.derivation, kernel.binding(*tensors, **scalars), "cpu", kernel.plan)
     assert work.sweeps is not None
     return work.sweeps[0].full, work.sweeps[0].partial
 
@@ -153,7 +153,7 @@ def test_lists_of_a_long_grid_are_fast_and_small() -> None:
     kernel = ec.compile(EXAMPLES / "natten.ein")
     tensors = [torch.empty(1, 1, 182, 182, 16, device="meta") for _ in range(3)]
     binding = kernel.binding(*tensors, wy=13, wx=13)
-    (program,) = tile_kernels(kernel._derivation, binding, "cpu", None)
+    (program,) = tile_kernels(kernel.derivation, binding, "cpu", None)
     (plan,) = parse_plan(kernel.ir("plan", *tensors, wy=13, wx=13)).kernels
     extents = {**binding.extents, "y2_x2": prod(-(-182 // b.size) * b.size for b in plan.box)}
     (schedule,) = program.schedules

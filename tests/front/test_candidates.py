@@ -74,7 +74,7 @@ def test_every_candidate_builds_and_is_right(name: str) -> None:
         for t in kernel.cascade.inputs
     }
     binding = kernel.binding(**tensors)
-    derivation, wanted = kernel._derivation, request(kernel._derivation, binding, "cpu")
+    derivation, wanted = kernel.derivation, request(kernel.derivation, binding, "cpu")
     plans = [c.plan for c in candidates(derivation, binding, "cpu", exhaustive=True)]
     kinds = {structure(p): p for p in reversed(plans)}
 
@@ -95,6 +95,6 @@ def test_every_candidate_builds_and_is_right(name: str) -> None:
 def test_a_search_varies_the_order_of_contractions(name: str, least: int) -> None:
     kernel = ec.compile(PROGRAMS[name], backend="cpu")
     tensors = {t.name: torch.zeros([SIZES[r] for r in t.ranks]) for t in kernel.cascade.inputs}
-    found = candidates(kernel._derivation, kernel.binding(**tensors), "cpu")
+    found = candidates(kernel.derivation, kernel.binding(**tensors), "cpu")
     orders = {c.plan.orders for c in found}
     assert () in orders and len(orders) >= least

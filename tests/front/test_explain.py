@@ -86,7 +86,7 @@ def test_two_ranks_streamed_as_one_have_the_passes_of_the_text() -> None:
       O[y,x,f]   = P[y,x,u,v] * V[u,v,f] / D[y,x]
     }"""
     kernel = ec.compile(text, backend="cpu")
-    made = compilation(kernel._derivation, kernel.binding(*(torch.empty(14, 14, 16) for _ in "QKV")), "cpu", None)
+    made = compilation(kernel.derivation, kernel.binding(*(torch.empty(14, 14, 16) for _ in "QKV")), "cpu", None)
     found = {p.rank: (p.written.passes, p.compiled) for p in made.passes}
     assert found["u_v"] == (3, 1)
 
@@ -107,7 +107,7 @@ def test_counted_tiles_are_those_of_the_loops() -> None:
         (DOCUMENTS, (torch.arange(100) // 30, torch.arange(120) // 30)),
     ):
         kernel = ec.compile(text, plan=PLAN)
-        (work,) = works(kernel._derivation, kernel.binding(q, k, v, *more), "cpu", kernel.plan)
+        (work,) = works(kernel.derivation, kernel.binding(q, k, v, *more), "cpu", kernel.plan)
         assert work.sweeps is not None
         (sweep,) = work.sweeps
         full, partial = visited(kernel, q, k, v, *more)
@@ -118,9 +118,7 @@ def test_counted_tiles_are_those_of_the_loops() -> None:
 def test_tiles_that_depend_on_absent_values_are_not_counted() -> None:
     kernel = ec.compile(DOCUMENTS, plan=PLAN)
     ids = torch.zeros(100, dtype=torch.int64, device="meta"), torch.zeros(120, dtype=torch.int64, device="meta")
-    (work,) = works(
-        kernel._derivation, kernel.binding(*(t.to("meta") for t in qkv(100, 120)), *ids), "cpu", kernel.plan
-    )
+    (work,) = works(kernel.derivation, kernel.binding(*(t.to("meta") for t in qkv(100, 120)), *ids), "cpu", kernel.plan)
     assert work.sweeps is work.operations is None
     assert "give them to count the tiles" in kernel.explain(*(t.to("meta") for t in qkv(100, 120)), *ids)
 
@@ -131,7 +129,7 @@ def test_operations_are_those_the_interpreter_counts(text: str) -> None:
     kernel = ec.compile(text)
     arguments = qkv(96, 256) if text is not SCALED else [torch.randn(96, 16), torch.randn(128, 16)]
     binding = kernel.binding(*arguments)
-    for program in tile_kernels(kernel._derivation, binding, "cpu", None):
+    for program in tile_kernels(kernel.derivation, binding, "cpu", None):
         tensors: dict[str, Any] = dict(binding.tensors)
         for name, shape, dtype in _buffers(kernel, binding):
             tensors[name] = torch.zeros(shape, dtype=dtype)
@@ -154,7 +152,7 @@ def test_benchmark_prints_rates() -> None:
     kernel = ec.compile(ATTENTION, plan=PLAN)
     q, k, v = qkv(100, 120)
     result = benchmark(kernel, kernel.binding(q, k, v), seconds=0.01)
-    (work,) = works(kernel._derivation, kernel.binding(q, k, v), "cpu", kernel.plan)
+    (work,) = works(kernel.derivation, kernel.binding(q, k, v), "cpu", kernel.plan)
     assert result.operations == work.operations
     assert result.compulsory_bytes == 4 * (q.numel() + k.numel() + v.numel() + q.numel())
     shown = str(

@@ -60,8 +60,8 @@ def test_the_chosen_plan_keeps_the_budget(text: str, sizes: dict[str, int]) -> N
 
 def chosen(text: str, dtype: torch.dtype, **sizes: int) -> tuple[Plan, float]:
     kernel = ec.compile(text, backend="cpu")
-    wanted = request(kernel._derivation, kernel.binding(**tensors(kernel, dtype, **sizes)), "cpu")
-    best = search(kernel._derivation, wanted.extents, "cpu", wanted.dtypes, ZEN3, {}).plans[0]
+    wanted = request(kernel.derivation, kernel.binding(**tensors(kernel, dtype, **sizes)), "cpu")
+    best = search(kernel.derivation, wanted.extents, "cpu", wanted.dtypes, ZEN3, {}).plans[0]
     return best.plan, best.prediction.growth
 
 

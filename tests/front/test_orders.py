@@ -78,14 +78,14 @@ def test_the_bound_beside_a_plan_is_that_of_its_order() -> None:
     """As written, with scores, 300 x 330 x 14^2/S elements at least; the plan never forms scores, so that number says nothing about it."""
     kernel = ec.compile(QUADRATIC.format(where=""), backend="cpu")
     binding = kernel.binding(**inputs(kernel, {"m": 3000, "n": 3300, "e": 32, "f": 32}, torch.float32))
-    compiled = compilation(kernel._derivation, binding, "cpu", None)
+    compiled = compilation(kernel.derivation, binding, "cpu", None)
     assert compiled.plan.orders
     moved = sum(n or 0 for n in moved_elements(compiled).values())
     found, written = (bounds(d, binding, None, 2048) for d in (compiled.ordered, compiled.derivation))
     assert found.report.compulsory.value == written.report.compulsory.value == 2 * 32 * (3000 + 3300)
     assert found.value <= moved < written.value
     # The plans compared: the chosen one first, and the best of the program as written.
-    choice = compared(kernel._derivation, compiled.request)
+    choice = compared(kernel.derivation, compiled.request)
     assert choice.considered[0][0] == compiled.plan
     assert choice.considered[-1][0].orders == ()
     text = kernel.explain(**binding.tensors)

@@ -39,7 +39,7 @@ XHTML = "{http://www.w3.org/1999/xhtml}"
 
 def compiled(text: str | Path, plan: str | None = None) -> Compilation:
     kernel = ec.compile(text, plan=plan)
-    return compilation(kernel._derivation, kernel.binding(), "cpu", kernel.plan)
+    return compilation(kernel.derivation, kernel.binding(), "cpu", kernel.plan)
 
 
 def text_of(page: str) -> str:
@@ -260,7 +260,7 @@ def test_the_map_holds_the_tiles_that_the_loops_visit() -> None:
     texts = [ATTENTION, ATTENTION.replace("n <= m", "n <= m and m - n < 20"), ATTENTION.replace(" where n <= m", "")]
     for text in texts:
         kernel = ec.compile(text, plan=plan)
-        (found,) = tile_maps(compilation(kernel._derivation, kernel.binding(q, k, v), "cpu", kernel.plan))
+        (found,) = tile_maps(compilation(kernel.derivation, kernel.binding(q, k, v), "cpu", kernel.plan))
         assert isinstance(found, TileMap)
         full, partial = visited(kernel, q, k, v)
         rows = 7 // len(found.cells)  # a dense map has one row for all tiles of m
@@ -272,12 +272,12 @@ def test_the_map_of_a_list_is_made_from_the_values_given() -> None:
     kernel = ec.compile(text, plan="plan attention { kernel O { program b, h, m:16  stream n:16  resident e, f } }")
     q = torch.randn(1, 2, 64, 16)
     ids = torch.arange(64) // 32
-    (found,) = tile_maps(compilation(kernel._derivation, kernel.binding(q, q, q, ids, ids), "cpu", kernel.plan))
+    (found,) = tile_maps(compilation(kernel.derivation, kernel.binding(q, q, q, ids, ids), "cpu", kernel.plan))
     assert isinstance(found, TileMap) and found.same_for == ("h",)
     block = np.full((2, 2), FULL)
     assert np.array_equal(found.cells, np.block([[block, 0 * block], [0 * block, block]]))
     absent = [t.to("meta") for t in (q, q, q, ids, ids)]
-    (unknown,) = tile_maps(compilation(kernel._derivation, kernel.binding(*absent), "cpu", kernel.plan))
+    (unknown,) = tile_maps(compilation(kernel.derivation, kernel.binding(*absent), "cpu", kernel.plan))
     assert isinstance(unknown, Unknown) and unknown.reads == ("D1", "D2")
 
 

@@ -31,7 +31,7 @@ PLAN = "plan attention { kernel O { program b, h, m:64  stream n:32  resident e,
 
 def compiled(text: str, plan: str | None = None, **sizes: int) -> Compilation:
     kernel = ec.compile(text, plan=plan)
-    return compilation(kernel._derivation, nominal_binding(kernel.cascade, sizes), "cpu", kernel.plan)
+    return compilation(kernel.derivation, nominal_binding(kernel.cascade, sizes), "cpu", kernel.plan)
 
 
 def moved(program: Compilation, on: str = "h200") -> Movement:
@@ -115,7 +115,7 @@ def test_numbers_that_depend_on_values_are_named() -> None:
 def test_mixed_types_are_counted_in_elements() -> None:
     kernel = ec.compile(DENSE)
     binding = nominal_binding(kernel.cascade, {}, "bf16", None, {"V": "f32"})
-    found = moved(compilation(kernel._derivation, binding, "cpu", None))
+    found = moved(compilation(kernel.derivation, binding, "cpu", None))
     assert found.unit == "elements" and number(found.tensors[0].least) == pytest.approx(4 * 4 * 1024 * 64, rel=0.01)
 
 
@@ -125,7 +125,7 @@ def test_mixed_types_are_counted_in_elements() -> None:
 def gpu(program: str) -> tuple[Compilation, Device]:
     kernel = ec.compile(program, backend="triton")
     binding = nominal_binding(kernel.cascade, {}, "bf16")
-    return compilation(kernel._derivation, binding, "triton", None), device("h200")
+    return compilation(kernel.derivation, binding, "triton", None), device("h200")
 
 
 @pytest.mark.parametrize("name", ["ATTENTION", "COLUMN_SUM"])

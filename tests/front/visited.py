@@ -17,13 +17,13 @@ from einsum_compiler.tile_lists import build_tile_list
 def kernels(kernel: Kernel, *arguments: Any, **scalars: Any) -> list[TileKernel]:
     """The tile programs for a call."""
     binding = kernel.binding(*arguments, **scalars)
-    return tile_kernels(kernel._derivation, binding, "cpu", kernel.plan)
+    return tile_kernels(kernel.derivation, binding, "cpu", kernel.plan)
 
 
 def visited(kernel: Kernel, *arguments: Any, **scalars: Any) -> tuple[int, int]:
     """Full and partial tiles that one sweep of the only kernel visits, over the programs of one batch and head."""
     binding = kernel.binding(*arguments, **scalars)
-    (program,) = tile_kernels(kernel._derivation, binding, "cpu", kernel.plan)
+    (program,) = tile_kernels(kernel.derivation, binding, "cpu", kernel.plan)
     loop = next(s for s in program.body if isinstance(s, Loop))
     names = binding.names()
     scalar_loads = {s.target: s for s in program.body if isinstance(s, Load) and not s.type.axes}

@@ -13,13 +13,13 @@ from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.parser import parse
 from einsum_compiler.ir.verify import verify
+from einsum_compiler.passes.bracketing.cost import operations_and_bytes
 from einsum_compiler.passes.certificate import Transformed
 from einsum_compiler.passes.inline import inline
 from einsum_compiler.passes.normalize import normalize
 from einsum_compiler.passes.reassociate import (
     Reassociate,
     chosen,
-    operations_and_bytes,
     ordered,
     orders_of,
     reassociate,

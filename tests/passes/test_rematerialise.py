@@ -85,8 +85,8 @@ def test_the_price_decides() -> None:
     for M in (1, 4000):
         tensors = {"Q": (4, M, 64), "K": (2, 4000, 64), "V": (2, 4000, 64)}
         binding = kernel.binding(**{n: torch.empty(s, device="meta") for n, s in tensors.items()})
-        wanted = request(kernel._derivation, binding, "cpu")
-        found = by_structure(kernel._derivation, wanted.extents, "cpu", wanted.dtypes, device_for("cpu"), {})
+        wanted = request(kernel.derivation, binding, "cpu")
+        found = by_structure(kernel.derivation, wanted.extents, "cpu", wanted.dtypes, device_for("cpu"), {})
         times[M] = {len(s.plan.kernels): s.prediction.seconds for s in found}
     assert times[1][1] < 0.7 * times[1][2]
     assert times[4000][2] < times[4000][1]

@@ -93,8 +93,8 @@ def interpreted(kernel: Kernel, binding: Binding, backend: str = "cpu") -> dict[
 
         return program, run
 
-    wanted = request(kernel._derivation, binding, backend)
-    planned = plan_of(kernel._derivation, wanted, kernel.plan)
+    wanted = request(kernel.derivation, binding, backend)
+    planned = plan_of(kernel.derivation, wanted, kernel.plan)
     programs = tuple(runner(lower_planned(p, wanted)) for p in planned)
     outputs = tuple(t.name for t in kernel.cascade.outputs)
     executable = Executable(programs, outputs, tuple(p.extents for p in planned))
@@ -103,7 +103,7 @@ def interpreted(kernel: Kernel, binding: Binding, backend: str = "cpu") -> dict[
 
 def evaluated(kernel: Kernel, binding: Binding) -> dict[str, Tensor]:
     """What the language says, in float64."""
-    module = kernel._derivation.module
+    module = kernel.derivation.module
     return evaluate(
         kernel.cascade, binding.tensors, binding.scalars, binding.extents, module=module, dtype=torch.float64
     )

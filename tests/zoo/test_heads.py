@@ -68,7 +68,7 @@ def test_one_launch_visits_for_each_head_the_tiles_that_its_mask_touches(W: int)
     M = 1000
     kernel = ec.compile(TEXT, backend="cpu")
     binding = kernel.binding(**inputs(M), W=W)
-    (launch,) = tile_kernels(kernel._derivation, binding, "cpu", None)
+    (launch,) = tile_kernels(kernel.derivation, binding, "cpu", None)
     (plan,) = parse_plan(kernel.ir("plan", **inputs(M), W=W)).kernels
     (schedule,) = launch.schedules
     offsets, _ = build_tile_list(schedule, {}, binding.scalars, binding.extents)

@@ -112,7 +112,7 @@ def bound(operator: AnyOperator, long: bool) -> tuple[Kernel, Binding]:
 
 def fused(kernel: Kernel, binding: Binding, powers_of_two: bool = False) -> Plan:
     """The plan that stores nothing but outputs, with small tiles."""
-    derivation = kernel._derivation
+    derivation = kernel.derivation
     extents = {**binding.extents, **merged_extents(derivation.normalized, binding.extents)}
     outputs = tuple(t.name for t in derivation.normalized.outputs)
     options = Partition(rows=16, columns=16, stream=16, vector=32, powers_of_two=powers_of_two)
@@ -128,13 +128,13 @@ def test_every_operator_has_figures() -> None:
 def test_passes_kernels_and_buffers(operator: AnyOperator) -> None:
     figures = FIGURES[operator.program]
     kernel, binding = bound(operator, long=True)
-    found = compilation(kernel._derivation, binding, "cpu", None)
+    found = compilation(kernel.derivation, binding, "cpu", None)
     passes = {p.rank: p.compiled for p in found.passes if p.rank in figures.passes}
     assert passes == figures.passes
     assert len(found.parts) == figures.kernels, [p.planned.plan for p in found.parts]
     loops = Counter(s.rank.split(".")[0] for p in found.parts for s in p.tile.body if isinstance(s, Loop))
     assert all(loops[rank] <= number for rank, number in figures.passes.items()), loops
-    extents = {**binding.extents, **merged_extents(kernel._derivation.normalized, binding.extents)}
+    extents = {**binding.extents, **merged_extents(kernel.derivation.normalized, binding.extents)}
     # Beside the keys only what is as short as a head is streamed.
     assert all(extents.get(rank, LENGTH) < 100 for rank in loops if rank not in figures.passes), loops
     caller_holds = sum(t.numel() for t in binding.tensors.values())
@@ -167,8 +167,8 @@ def test_the_plan_with_one_kernel_agrees(programs: ModuleType, operator: AnyOper
 @pytest.mark.parametrize(("programs", "operator"), BY_CHOICE)
 def test_explain_says_what_one_kernel_would_take(programs: ModuleType, operator: AnyOperator) -> None:
     kernel, binding = bound(operator, long=True)
-    wanted = request(kernel._derivation, binding, "cpu")
-    choice = compared(kernel._derivation, wanted)
-    lines = fusion(kernel._derivation, wanted, choice)
+    wanted = request(kernel.derivation, binding, "cpu")
+    choice = compared(kernel.derivation, wanted)
+    lines = fusion(kernel.derivation, wanted, choice)
     stored = [line for line in lines if line.startswith("not fused") and "computing it where it is read" in line]
     assert stored or choice.plan.splits, lines

@@ -29,7 +29,7 @@ def call(operator: Operator, case: Case) -> tuple[Kernel, dict[str, Any]]:
 def test_no_maximum_over_the_keys_where_nothing_needs_one(name: str) -> None:
     (operator,) = (o for o in (*LEVEL3, *LEVEL4) if o.program == name)
     kernel, arguments = call(operator, LONG)
-    for program in tile_kernels(kernel._derivation, kernel.binding(**arguments), "cpu", None):
+    for program in tile_kernels(kernel.derivation, kernel.binding(**arguments), "cpu", None):
         for loop in (s for s in program.body if isinstance(s, Loop)):
             maxima = [s for s in loop.body if isinstance(s, Reduce) and s.operator == "max"]
             assert not any(a.rank == "n.0" for s in maxima for a in s.over)
@@ -41,7 +41,7 @@ def test_certificates_say_what_runs_and_what_is_refused(name: str) -> None:
     kernel, arguments = call(operator, LONG)
     forms = {
         c.tensor: c.form
-        for derived in kernels_of(kernel._derivation, kernel.binding(**arguments), "cpu", None)
+        for derived in kernels_of(kernel.derivation, kernel.binding(**arguments), "cpu", None)
         for c in derived.certificates
         if c.step == "online"
     }

@@ -44,7 +44,7 @@ def visited(kernel: ec.Kernel, tensors: dict[str, Tensor], scalars: dict[str, An
     """Visited tiles of one call, all heads together; rows and columns of a tile."""
     binding = kernel.binding(**tensors, **scalars)
     plan = parse_plan(kernel.ir("plan", **tensors, **scalars)).kernels[-1]
-    work = works(kernel._derivation, binding, "cpu", kernel.plan)[-1]
+    work = works(kernel.derivation, binding, "cpu", kernel.plan)[-1]
     assert work.sweeps is not None and plan.stream is not None
     return work.sweeps[0].full + work.sweeps[0].partial, prod(t.size for t in plan.program), plan.stream.size
 

@@ -33,8 +33,8 @@ class Compared:
 
 def compared(kernel: Kernel, binding: Binding, backend: str = "cpu", plan: Plan | None = None) -> list[Compared]:
     """Every kernel of a call, run by the interpreter and analysed with the values of its inputs and buffers."""
-    wanted = request(kernel._derivation, binding, backend)
-    planned = plan_of(kernel._derivation, wanted, plan or kernel.plan)
+    wanted = request(kernel.derivation, binding, backend)
+    planned = plan_of(kernel.derivation, wanted, plan or kernel.plan)
     found: list[Compared] = []
 
     def runner(program: TileKernel) -> tuple[TileKernel, Any]:

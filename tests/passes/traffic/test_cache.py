@@ -108,7 +108,7 @@ def test_coordinates_of_a_tile_that_share_elements(touches: Touches, name: str) 
 def behind(text: str, plan: str, capacity: int, **shapes: tuple[int, ...]) -> CachedTraffic:
     kernel = ec.compile(text)
     binding = kernel.binding(**{name: torch.empty(shape) for name, shape in shapes.items()})
-    (program,) = tile_kernels(kernel._derivation, binding, "cpu", parse_plan(plan))
+    (program,) = tile_kernels(kernel.derivation, binding, "cpu", parse_plan(plan))
     return traffic_behind_cache(program, binding.extents, {}, {}, capacity)
 
 

@@ -59,14 +59,14 @@ def program(where: str, plan: str = "program m:48  stream n:32") -> TileKernel:
     kernel = ec.compile("cascade one(Q[m,e], K[n,e], V[n,f]; W: int = 0) -> O[m,f] {" + PLAIN.format(where=where) + "}")
     binding = kernel.binding(Q=torch.empty(300, 64), K=torch.empty(400, 64), V=torch.empty(400, 16))
     text = f"plan one {{ kernel O {{ {plan}  resident e, f }} }}"
-    (found,) = tile_kernels(kernel._derivation, binding, "cpu", parse_plan(text))
+    (found,) = tile_kernels(kernel.derivation, binding, "cpu", parse_plan(text))
     return found
 
 
 def heads(capacity: int, kept: str | None) -> CacheFormulas:
     kernel = ec.compile(HEADS)
     binding = kernel.binding(**{name: torch.empty(shape) for name, shape in SHAPES.items()})
-    (found,) = tile_kernels(kernel._derivation, binding, "cpu", parse_plan(PLAN))
+    (found,) = tile_kernels(kernel.derivation, binding, "cpu", parse_plan(PLAN))
     return cache_formulas(found, kept, capacity)
 
 
@@ -128,7 +128,7 @@ def test_random_attentions_and_plans(
     binding = kernel.binding(**tensors)
     plan = random_plan(parse_plan(kernel.ir("plan", **tensors)), tiles)
     scalars = {**binding.scalars, "W": 6}
-    for part in compilation(kernel._derivation, binding, "cpu", plan).parts:
+    for part in compilation(kernel.derivation, binding, "cpu", plan).parts:
         sizes = {**binding.extents, **part.planned.extents}
         known = with_tile_lists(part.tile, binding.tensors, scalars, sizes)
         try:
@@ -153,7 +153,7 @@ def test_lists_of_tiles_have_numbers_and_no_formula() -> None:
     segments = torch.zeros(48, dtype=torch.int32)
     tensors = {n: torch.empty(48, 8) for n in "QKV"} | {"SQ": segments, "SK": segments}
     plan = parse_plan("plan s { kernel O { program m:16  stream n:16  resident e, f } }")
-    (found,) = tile_kernels(kernel._derivation, kernel.binding(**tensors), "cpu", plan)
+    (found,) = tile_kernels(kernel.derivation, kernel.binding(**tensors), "cpu", plan)
     formulas = cache_formulas(found, "", 10**6)
     assert formulas.conditions is None and formulas.tensors["K"].loaded is None
     assert formulas.tensors["Q"].loaded == 8 * M

@@ -74,7 +74,7 @@ def elements(text: str, plan: str, **shapes: tuple[int, ...]) -> list[dict[str, 
     kernel = ec.compile(text)
     tensors = {name: torch.empty(shape) for name, shape in shapes.items()}
     binding = kernel.binding(**tensors)
-    found = traffics(kernel._derivation, binding, "cpu", parse_plan(plan))
+    found = traffics(kernel.derivation, binding, "cpu", parse_plan(plan))
     return [{t.tensor: (t.loaded, t.stored) for t in k.tensors} for k in found]
 
 
@@ -131,14 +131,14 @@ def test_tiles_that_depend_on_values_are_counted_from_the_values_or_not_at_all()
         "SQ": segments,
         "SK": segments,
     }
-    (known,) = traffics(kernel._derivation, kernel.binding(**tensors), "cpu", parse_plan(plan))
+    (known,) = traffics(kernel.derivation, kernel.binding(**tensors), "cpu", parse_plan(plan))
     # Rows 0-15 are of segment 0, which ends in tile 1: 2 tiles. Rows 16-31 are of both: 3 tiles. Rows 32-47 are of segment 1: tiles 1 and 2.
     assert known["K"].loaded == 7 * 16 * 8
     # Segments of keys are compared in partial tiles only: all but tile 0 of the first rows and tile 2 of the last.
     assert known["SK"].loaded == 5 * 16
     assert (known["tiles.offsets"].loaded, known["tiles.tiles"].loaded) == (3 * 2 * 2, 7)
     unknown = {name: t.to("meta") for name, t in tensors.items()}
-    (found,) = traffics(kernel._derivation, kernel.binding(**unknown), "cpu", parse_plan(plan))
+    (found,) = traffics(kernel.derivation, kernel.binding(**unknown), "cpu", parse_plan(plan))
     assert found["K"].loaded is None
     assert found["K"].reason == "K: which tiles are visited depends on values: the list tiles is not known"
     assert (found["Q"].loaded, found["O"].stored, found.bytes) == (48 * 8, 48 * 8, None)

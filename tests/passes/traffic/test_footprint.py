@@ -25,7 +25,7 @@ def footprint(m: int, n: int, length: int) -> Footprint:
     kernel = ec.compile(TEXT)
     binding = kernel.binding(Q=torch.empty(length, 64), K=torch.empty(length, 64), V=torch.empty(length, 32))
     plan = parse_plan(f"plan one {{ kernel O {{ program m:{m}  stream n:{n}  resident e, f }} }}")
-    (program,) = tile_kernels(kernel._derivation, binding, "cpu", plan)
+    (program,) = tile_kernels(kernel.derivation, binding, "cpu", plan)
     return footprint_of(program)
 
 
@@ -51,7 +51,7 @@ def test_it_does_not_depend_on_the_lengths_and_grows_with_the_tiles() -> None:
 def test_it_is_the_peak_of_a_program_that_is_stepped_through(text: str, length: int) -> None:
     kernel = ec.compile(text, backend="cpu")
     binding = nominal_binding(kernel.cascade, {**SIZES, "h": 4, "m": length, "n": length})
-    for program in tile_kernels(kernel._derivation, binding, "cpu", None):
+    for program in tile_kernels(kernel.derivation, binding, "cpu", None):
         found = footprint_of(program)
         assert found.total == _stepped(program)
         assert sum(found.tiles.values()) == found.total

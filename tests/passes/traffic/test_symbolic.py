@@ -27,7 +27,7 @@ def program(where: str, m: int, n: int) -> TileKernel:
     kernel = ec.compile("cascade one(Q[m,e], K[n,e], V[n,f]; W: int = 0) -> O[m,f] {" + PLAIN.format(where=where) + "}")
     binding = kernel.binding(Q=torch.empty(300, 64), K=torch.empty(400, 64), V=torch.empty(400, 16))
     plan = parse_plan(f"plan one {{ kernel O {{ program m:{m}  stream n:{n}  resident e, f }} }}")
-    (found,) = tile_kernels(kernel._derivation, binding, "cpu", plan)
+    (found,) = tile_kernels(kernel.derivation, binding, "cpu", plan)
     return found
 
 
