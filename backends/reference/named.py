@@ -21,7 +21,7 @@ class Named:
         if ranks == self.ranks:
             return self.data
         order = [self.ranks.index(r) for r in ranks if r in self.ranks]
-        data = self.data.permute(order)
+        data = self.data if order == sorted(order) else self.data.permute(order)
         for axis, rank in enumerate(ranks):
             if rank not in self.ranks:
                 data = data.unsqueeze(axis)
@@ -47,8 +47,10 @@ def union(*operands: Named | None) -> tuple[str, ...]:
 
 def pointwise(function: Callable[..., Tensor], *operands: Named) -> Named:
     """``function`` of the operands, broadcast by rank."""
+    if len(operands) == 1:
+        return Named(operands[0].ranks, function(operands[0].data))
     ranks = union(*operands)
-    return Named(ranks, function(*(o.aligned(ranks) for o in operands)))
+    return Named(ranks, function(*[o.aligned(ranks) if o.ranks else o.data for o in operands]))
 
 
 def both(left: Named | None, right: Named | None) -> Named | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -42,11 +44,17 @@ class TileScope:
     exact: bool = False
     tiles: dict[str, Named] = field(default_factory=dict)
     indices: dict[str, int] = field(default_factory=dict)
+    _tiles_of: dict[int, tuple[Expression, tuple[str, ...]]] = field(
+        default_factory=dict
+    )  # by identity: they run often
 
     def real_type(self, node: Expression, dtype: str | None = None) -> torch.dtype:
         """The type floats are computed in: f64 if a tile read or the result has it (or always, if ``exact``)."""
-        read = (self.tiles[n.tensor].data.dtype for n in walk(node) if isinstance(n, Read))
-        wide = self.exact or dtype == "f64" or torch.float64 in read
+        if self.exact or dtype == "f64":
+            return torch.float64
+        if id(node) not in self._tiles_of:
+            self._tiles_of[id(node)] = node, tuple(n.tensor for n in walk(node) if isinstance(n, Read))
+        wide = any(self.tiles[name].data.dtype == torch.float64 for name in self._tiles_of[id(node)][1])
         return torch.float64 if wide else torch.float32
 
     def value(self, node: Expression, axes: Mapping[str, int], dtype: str | None = None) -> Named:
@@ -74,7 +82,7 @@ class _Evaluation:
             case Parameter(name=name):
                 return Named((), self._scalar(self.scope.scalars[name]))
             case Extent(rank=rank):
-                return Named((), torch.tensor(self.scope.extents[rank]))
+                return Named((), _whole(self.scope.extents[rank]))
             case Rank(name=name):
                 return self._coordinate(name)
             case Read(tensor=name, indices=()):
@@ -105,13 +113,13 @@ class _Evaluation:
     def _scalar(self, value: bool | float) -> Tensor:
         if isinstance(value, bool):
             return torch.tensor(value)
-        return torch.tensor(value, dtype=torch.int64 if isinstance(value, int) else self.real)
+        return _whole(value) if isinstance(value, int) else _real(value, math.copysign(1, value), self.real)
 
     def _coordinate(self, name: str) -> Named:
         if name in self.axes:
-            return Named((name,), torch.arange(self.axes[name]))
+            return Named((name,), _positions(self.axes[name]))
         if name in self.scope.indices:
-            return Named((), torch.tensor(self.scope.indices[name]))
+            return Named((), _whole(self.scope.indices[name]))
         raise VerifyError(f"rank {name} is neither an axis here nor an index of the program or a loop around")
 
     def _tile(self, name: str) -> Named:
@@ -138,6 +146,23 @@ class _Evaluation:
         if is_float(dtype) and self.scope.exact:
             return Named(value.ranks, value.data.to(self.real))
         return Named(value.ranks, self._computed(value.data.to(TORCH_TYPES[dtype])))
+
+
+# Constants and coordinates occur in every statement of every program: each is made once. Nothing writes into them.
+@functools.lru_cache(maxsize=4096, typed=True)
+def _whole(value: int) -> Tensor:
+    return torch.tensor(value)
+
+
+@functools.lru_cache(maxsize=4096)
+def _real(value: float, sign: float, dtype: torch.dtype) -> Tensor:
+    """``sign`` tells 0.0 and -0.0 apart, which are equal."""
+    return torch.tensor(value, dtype=dtype)
+
+
+@functools.lru_cache(maxsize=256)
+def _positions(size: int) -> Tensor:
+    return torch.arange(size)
 
 
 def operators_in(node: Expression) -> int:

@@ -129,6 +129,7 @@ class _Run:
     bodies: dict[int, dict[bool, tuple[Statement, ...]]] = field(
         default_factory=dict
     )  # of each loop, by class of range
+    operators: dict[int, tuple[Expression, int]] = field(default_factory=dict)  # of each expression, by identity
 
     def statements(self, body: tuple[Statement, ...]) -> None:
         for statement in body:
@@ -163,7 +164,9 @@ class _Run:
         return Named(kind.ranks, data.to(dtype))
 
     def _work(self, node: Expression, axes: tuple[Axis, ...], extra: int = 0) -> None:
-        self.counts.operations += (operators_in(node) + extra) * _points(axes)
+        if id(node) not in self.operators:
+            self.operators[id(node)] = node, operators_in(node)
+        self.counts.operations += (self.operators[id(node)][1] + extra) * _points(axes)
 
     # ---- memory
 
@@ -182,14 +185,20 @@ class _Run:
                 mask = mask & self._value(predicate, axes).expanded(ranks, sizes)
         places = []
         for axis, index in enumerate(indices):
-            place = self._value(index, axes).expanded(ranks, sizes)
-            if place.is_floating_point():
+            value = self._value(index, axes)
+            if value.data.is_floating_point():
                 raise VerifyError(f"index {axis} of {tensor} is not an integer")
-            outside = mask & ((place < 0) | (place >= shape[axis]))
-            if bool(outside.any()):
-                first = int(place[outside][0])
-                raise VerifyError(f"coordinate {first} on axis {axis} of {tensor} is outside its extent {shape[axis]}")
-            places.append(torch.where(mask, place, 0))
+            place = value.expanded(ranks, sizes)
+            least, most = (int(b) for b in value.data.aminmax()) if value.data.numel() else (0, 0)
+            if least < 0 or most >= shape[axis]:
+                outside = mask & ((place < 0) | (place >= shape[axis]))
+                if bool(outside.any()):
+                    first = int(place[outside][0])
+                    raise VerifyError(
+                        f"coordinate {first} on axis {axis} of {tensor} is outside its extent {shape[axis]}"
+                    )
+                place = torch.where(mask, place, 0)
+            places.append(place)
         return tuple(places), mask
 
     def _load(self, load: Load) -> Named:

@@ -29,7 +29,7 @@ def small_tiles(kernel: Kernel, binding: Binding, backend: str) -> Plan:
     """The usual kernels with tiles smaller than most extents of the tests, without a search for better ones."""
     derivation = kernel.derivation
     extents = {**binding.extents, **merged_extents(derivation.normalized, binding.extents)}
-    options = Partition(rows=8, columns=8, stream=16, vector=32, powers_of_two=backend == "triton")
+    options = Partition(rows=16, columns=8, stream=16, vector=32, powers_of_two=backend == "triton")
     parts = kernel_cascades(derivation, extents)
     return Plan(derivation.declared.name, tuple(partition(part, extents, options) for part in parts))
 
