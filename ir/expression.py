@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
+from itertools import chain
 
 from einsum_compiler.ir.span import Span
 
 
+class _Remembering:
+    """A slot beside the fields: what lies below a node, found at the first walk. No part of its value, copied and pickled by nobody."""
+
+    __slots__ = ("_below",)
+    _below: tuple[Expression, ...]
+
+
 @dataclass(frozen=True, slots=True)
-class Expression:
+class Expression(_Remembering):
     """Any expression."""
 
     span: Span | None = field(default=None, compare=False, repr=False, kw_only=True)
@@ -187,11 +195,17 @@ def children(node: Expression) -> tuple[Expression, ...]:
 
 def walk(node: Expression) -> Iterator[Expression]:
     """The node and everything below it, parents first."""
-    pending = [node]
-    while pending:
-        found = pending.pop()
-        yield found
-        pending += reversed(children(found))
+    try:
+        below = node._below
+    except AttributeError:
+        found: list[Expression] = []
+        pending = [*reversed(children(node))]
+        while pending:
+            found.append(last := pending.pop())
+            pending += reversed(children(last))
+        below = tuple(found)
+        object.__setattr__(node, "_below", below)  # trees do not change
+    return chain((node,), below)
 
 
 def map_children(node: Expression, change: Callable[[Expression], Expression]) -> Expression:
