@@ -165,8 +165,10 @@ def kernel_cascades(
     return fuse(derivation.normalized, extents, (), wanted, accumulated, roles)
 
 
-def derive_kernel(part: KernelCascade, plan: KernelPlan, dtypes: Mapping[str, str]) -> KernelDerivation:
-    """Defer, online, tile outputs and precision for one kernel of a plan, verified after each."""
+def derive_kernel(
+    part: KernelCascade, plan: KernelPlan, dtypes: Mapping[str, str], verified: bool = True
+) -> KernelDerivation:
+    """Defer, online, tile outputs and precision for one kernel of a plan, ``verified`` after each: not where it only serves an estimate."""
     from einsum_compiler.ir.verify import verify
     from einsum_compiler.passes.defer import Defer, defer
     from einsum_compiler.passes.online import Online, online
@@ -193,7 +195,7 @@ def derive_kernel(part: KernelCascade, plan: KernelPlan, dtypes: Mapping[str, st
     with step("precision"):
         rounded = precision(cascade, {t.name: dtypes[t.name] for t in cascade.inputs})
     stages.append(("precision", rounded))
-    for name, after in stages:
+    for name, after in stages if verified else ():
         with step(name):
             verify(after)
     return KernelDerivation(replace(part), plan, tuple(stages), tuple(certificates))

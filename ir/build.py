@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from math import prod
 
 from einsum_compiler.ir.expression import (
@@ -14,6 +15,7 @@ from einsum_compiler.ir.expression import (
     Parameter,
     Rank,
     Read,
+    reads_in,
     transform,
     walk,
 )
@@ -109,7 +111,7 @@ def parameters_of(*nodes: Expression | None) -> tuple[str, ...]:
 
 def reads_of(*nodes: Expression | None) -> tuple[Read, ...]:
     """The reads that occur, outer ones first."""
-    return tuple(n for node in nodes if node is not None for n in walk(node) if isinstance(n, Read))
+    return tuple(chain.from_iterable(reads_in(node) for node in nodes if node is not None))
 
 
 def substitute_ranks(node: Expression, values: dict[str, Expression]) -> Expression:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from einsum_compiler.ir.expression import Expression, Rank
+from einsum_compiler.ir.expression import Expression, Rank, walk
 from einsum_compiler.ir.span import Span
 
 ELLIPSIS = "..."
@@ -45,13 +45,13 @@ class Target:
     @property
     def ranks(self) -> tuple[str, ...]:
         """The rank of each index; ``t`` for ``t + 1``. A constant or extent has none and is left out."""
-        return tuple(r.name for index in self.indices for r in _ranks_below(index)[:1])
+        return tuple(r.name for index in self.indices for r in _first_rank(index))
 
 
-def _ranks_below(node: Expression) -> list[Rank]:
-    from einsum_compiler.ir.expression import walk
-
-    return [n for n in walk(node) if isinstance(n, Rank)]
+def _first_rank(index: Expression) -> tuple[Rank, ...]:
+    if isinstance(index, Rank):
+        return (index,)
+    return tuple(n for n in walk(index) if isinstance(n, Rank))[:1]
 
 
 @dataclass(frozen=True, slots=True)

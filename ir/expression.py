@@ -14,10 +14,11 @@ from einsum_compiler.ir.span import Span
 
 
 class _Remembering:
-    """A slot beside the fields: what lies below a node, found at the first walk. No part of its value, copied and pickled by nobody."""
+    """Slots beside the fields: what lies below a node, and the reads among it, found when first asked for. No part of its value; not copied, not pickled."""
 
-    __slots__ = ("_below",)
+    __slots__ = ("_below", "_reads")
     _below: tuple[Expression, ...]
+    _reads: tuple[Read, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +207,17 @@ def walk(node: Expression) -> Iterator[Expression]:
         below = tuple(found)
         object.__setattr__(node, "_below", below)  # trees do not change
     return chain((node,), below)
+
+
+def reads_in(node: Expression) -> tuple[Read, ...]:
+    """The reads of an expression, outer ones first."""
+    try:
+        return node._reads
+    except AttributeError:
+        found = tuple(n for n in walk(node) if isinstance(n, Read))
+        if found[:1] != (node,):  # a node that held itself would never be let go of
+            object.__setattr__(node, "_reads", found)
+        return found
 
 
 def map_children(node: Expression, change: Callable[[Expression], Expression]) -> Expression:

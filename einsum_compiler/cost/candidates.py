@@ -20,7 +20,7 @@ from einsum_compiler.cost.shape import Operand, Shape, Visited
 from einsum_compiler.cost.skeletons import Skeleton, skeleton_of
 from einsum_compiler.cost.structures import structures
 from einsum_compiler.cost.visits import Filter, filter_of, trimmed, visited
-from einsum_compiler.derivation import Derivation, derive_kernel
+from einsum_compiler.derivation import Derivation, KernelDerivation, derive_kernel
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.extents import merged_extents
 from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit
@@ -92,6 +92,7 @@ class Pricing:
         self.part, self.setting = part, setting
         self.reuse: Reuse = reuse(part, setting.extents)
         self._skeletons: dict[object, tuple[Skeleton, tuple[tuple[str, Filter], ...]]] = {}
+        self._derived: dict[object, KernelDerivation] = {}
         self._visited: dict[object, tuple[Visited, ...]] = {}
         self._corrected: dict[object, bool] = {}
         tensors = (*part.cascade.inputs, *part.cascade.outputs)
@@ -125,6 +126,13 @@ class Pricing:
         self._skeleton(plan)
         return self._corrected[self._tiled_ranks(plan)]
 
+    def _derivation(self, plan: KernelPlan) -> KernelDerivation:
+        """The kernel's cascade with the states of a plan's streams; their equations are the same for tiles of any size."""
+        key = tuple(t.rank for t in plan.streams), plan.contexts, plan.accumulated
+        if key not in self._derived:
+            self._derived[key] = derive_kernel(self.part, plan, self.setting.dtypes, verified=False)
+        return self._derived[key]
+
     def _tiled_ranks(self, plan: KernelPlan) -> object:
         """What the statements of a plan depend on."""
         return frozenset(t.rank for t in plan.program if t.size > 1), plan.contexts, plan.rows
@@ -140,7 +148,7 @@ class Pricing:
             extents = {r: s.extents[r] for r in sorted(constants.extents) if r in s.extents}
             whole = s.parameters
             parameters = {n: whole[n] for n in sorted(constants.parameters) if n in whole}
-            derived = derive_kernel(self.part, plan, s.dtypes)
+            derived = self._derivation(plan)
             context = LoweringContext(s.dtypes, s.scalars, extents, parameters)
             kernel, predicates = skeleton(derived.final, replace(plan, box=()), context)
             ranks = [s.rank.removesuffix(".1") for s in kernel.body if isinstance(s, Loop)]
