@@ -66,10 +66,23 @@ def formula_views(levels: tuple[LevelTraffic, ...], longest: int | None = None) 
     def shown(formula: object) -> str:
         if formula is None:
             return "unknown"
-        text = str(formula)
+        text = _printed(formula)
         return text if longest is None or len(text) <= longest else "a longer sum over tiles (Kernel.traffic has it)"
 
     return [_view(one.kernel, one, shown) for one in levels]
+
+
+def _printed(formula: object) -> str:
+    """As SymPy prints it; but the terms beside a sum over tiles stay as they are kept, since ordering them builds the body of every sum anew, for minutes."""
+    import sympy as sp
+    from sympy.printing.str import StrPrinter
+
+    class Printer(StrPrinter):  # type: ignore[misc]
+        def _as_ordered_terms(self, expr: sp.Expr, order: str | None = None) -> list[sp.Expr]:
+            ordered: list[sp.Expr] = list(expr.args) if expr.has(sp.Sum) else super()._as_ordered_terms(expr, order)
+            return ordered
+
+    return str(Printer().doprint(formula))
 
 
 def _view(kernel: str, one: LevelTraffic, shown: Callable[[object], str]) -> FormulaView:

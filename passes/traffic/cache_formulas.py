@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import sympy as sp
@@ -19,6 +19,7 @@ from einsum_compiler.passes.traffic.arrays import UnknownValues
 from einsum_compiler.passes.traffic.cache import families_of_accesses
 from einsum_compiler.passes.traffic.distinct import Family, is_exact
 from einsum_compiler.passes.traffic.distinct_formulas import distinct_formula, steps_formula
+from einsum_compiler.passes.traffic.formula_values import names_in
 from einsum_compiler.passes.traffic.space import Access
 from einsum_compiler.passes.traffic.symbolic import (
     AccessFormulas,
@@ -57,9 +58,9 @@ class CacheFormulas:
 
 def cache_formulas(kernel: TileKernel, kept: str | None, capacity: int) -> CacheFormulas:
     """The formulas behind a cache for a decision that ``traffic_behind_cache`` has found: ``kept``."""
-    model = _Model(kernel)
+    model = _model(kernel)
     fits = len(model.order) if kept is None else model.order.index(kept) + 1 if kept else 0
-    exact = symbolic(kernel)
+    exact = model.exact
     fetched = {} if kept is None else {t: model.touched(t, max(0, fits - 1)) for t in model.families}
     tensors = {}
     for name, known in exact.items():
@@ -90,6 +91,7 @@ class _Model:
         self.families: dict[str, list[Family]] = {}
         for members in families_of_accesses(kernel):
             self.families.setdefault(members[0].tensor, []).append(Family(members, 0))
+        self.exact = symbolic(kernel)
         self.touched = cache(self._touched)
 
     def bytes(self, tensor: str) -> int:
@@ -107,7 +109,7 @@ class _Model:
             found = sp.Add(*(distinct_formula(self.space, f, size, fixed) for f in self.families[tensor]))
         except UnknownValues as unknown:
             return TensorFormula(None, None, f"{tensor}: {unknown}".replace(f"{tensor}: {tensor}:", f"{tensor}:"))
-        if any("." in symbol.name or symbol.name in self.order for symbol in found.free_symbols):
+        if any("." in name or name in self.order for name in names_in(found)):
             # A step's own coordinate is left: the sum over the steps did not reach it.
             return TensorFormula(None, None, f"{tensor}: what steps share depends on the step")
         return TensorFormula(
@@ -131,6 +133,12 @@ class _Model:
         total = sp.Add(*(self.bytes(t) * n for t, n in found.items()))
         room = capacity * steps_formula(self.space, self.order[:depth])
         return sp.Le(total, room, evaluate=False) if yes else sp.Gt(total, room, evaluate=False)
+
+
+@lru_cache(maxsize=8)
+def _model(kernel: TileKernel) -> _Model:
+    """Kept: every level of a memory asks for the same terms."""
+    return _Model(kernel)
 
 
 def _least(left: Formula, right: Formula) -> Formula:

@@ -1,4 +1,5 @@
-"""Formulas at numbers: exact, term by term (SymPy's own summation of clipped and rounded terms is slow, and follows Karr below empty ranges)."""
+"""Formulas at numbers: exact, term by term (SymPy's own summation of clipped and rounded terms is slow, and follows Karr below empty ranges).
+And the names in them."""
 
 from __future__ import annotations
 
@@ -8,6 +9,21 @@ from math import floor, prod
 from typing import Any
 
 import sympy as sp
+
+
+def names_in(node: Any) -> frozenset[str]:
+    """The names of the symbols that a formula depends on, without those that its sums bind.
+
+    SymPy's ``free_symbols`` builds the body of every sum anew, and with it all minima and maxima inside: minutes for nested ones.
+    """
+    if isinstance(node, sp.Symbol):
+        return frozenset((node.name,))
+    if isinstance(node, sp.Sum):
+        found = names_in(node.function)
+        for bound, *ends in node.limits:  # the innermost first
+            found = (found - {bound.name}).union(*map(names_in, ends))
+        return found
+    return frozenset().union(*map(names_in, node.args))
 
 
 def value(node: Any, names: Mapping[str, Any]) -> Any:
