@@ -55,7 +55,7 @@ def rms(values: Tensor) -> float:
 
 
 SLOW = pytest.mark.slow
-QUICK = ("through a table of indices", "symmetric, read twice")
+QUICK = ("through a table of indices",)
 QUICKLY = pytest.mark.parametrize(
     "bias", [b if b.name in QUICK else pytest.param(b, marks=SLOW) for b in PATTERNS], ids=lambda b: b.name
 )

@@ -73,7 +73,7 @@ def test_gradcheck(path: Path) -> None:
     assert torch.autograd.gradcheck(loss, [tensors[n].clone().requires_grad_() for n in wanted], fast_mode=True)
 
 
-@pytest.mark.parametrize("stem", ["gqa", "row_stats"])
+@pytest.mark.parametrize("stem", ["gqa", pytest.param("row_stats", marks=pytest.mark.slow)])
 def test_gradcheck_of_several(stem: str) -> None:
     test_gradcheck(Path(f"examples/{stem}.ein"))
 
@@ -93,25 +93,25 @@ cascade side(Q[m,e], K[n,e], V[n,f]; t) -> O[m,f], L[m], MX[m], C[n], H[m] {
 """
 
 
-def test_side_outputs_in_the_loss() -> None:
+@pytest.mark.parametrize("used", [{0}, {1}, {2}, {3}, {4}, {0, 1, 2, 3, 4}], ids=str)
+def test_side_outputs_in_the_loss(used: set[int]) -> None:
     """Log-sum-exp, row maximum, column sums and entropy, alone and together, and a learnable scalar."""
     torch.manual_seed(0)
     given = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((9, 4), (7, 4), (7, 3), ())]
     kernels = [ec.compile(SIDE, backend=b) for b in ("cpu", "reference")]
     weights = [torch.randn(s, dtype=torch.float64) for s in ((9, 3), (9,), (9,), (7,), (9,))]
-    for used in ({0}, {1}, {2}, {3}, {4}, {0, 1, 2, 3, 4}):
-        one, other = (
-            torch.autograd.grad(
-                sum((o * w).sum() for i, (o, w) in enumerate(zip(k(*given), weights, strict=True)) if i in used),
-                given,
-                allow_unused=True,
-            )
-            for k in kernels
+    one, other = (
+        torch.autograd.grad(
+            sum((o * w).sum() for i, (o, w) in enumerate(zip(k(*given), weights, strict=True)) if i in used),
+            given,
+            allow_unused=True,
         )
-        for tensor, mine, reference in zip(given, one, other, strict=True):
-            expected = torch.zeros_like(tensor) if reference is None else reference
-            found = torch.zeros_like(tensor) if mine is None else mine
-            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+        for k in kernels
+    )
+    for tensor, mine, reference in zip(given, one, other, strict=True):
+        expected = torch.zeros_like(tensor) if reference is None else reference
+        found = torch.zeros_like(tensor) if mine is None else mine
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 
 
 def test_the_same_bits_from_run_to_run_and_with_any_number_of_threads() -> None:
