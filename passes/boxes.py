@@ -4,7 +4,8 @@ Law: where a filter relates program ranks with the ranks that the streamed one w
 somewhere in it. A query sees keys over ``reach`` coordinates of an axis; a tile of ``q`` queries meets tiles of ``k`` keys over ``q + reach + k - 2`` coordinates on
 average, whatever the alignment. The work of a query is the product of that over the axes, divided by the share of its tile that lies inside the
 extents. A tile of keys is fetched once for the queries of a tile, and the statistics of a query are updated once for a tile of keys; each is worth
-``STEP`` points. The shapes with the least work are taken; of equal ones those with the longest rows in memory.
+``STEP`` points. The shapes with the least work are taken; of equal ones those with the longest rows in memory. Where a back end computes of a tile only what
+bounds on the first coordinate of its box leave, in vectors of ``lanes``, that axis counts by the coordinates of a vector, the others by those of the box.
 """
 
 from __future__ import annotations
@@ -58,10 +59,12 @@ def choose_boxes(
     columns: int,
     powers_of_two: bool = False,
     reach: Mapping[str, int] | None = None,
+    lanes: int = 0,
 ) -> Boxes | None:
     """Boxes of at most ``rows`` program and ``columns`` streamed points; None where no filter relates two axes or more.
 
     ``reused``: program ranks that gain from a tile. ``reach``: over how many keys a query sees along each axis, where that is known.
+    ``lanes``: of a vector, where tiles are cut to what their rows see.
     """
     group = merged_group(cascade, stream)
     if stream is None or not group or is_in_memory(cascade, stream):
@@ -73,7 +76,14 @@ def choose_boxes(
     seen = tuple(min(extents[r], (reach or {}).get(r, REACH)) for r in group)
     places = tuple(related.index(pairs[r]) if r in pairs else None for r in group)
     query, key = _shape(
-        tuple(extents[r] for r in related), tuple(extents[r] for r in group), seen, places, rows, columns, powers_of_two
+        tuple(extents[r] for r in related),
+        tuple(extents[r] for r in group),
+        seen,
+        places,
+        rows,
+        columns,
+        powers_of_two,
+        lanes,
     )
     return Boxes(dict(zip(related, query, strict=True)), dict(zip(group, key, strict=True)))
 
@@ -87,13 +97,13 @@ def _shape(
     rows: int,
     columns: int,
     powers_of_two: bool,
+    lanes: int,
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The shapes of both boxes with the least work. ``places``: for each key axis the query axis that it is related with."""
     best: tuple[float, ...] | None = None
     found: tuple[tuple[int, ...], tuple[int, ...]] = (), ()
     rest = [i for i in range(len(queries)) if i not in places]
     for key in _shapes(keys, columns, True):
-        step = 1 + STEP / prod(key)
         # The work of an axis for every side of a query's box: coordinates met, and the share of the box beyond the extent.
         tables = [
             {q: min(q + w + k - 2, ceil(n / k) * k) * ceil(queries[place] / q) * q / queries[place] for q in SIDES}
@@ -101,10 +111,13 @@ def _shape(
             else {1: float(ceil(n / k) * k)}
             for n, k, w, place in zip(keys, key, seen, places, strict=True)
         ]
+        cut = min(key[0], ceil(lanes / prod(key[1:]))) if lanes and places[0] is not None else key[0]
         for query in _shapes(queries, rows, powers_of_two):
-            work = step * (1 + STEP / prod(query))
+            work = 1 + STEP / prod(query)
             for table, place in zip(tables, places, strict=True):
                 work *= table[1 if place is None else query[place]]
+            first = 0 if places[0] is None else query[places[0]] + seen[0] - 2
+            work *= (first + cut) / (first + key[0]) + STEP / prod(key)
             for i in rest:
                 work *= ceil(queries[i] / query[i]) * query[i] / queries[i]
             cost = (work, -key[-1], -query[-1])

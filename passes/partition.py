@@ -37,6 +37,7 @@ class Partition:
     shared_rows: bool = (
         True  # whether a tile of rows may hold several ranks where one has fewer coordinates than asked for
     )
+    lanes: int = 0  # of a vector, where boxes are cut to what their rows see
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,9 @@ def partition(
     boxes = None
     if len(kernel.streams) == 1 and not kernel.accumulated:  # the ranks of a box are one axis, summed only as a whole
         boxes = choose_boxes(
-            kernel.cascade, kernel.stream, reused, extents, rows, options.stream, options.powers_of_two, reach
-        )
+            kernel.cascade, kernel.stream, reused, extents, rows, options.stream, options.powers_of_two, reach,
+            options.lanes,
+        )  # fmt: skip
     if boxes is not None and kernel.stream is not None:
         tiles |= boxes.rows
         box = tuple(RankTile(r, n) for r, n in boxes.columns.items())

@@ -111,10 +111,11 @@ def _program(scope: Scope, arguments: list[str]) -> tuple[str, list[tuple[str, s
     longer = growing(scope.kernel)
     for rank, count in reversed(counts.items()):
         index = f"{atom(rest)} % {count}"
-        scope.writer.line(
+        scope.program_lines.append(
             f"const long {scope.indices[rank]} = {f'{count} - 1 - {index}' if rank in longer else index};"
         )
         rest = f"{rest} / {count}"
+    scope.writer.extend(scope.program_lines)
     return " * ".join(counts.values()) or "1", ordered
 
 

@@ -110,7 +110,7 @@ def _emit_alias(
     write = scope.writer
     axes = load.type.axes
     printer = scope.expressions({}, None, "f32")
-    address = _base_address(scope, printer, load.tensor, access)
+    address = base_address(scope, printer, load.tensor, access)
     checks = [f"{atom(str(access.strides[axes[-1].rank]))} == 1"]
     for axis in axes:
         checks += [f"{atom(printer.integer(b))} >= {axis.size}" for b in bounds.get(axis.rank, [])]
@@ -148,7 +148,7 @@ def _emit_table(
     adjacent += [f"{atom(printer.integer(b))} >= {lane.size}" for b in bounds.get(lane.rank, [])]
     live = [printer.condition(c).atom for c in conditions]
     live += [f"{i} < {atom(printer.integer(b))}" for b in bounds.get(row.rank, [])]
-    address = _base_address(scope, printer, load.tensor, access)
+    address = base_address(scope, printer, load.tensor, access)
     if (step := access.strides[row.rank]) is not None:
         address = sum_of([address, product(i, step)])
     fixed, of_row, _ = printer.lines
@@ -164,7 +164,8 @@ def _emit_table(
     return replace(view, rows=table)
 
 
-def _base_address(scope: Scope, printer: Expressions, tensor: str, access: Access) -> str:
+def base_address(scope: Scope, printer: Expressions, tensor: str, access: Access) -> str:
+    """The address of the element where all axes are 0 (C++)."""
     terms = [product(_index(printer, node), step) for node, step in access.base]
     return sum_of([scope.names.of("tensor", tensor), *terms])
 
@@ -260,7 +261,7 @@ def _emit_gather(
         if column != Constant(0)
     ]
     offsets, declaration = columns.allocate("int64_t")
-    runs, declared_runs = columns.allocate("int8_t")
+    runs, declared_runs = columns.allocate("tile::lane_run")
     filled = columns.loop([*inner.lines[LANE], f"tile::store<int64_t>({offsets}, j, {' + '.join(terms)});"])
     filled.append(f"tile::find_runs({runs}, {offsets}, {lane.size});")
     base = [product(_index(printer, rest), step) for (_, rest), step in zip(parts, steps, strict=True)]

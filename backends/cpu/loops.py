@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from einsum_compiler.backends.cpu.ahead import asks
 from einsum_compiler.backends.cpu.bodies import emit_body
 from einsum_compiler.backends.cpu.operands import pack_before
 from einsum_compiler.backends.cpu.products import scales_sum
-from einsum_compiler.backends.cpu.scope import Scope
+from einsum_compiler.backends.cpu.scope import Ahead, Scope
 from einsum_compiler.backends.cpu.spans import bounds_of
 from einsum_compiler.backends.cpu.sweeps import emit_sweep
 from einsum_compiler.ir.errors import BackendError
@@ -72,14 +73,17 @@ def _emit_unstarted(scope: Scope, carry: Carry) -> None:
 
 
 def _emit_function(scope: Scope, loop: Loop, partial: bool) -> str:
-    """The body for one class of ranges as a function of the index."""
+    """The body for one class of ranges as a function of the index, and of the next one of the range: -1 behind the last."""
     index = scope.names.of("rank", loop.rank)
     name = scope.names.fresh(f"{'partial' if partial else 'full'}_{loop.rank}")
     outside = dict(scope.tiles)
     scope.indices[loop.rank] = index
-    with scope.writer.block(f"auto {name} = [&](const long {index})", "};"):
+    following = scope.names.fresh("following")
+    scope.ahead = Ahead(loop, following) if asks(scope, loop) else None
+    with scope.writer.block(f"auto {name} = [&](const long {index}, [[maybe_unused]] const long {following})", "};"):
         emit_body(scope, loop_body(loop, partial), loop.carries, emit_loop, bounds_of(scope, loop) if partial else None)
         _advance(scope, loop)
+    scope.ahead = None
     del scope.indices[loop.rank]
     for tile in [t for t in scope.tiles if t not in outside]:
         scope.forget(tile)
@@ -113,12 +117,13 @@ def _emit_range(scope: Scope, part: Range | TileList, function: str) -> None:
     printer = scope.expressions({}, None, "f32")
     if isinstance(part, Range):
         lower, upper = printer.integer(part.lower), printer.integer(part.upper)
-        head = f"for (long {index} = {lower}, {index}_end = {upper}; {index} < {index}_end; ++{index}) {function}({index});"
+        head = f"for (long {index} = {lower}, {index}_end = {upper}; {index} < {index}_end; ++{index}) {function}({index}, {index} + 1 < {index}_end ? {index} + 1 : -1);"
     else:
         position = printer.integer(part.position)
         offsets, tiles = (scope.names.of("tensor", f"{part.schedule}.{n}") for n in ("offsets", "tiles"))
         slot = f"{offsets} + 2 * ({position}) + {int(part.partial)}"
-        head = f"for (long {index} = ({slot})[0], {index}_end = ({slot})[1]; {index} < {index}_end; ++{index}) {function}({tiles}[{index}]);"
+        following = f"{index} + 1 < {index}_end ? {tiles}[{index} + 1] : -1"
+        head = f"for (long {index} = ({slot})[0], {index}_end = ({slot})[1]; {index} < {index}_end; ++{index}) {function}({tiles}[{index}], {following});"
     with write.block():
         for lines in printer.lines:
             write.extend(lines)

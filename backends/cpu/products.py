@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+from einsum_compiler.backends.cpu.ahead import emit_ahead
 from einsum_compiler.backends.cpu.operands import copy, copy_left, is_packed, may_be_copied, pack
 from einsum_compiler.backends.cpu.roles import FEW_ROWS, Roles, roles_of
 from einsum_compiler.backends.cpu.scope import Scope
@@ -91,13 +92,14 @@ def _emit_product(
         how = f"({first}) ? {start} : tile::update<{result.ctype}>{{true, nullptr}}"
     packed: list[int] = []
     with write.block(), ExitStack() as nest:
+        asked = emit_ahead(scope, scope.ahead) if scope.ahead and scope.ahead.product == dot.target else None
         for axis in (*roles.loops, *roles.deep_loops):
             i = positions[axis.rank]
             nest.enter_context(write.block(f"for (long {i} = 0; {i} < {axis.size}; ++{i})"))
         if roles.column is None:
             _emit_strided(scope, roles, left, right, result, positions, accumulates)
         else:
-            _emit_call(scope, roles, left, right, result, positions, how, packed)
+            _emit_call(scope, roles, left, right, result, positions, how, packed, asked)
     if result.started:
         write.line(f"{result.started} = true;")
     for offset in packed:
@@ -128,6 +130,7 @@ def _emit_call(
     positions: dict[str, str],
     how: str,
     packed: list[int],
+    asked: tuple[str, str] | None = None,
 ) -> None:
     write = scope.writer
     row, column, depth = roles.row, roles.column, roles.depth
@@ -157,14 +160,24 @@ def _emit_call(
         b = f"tile::matrix<const {right.ctype}>{{{b_start}, {right.stride(depth.rank) if depth else '0'}}}"
         if may_be_copied(right, result.ctype, roles):
             b = scope.packed.get((roles.right, column.rank)) or copy(scope, roles, right, b, packed)
-        write.line(f"tile::product({how}, {rows}, {columns}, {steps}, {a}, {b}, {c}{within});")
+        where = _where(within, asked, result.ctype, rows, column)
+        write.line(f"tile::product({how}, {rows}, {columns}, {steps}, {a}, {b}, {c}{where});")
         return
     buffer = scope.packed.get((roles.right, column.rank))
     if buffer is None:
         buffer = pack(scope, roles, right, b_start, packed, within)
+    where = _where(within, asked, result.ctype, rows, column)
     write.line(
-        f"tile::product_packed<{right.ctype}>({how}, {rows}, {column.size}, {steps}, {a}, {buffer}, {c}{within});"
+        f"tile::product_packed<{right.ctype}>({how}, {rows}, {column.size}, {steps}, {a}, {buffer}, {c}{where});"
     )
+
+
+def _where(within: str, asked: tuple[str, str] | None, ctype: str, rows: int, column: Axis) -> str:
+    """The last argument of a product that asks for rows between its blocks."""
+    if asked is None:
+        return within
+    count, ask = asked
+    return f", tile::asking_for<{ctype}>({rows}, {column.size}, {count}, {ask}{within})"
 
 
 def _within(scope: Scope, row: Axis | None, column: Axis, depth: Axis | None) -> str:

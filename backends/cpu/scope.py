@@ -15,7 +15,7 @@ from einsum_compiler.backends.cpu.storage import Arena
 from einsum_compiler.backends.cpu.view import View, c_type, strides_of
 from einsum_compiler.backends.cpu.writer import Writer
 from einsum_compiler.ir.expression import Expression, Read, walk
-from einsum_compiler.ir.tile import Axis, TensorOperand, TileKernel, TileType
+from einsum_compiler.ir.tile import Axis, Load, Loop, TensorOperand, TileKernel, TileType
 from einsum_compiler.ir.types import is_float
 
 
@@ -38,6 +38,16 @@ class Trim:
         return f"{self.name}.of({positions[self.rows.rank]})"
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """The loop whose body is emitted, the variable with its next tile (-1 after its last), the tables that it reads, and the product that asks for them."""
+
+    loop: Loop
+    following: str
+    tables: tuple[Load, ...] = ()
+    product: str = ""
+
+
 @dataclass
 class Scope:
     """The state of one kernel's emission."""
@@ -53,6 +63,8 @@ class Scope:
     arena: Arena = field(default_factory=Arena)
     widened: frozenset[str] = frozenset()  # tiles that products read on the left
     trim: Trim | None = None
+    program_lines: list[str] = field(default_factory=list)  # the indices of a program from its number
+    ahead: Ahead | None = None  # what the body that is being emitted asks for
     packed: dict[tuple[str, str], str] = field(
         default_factory=dict
     )  # right operands of products packed before the loop, by tile and column rank

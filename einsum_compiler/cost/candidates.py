@@ -345,7 +345,9 @@ def _tiled(pricing: Pricing, grid: Grid) -> list[tuple[Prediction, KernelPlan]]:
     wide = any(setting.dtypes[t.name] in ("f32", "f64") for t in part.cascade.inputs if len(t.ranks) > 1)
     warps = max(WARPS) if wide and setting.device.backend == "triton" else 0
     reach = reach_of(part, setting.extents, setting.numbers)
-    plans = tilings(pricing.reuse, setting.extents, grid, warps, reach, setting.device.backend == "cpu")
+    cpu = setting.device.backend == "cpu"
+    lanes = vector_bytes(setting.device.target) // 4 if cpu else 0
+    plans = tilings(pricing.reuse, setting.extents, grid, warps, reach, cpu, lanes)
     found: list[tuple[Prediction, KernelPlan]] = []
     unfit: list[KernelPlan] = []
     refusal: PlanError | None = None
@@ -371,18 +373,26 @@ def tilings(
     warps: int = 0,
     reach: Mapping[str, int] | None = None,
     batches: bool = True,
+    lanes: int = 0,
 ) -> Iterator[KernelPlan]:
-    """Every plan of a kernel whose tiles have the sizes of a grid, each once. ``reach``: see ``passes.boxes``; ``batches``: see ``Partition``."""
+    """Every plan of a kernel whose tiles have the sizes of a grid, each once. ``reach``, ``lanes``: see ``passes.boxes``; ``batches``: see ``Partition``.
+
+    With ``lanes`` boxes for filters that cut tiles come first, so that they are taken where the price, which does not know of cuts, is the same.
+    """
     seen: set[KernelPlan] = set()
     streams = grid.stream if found.kernel.stream else grid.stream[:1]
     # A matrix unit does the products of a batch one by one, and rows of several ranks are a batch of what has only one of them.
     for shared_rows in (True,) if batches else (True, False):
         for rows, columns, stream, vector in product(grid.rows, grid.columns, streams, grid.vector):
             sizes = Partition(rows, columns, stream, vector, grid.powers_of_two, warps)
-            plan = partition(found, extents, replace(sizes, batches=batches, shared_rows=shared_rows), reach)
-            if plan not in seen:
-                seen.add(plan)
-                yield plan
+            for cut in dict.fromkeys((lanes, 0)):
+                options = replace(sizes, batches=batches, shared_rows=shared_rows, lanes=cut)
+                plan = partition(found, extents, options, reach)
+                if plan not in seen:
+                    seen.add(plan)
+                    yield plan
+                if not plan.box:
+                    break
 
 
 def _worth_splitting(

@@ -70,6 +70,16 @@ def test_rows_of_boxes_divide_nothing_and_copy_tables_by_distances() -> None:
     assert not any("int64_t" in body for body in rows)
 
 
+def test_rows_of_the_next_tile_are_asked_for_where_they_lie_anywhere() -> None:
+    tensors = {n: torch.randn(1, 2, 16, 16, 16) for n in "QKV"} | {"TB": torch.randn(2, 15, 15)}
+    source = ec.compile(EXAMPLES / "swin.ein", backend="cpu").source("cpu", **tensors, window=8, shift=0)
+    asked = re.findall(r"ask_for_row<64, ([01])>\((\w) \+ b", source)
+    # In both bodies: keys and values of the next tile, the queries of the next program, the rows that this one writes.
+    assert sorted(asked) == sorted([("0", "K"), ("0", "V"), ("0", "Q"), ("1", "O")] * 2)
+    lines = {n: torch.randn(1, 2, 64, 16) for n in "QKV"}
+    assert "ask_for_row" not in ec.compile(EXAMPLES / "softmax.ein", backend="cpu").source("cpu", **lines)
+
+
 @pytest.mark.parametrize("shift", [0, 3, -5, 2**31 + 3, -(2**45) + 1])
 def test_windows_shifted_beyond_32_bits(shift: int) -> None:
     kernel = ec.compile(EXAMPLES / "swin.ein", backend="cpu")

@@ -61,12 +61,16 @@ using namespace tile;
     void name##_columns(long m, long n, const float* x, float* o) { matrix<const float> s{x, n}; \\
         fold_columns(op{}, m, n, [&](long i, auto j) BODY { return load(s, i, j); }, [&](auto j, auto v) { store(o, j, v); }); }
 template <class T> void gather(int masked, long size, long count, const T* from, const int64_t* offsets, const int32_t* live, T* to) {
-    int8_t runs[64];
+    lane_run runs[64];
     find_runs(runs, offsets, size);
     if (masked) gather_row_where(to, from, offsets, runs, count, size, 7, [&](auto j) BODY { return load(live, j) != 0; });
     else gather_row(to, from, offsets, runs, count, size, 7);
 }
 extern "C" {
+void asking(long m, long n, long k, const float* a, const float* b, float* c, long count, int64_t* asked) {
+    long told = 0;
+    product(overwrite{}, m, n, k, strided<const float>{a, k, 1}, matrix<const float>{b, n}, matrix<float>{c, n},
+            asking_for<float>(m, n, count, [&](long row) BODY { asked[told++] = row; })); }
 int vector_bytes() { return VECTOR_BYTES; }
 %s
 EACH(exp2_5, float, exp2_nonpositive<5>(a)) EACH(exp2_3, float, exp2_nonpositive<3>(a)) EACH(exp_5, float, exp_nonpositive<5>(a)) EACH(exp_difference, float, exp_difference(a))
@@ -358,6 +362,18 @@ def test_prices_and_products_agree_on_what_stays_near(runtime):
     assert stays_near(128, 256, 64) and not stays_near(128, 2048, 64) and not stays_near(512, 1088, 64)
 
 
+def test_products_that_ask_for_rows_ask_for_each_once_and_give_the_same_bits(runtime):
+    for m, n, k in [(64, 64, 64), (32, 16, 8), (7, 17, 5), (26, 48, 3), (1, 16, 4)]:
+        a, b = (random.standard_normal(s).astype(np.float32) for s in ((m, k), (k, n)))
+        for count in (0, 1, 5, 64, 257):
+            plain, result = np.zeros((m, n), np.float32), np.zeros((m, n), np.float32)
+            asked = np.full(count, -1, np.int64)
+            call(runtime.product_f32, 0, m, n, k, a, k, 1, b, n, plain, n, plain)
+            call(runtime.asking, m, n, k, a, b, result, count, asked)
+            np.testing.assert_array_equal(result, plain)
+            np.testing.assert_array_equal(asked, np.arange(count))
+
+
 @pytest.mark.parametrize("a_f32, from_transpose", list(itertools.product([0, 1], [0, 1])))
 def test_products_of_packed_pairs(runtime, a_f32, from_transpose):
     for m, n, k in [(1, 1, 1), (6, 32, 8), (7, 17, 5), (96, 128, 64), (5, 100, 71), (13, 41, 2)]:
@@ -430,14 +446,19 @@ def test_folds_of_masks(runtime):
 
 @pytest.mark.parametrize("dtype, name", [(np.float32, "f32"), (np.float64, "f64"), (np.int8, "i8")])
 def test_rows_gathered_in_runs(runtime, dtype, name):
-    """Runs upwards, downwards and on the spot, what is none, ragged ends; hidden lanes lie outside of the table."""
+    """Runs upwards, downwards and on the spot, within a vector in another order, what is none, ragged ends; hidden lanes lie outside of the table."""
     up, down, same, jump = np.arange(8), -np.arange(8), np.zeros(8, np.int64), np.array([0, 3, 1, 9, 2, 2, 4, 5])
+    rows, steps, near = up % 4, -(up // 4), np.array([5, 3, 1, 7, 2, 2, 4, 6])
     table = random.permutation(100).astype(dtype)
-    for size in (1, 8, 13, 16, 40):
-        kinds = [kind for kind in (up, down, same, jump, up * 2) for _ in range(2)]
+    for size in (1, 8, 13, 16, 40, 128):
+        kinds = [kind for kind in (up, down, same, jump, up * 2, rows, steps, near) for _ in range(2)]
         offsets = np.concatenate([k + random.integers(-4, 104) for k in kinds])[:size]
         shown = (offsets >= 0) & (offsets < 100)
-        live = shown & (random.random(size) < 0.8)
+        live = (
+            shown
+            & (np.repeat(random.random(size), 8)[:size] < 0.6)
+            & (random.random(size) < 0.9 + (np.arange(size) // 8 % 2))
+        )
         offsets = np.concatenate([offsets, np.zeros(64, np.int64)]).astype(np.int64)  # padded, as buffers are
         for masked, count in itertools.product([0, 1], [size, size - 1, 0]):
             places = offsets if masked else np.clip(offsets, 0, 99)

@@ -17,6 +17,8 @@ import einsum_compiler as ec
 from einsum_compiler.inspection import tile_kernels, works
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.plan import KernelPlan, parse_plan
+from einsum_compiler.passes.boxes import choose_boxes
+from einsum_compiler.passes.fuse import fuse
 from einsum_compiler.tile_lists import build_tile_list
 from tests.zoo.structured import neighbours, outer
 
@@ -117,6 +119,18 @@ def test_a_disc_visits_the_boxes_it_touches() -> None:
 
 
 GIVEN = "plan natten {{ kernel O, L {{ program b, h, {rows}  stream y2_x2:{box}  resident e, f }} }}"
+
+
+def test_boxes_that_are_cut_are_long_along_the_axis_that_is_cut() -> None:
+    """Points that are computed: whole boxes along the other axes, along the first one what a vector of lanes takes. Without lanes both axes are alike."""
+    derivation = ec.compile(EXAMPLES / "natten.ein", backend="cpu")._derivation
+    extents = dict.fromkeys(("y", "x", "y2", "x2"), 64)
+    (part,) = fuse(derivation.normalized, {**extents, "y2_x2": 4096, "e": 64, "f": 64, "b": 1, "h": 8})
+    shapes = [
+        choose_boxes(part.cascade, part.stream, ("y", "x"), extents, 64, 32, False, {"y2": 14, "x2": 14}, lanes)
+        for lanes in (0, 8)
+    ]
+    assert [dict(s.columns) for s in shapes if s] == [{"y2": 4, "x2": 8}, {"y2": 8, "x2": 4}]
 
 
 @pytest.mark.parametrize(

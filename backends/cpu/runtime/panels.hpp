@@ -5,13 +5,6 @@
 
 namespace tile {
 
-// Vectors of columns of a register block (Note [Register blocks] in product.hpp).
-#if VECTOR_BYTES == 64 || defined(__aarch64__)
-constexpr int block_vectors = 4;
-#else
-constexpr int block_vectors = 2;
-#endif
-
 // B[depth, columns] by panels of as many columns as a register block has: element (k, j) of panel p is data[p * next + k * row + j].
 // A matrix as it lies is one of these, its panels side by side. ``Sum``: the type of the sums, which decides how many columns a block has.
 template <class T> struct panels { T* data; long row, next; };

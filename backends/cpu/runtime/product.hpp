@@ -9,9 +9,9 @@ namespace tile {
 // A, R N multiply-adds. Two loads and two multiply-adds a cycle are the machine's, so R N >= R + N keeps the arithmetic
 // busy, and R N must reach the latency of the multiply-add times two (8 to 10). 16 registers (AVX2): 6 x 2 = 12 for C,
 // 2 for B, 1 for A. 32 registers (AVX-512): 6 x 4 = 24, 4, 1. Without a fused instruction the product needs a register
-// of its own: 4 x 2 (``block_rows`` stands in spans.hpp). What is left over at the edges runs as narrower blocks of the same code: 8 rows as
+// of its own: 4 x 2 (``block_rows`` and ``block_vectors`` stand in spans.hpp). What is left over at the edges runs as narrower blocks of the same code: 8 rows as
 // 4 + 4, which fill the units, not as 6 + 2.
-// ``block_vectors`` stands in panels.hpp. Measured with AVX2 on one core: 93 % of the multiply-add peak at depth 64, 95 % at 128, 98 % at 1024.
+// Measured with AVX2 on one core: 93 % of the multiply-add peak at depth 64, 95 % at 128, 98 % at 1024.
 
 // What happens to C: C = A B; C += A B; C[i, :] = C[i, :] * scale[i] + A B. The last one costs no sweep of its own,
 // so a running accumulator is rescaled where it is updated.
