@@ -123,7 +123,7 @@ GIVEN = "plan natten {{ kernel O, L {{ program b, h, {rows}  stream y2_x2:{box} 
 
 def test_boxes_that_are_cut_are_long_along_the_axis_that_is_cut() -> None:
     """Points that are computed: whole boxes along the other axes, along the first one what a vector of lanes takes. Without lanes both axes are alike."""
-    derivation = ec.compile(EXAMPLES / "natten.ein", backend="cpu")._derivation
+    derivation = ec.compile(EXAMPLES / "natten.ein", backend="cpu").derivation
     extents = dict.fromkeys(("y", "x", "y2", "x2"), 64)
     (part,) = fuse(derivation.normalized, {**extents, "y2_x2": 4096, "e": 64, "f": 64, "b": 1, "h": 8})
     shapes = [
