@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from einsum_compiler import knobs, store
 from einsum_compiler.building import BUILT, Built, Entry, build, emitted, load_entry, nothing
@@ -27,6 +29,9 @@ from einsum_compiler.ir.plan import Plan
 from einsum_compiler.ir.tile import TileKernel
 from einsum_compiler.ir.torch_types import dtype_name
 from einsum_compiler.planning import PlannedKernel, constants_of, filter_parameters, plan_kernels, scalar_types
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,7 @@ def specialise(
         wanted = request(derivation, binding, backend)
         check_call(derivation, binding)
         planned = plan_of(derivation, wanted, plan)
-        built = tuple(_compiled(derivation, p, wanted, isa) for p in planned)
+        built = _compiled(derivation, planned, wanted, isa)
         fixed = frozenset[str]().union(
             *(constants_of(p.part.cascade, p.plan, wanted.scalars).parameters for p in planned)
         )
@@ -189,35 +194,57 @@ def check_call(derivation: Derivation, binding: Binding) -> None:
     check_types(plain, infer_types(plain, given, derivation.module), derivation.module)
 
 
-def _compiled(derivation: Derivation, planned: PlannedKernel, wanted: Request, isa: str) -> Built:
+def _compiled(derivation: Derivation, planned: Sequence[PlannedKernel], wanted: Request, isa: str) -> tuple[Built, ...]:
+    """Kernels that run. The C++ compiler works on one while the next is lowered, and on several at once."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        begun = [_begun(derivation, p, wanted, isa, pool) for p in planned]
+        return tuple([finish() for finish in begun])
+
+
+def _begun(
+    derivation: Derivation, planned: PlannedKernel, wanted: Request, isa: str, pool: Executor
+) -> Callable[[], Built]:
+    """One kernel, lowered now; what is returned waits for its code."""
     key = kernel_key(derivation, planned, wanted, f"{isa} {knobs.compiler()}")
-    if key in BUILT:
-        return BUILT[key]
+    known = BUILT.get(key)
+    if known is not None:
+        return lambda: known
     started = time.perf_counter()
-    kernel = store.load("kernels", key, TileKernel) if knobs.debug() < 3 else None
-    warm = kernel is not None
-    if kernel is None:
-        kernel = lower_planned(planned, wanted)
+    loaded = store.load("kernels", key, TileKernel) if knobs.debug() < 3 else None
+    kernel = loaded or lower_planned(planned, wanted)
+    if loaded is None:
         store.save("kernels", key, kernel)
     empty = {r for r in planned.plan.resident if wanted.extents.get(r) == 0}
-    backend = wanted.backend
+    backend, launch = wanted.backend, planned.plan.launch
     if empty and all(empty.intersection(t.ranks) for t in planned.part.cascade.outputs):
         backend = "meta"  # nothing to write
     elif empty and backend == "triton":
         raise BackendError(
             f"{listed(sorted(empty))} has no coordinates, and the Triton backend holds tiles of at least one"
         )
-    with step("emit"):
-        run = build(kernel, backend, isa, planned.plan.launch, key)
-    if knobs.debug():
-        seconds = time.perf_counter() - started
-        _say(f"{kernel.name} on {wanted.backend}: {'from the cache' if warm else 'compiled'} in {seconds:.2f} s")
-    if knobs.debug() > 1:
-        _say(str(planned.plan))
-    if knobs.debug() > 3 and wanted.backend != "meta":
-        _say(emitted(kernel, wanted.backend, planned.plan.launch))
-    BUILT[key] = Built(replace(kernel, body=()), run, key, planned.plan.launch)
-    return BUILT[key]
+
+    def built() -> Built:
+        with step("emit"):
+            run = build(kernel, backend, isa, launch, key)
+        return Built(replace(kernel, body=()), run, key, launch)
+
+    running = pool.submit(built) if backend == "cpu" else None
+
+    def finish() -> Built:
+        BUILT[key] = running.result() if running is not None else built()
+        if knobs.debug():
+            seconds = time.perf_counter() - started
+            origin = "compiled" if loaded is None else "from the cache"
+            _say(f"{kernel.name} on {wanted.backend}: {origin} in {seconds:.2f} s")
+        if knobs.debug() > 1:
+            _say(str(planned.plan))
+        if knobs.debug() > 3 and wanted.backend != "meta":
+            _say(emitted(kernel, wanted.backend, launch))
+        return BUILT[key]
+
+    return finish
 
 
 def _show_cascades(derived: KernelDerivation) -> None:
