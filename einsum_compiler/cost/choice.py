@@ -10,6 +10,7 @@ from einsum_compiler.cost.candidates import ScoredPlan, search
 from einsum_compiler.cost.device import Device
 from einsum_compiler.cost.prediction import Prediction
 from einsum_compiler.derivation import Derivation, kernel_cascades
+from einsum_compiler.ir.extents import merged_extents
 from einsum_compiler.ir.plan import KernelPlan, Plan
 from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.size_classes import size_class
@@ -82,13 +83,14 @@ def _shown(plans: Sequence[ScoredPlan]) -> list[ScoredPlan]:
 
 
 def class_of(derivation: Derivation, extents: Mapping[str, int]) -> dict[str, int]:
-    """The extents with those that no kernel holds constant rounded to their class."""
+    """The extents with those that no kernel holds constant rounded to their class. Those of ranks that kernels read as one are not asked for."""
     from einsum_compiler.passes.partition import partition
     from einsum_compiler.planning import constants_of
 
     constant: set[str] = set()
     free: set[str] = set()
-    for part in kernel_cascades(derivation, extents):
-        constant |= constants_of(part.cascade, partition(part, extents), {}).extents
+    every = {**extents, **merged_extents(derivation.normalized, extents)}
+    for part in kernel_cascades(derivation, every):
+        constant |= constants_of(part.cascade, partition(part, every), {}).extents
         free |= {*part.program, *([part.stream] if part.stream else [])}
     return {r: size_class(n) if r in free - constant else n for r, n in extents.items()}

@@ -103,6 +103,13 @@ TROPICAL = """
 cascade tropical(A[i,k], B[k,j]) -> C[i,j] {
   C[i,j] = min[k](A[i,k] + B[k,j])
 }"""
+SOFT_POOL = """
+cascade soft_pool(X[c,y,x]; I = Y // 2, J = X // 2, R = 3, S = 3) -> O[c,i,j] {
+  MX[c,i,j]    = max[r,s](X[c,2 * i + r - 1,2 * j + s - 1])
+  P[c,i,j,r,s] = exp(X[c,2 * i + r - 1,2 * j + s - 1] - MX[c,i,j])
+  A[c,i,j,r,s] = P[c,i,j,r,s] / sum[r,s](P[c,i,j,r,s])
+  O[c,i,j]     = sum[r,s](A[c,i,j,r,s] * X[c,2 * i + r - 1,2 * j + s - 1])
+}"""  # kernels read r and s as one rank
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "kernel regression": (KERNEL_REGRESSION, {"bandwidth": 1.3}),
     "cross entropy": (CROSS_ENTROPY, {}),
@@ -116,6 +123,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gated layer": (GATED_LAYER, {}),
     "convolution": (CONVOLUTION, {}),
     "mixture": (MIXTURE, {}),
+    "soft pool": (SOFT_POOL, {}),
     "gravity": (GRAVITY, {}),
     "supervised contrast": (SUPERVISED_CONTRAST, {}),
     "tropical": (TROPICAL, {}),
@@ -146,7 +154,7 @@ def gradients(
 
 
 # Every kernel of a backward pass is a run of the C++ compiler: the others run in `make test-all`.
-SHORT = ("cost volume", "group norm", "contrastive", "gravity", "supervised contrast")
+SHORT = ("soft pool", "cost volume", "group norm", "contrastive", "gravity", "supervised contrast")
 
 
 @pytest.mark.filterwarnings("ignore::einsum_compiler.EinsumWarning")
