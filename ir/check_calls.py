@@ -131,7 +131,9 @@ def _result_ranks(call: CascadeCall, callee: Cascade) -> list[set[str]]:
     others: set[str] = set()
     for declared, argument in zip(callee.inputs, call.arguments, strict=False):
         if ELLIPSIS in declared.ranks:
-            others |= set(summed_ranks(argument)) - set(call.ranks)
+            # An argument that a filter acts on has the filter's ranks too.
+            filtered = () if call.where is None else summed_ranks(call.where)
+            others |= {*summed_ranks(argument), *filtered} - set(call.ranks)
         elif isinstance(argument, Read):
             ours |= {r: i.name for r, i in zip(declared.ranks, argument.indices, strict=True) if isinstance(i, Rank)}
     found = []

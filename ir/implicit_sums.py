@@ -125,16 +125,19 @@ def _descend(node: Expression, ranks: tuple[str, ...]) -> Expression:
         case Binary("*" | "/", left, right):
             twice = [r for r in ranks if r in summed_ranks(left) and r in summed_ranks(right)]
             if twice:
-                raise _two_readings(node, twice[0])
+                raise _ambiguous(node, (left, right), twice[0])
             return map_children(node, lambda child: _place(child, ranks))
-        case Binary("**"):
-            raise _two_readings(node, ranks[0])
+        case Binary("**", left, right):
+            raise _ambiguous(node, (left, right), ranks[0])
         case Unary("-"):
             return map_children(node, lambda child: _place(child, ranks))
     raise _inside(node, ranks)
 
 
-def _two_readings(node: Expression, rank: str) -> SpecError:
+def _ambiguous(node: Expression, parts: tuple[Expression, ...], rank: str) -> SpecError:
+    """A rank below ``+`` or ``-`` inside of both factors or of a power; one inside a function has no reading at all, which is said first."""
+    for part in parts:
+        _place(part, (rank,))
     return SpecError(
         f"the sum over {rank} has two readings here: of the whole product, or of the terms inside the parentheses",
         node.span,

@@ -410,6 +410,17 @@ def test_definitions() -> None:
     close(run(text, s), (2 * (s / 2).tanh() + 4 * (s / 4).tanh()) * band)
 
 
+def test_a_filter_inside_a_call_brings_its_ranks() -> None:
+    text = """cascade c(X[b,n], Y[m]) -> L[b,m], A[b,m,n] {
+      L[b,m]   = logsumexp[n](X[b,n] where n <= m) * Y[m]
+      A[b,m,n] = softmax[n](X[b,n] where n <= m)
+    }"""
+    x, y = randn(2, 5), randn(5)
+    running, weights = run(text, x, y)  # type: ignore[misc]
+    close(running, x.logcumsumexp(1) * y)
+    close(weights, x[:, None].expand(2, 5, 5).masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf).softmax(-1))
+
+
 def test_a_parameter_tensor_gets_a_gradient() -> None:
     scale = torch.tensor(0.5, requires_grad=True)
     x = randn(3)

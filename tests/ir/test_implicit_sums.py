@@ -74,6 +74,11 @@ def test_reach(left: str, text: str, expected: str) -> None:
             "the sum over e has two readings here: of the whole product, or of the terms inside the parentheses",
             "write the sum that is meant, for example sum[e]((X[m,e] - 1) * (X[m,e] + 1))",
         ),
+        (
+            "relu(Q[m,e] * K[m,e])**2",
+            "rank e is not on the left and only inside the arguments of relu, which a sum does not enter",
+            "write relu(sum[e](Q[m,e] * K[m,e])) or sum[e](relu(Q[m,e] * K[m,e]))",
+        ),
     ],
 )
 def test_refusals(text: str, message: str, note: str) -> None:
