@@ -59,6 +59,7 @@ def _sentence_model() -> ModuleType:
 
 
 @needs_model
+@pytest.mark.slow
 def test_the_sentence_model_really_uses_the_cascade() -> None:
     """Six layers call the kernel with the mask of the batch; a kernel that ignores the mask is over the budget."""
     example = _sentence_model()

@@ -1,6 +1,6 @@
 """Any mask, score, normaliser, grouping of heads and structure of branches compiles, in any combination, and agrees with the evaluator.
 
-``make test`` draws 200 programs. All of them run as tile programs in the interpreter, exactly and in float64; the first 5 of another draw also as C++ in f32,
+``make test`` draws 200 programs. All of them run as tile programs in the interpreter, exactly and in float64; the first 4 of another draw also as C++ in f32,
 bf16 and f64 within the error budget of the plain program, and a few under Triton's interpreter; of some the gradients
 are compared with autograd's. ``make test-all`` compiles thousands.
 """
@@ -47,13 +47,13 @@ def test_gradients(part: int) -> None:
     run()
 
 
-@drawn(5)
+@drawn(4)
 @given(programs(), DTYPES)
 def test_cpu_kernels(program: Program, dtype: torch.dtype) -> None:
     kernels_agree(program, dtype)
 
 
-@drawn(4)
+@drawn(3)
 @given(programs())
 def test_triton_kernels(program: Program) -> None:
     kernels_agree(program, torch.float32, "triton")

@@ -19,7 +19,7 @@ def doubles(*shapes: tuple[int, ...]) -> list[torch.Tensor]:
     return [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
 
 
-@pytest.mark.parametrize("backend", ["cpu", "triton"])
+@pytest.mark.parametrize("backend", [pytest.param("cpu", marks=pytest.mark.slow), "triton"])
 def test_gradcheck_with_a_bias_and_a_scale(backend: str) -> None:
     kernel = ec.compile("examples/bias.ein", backend=backend)
     tensors = doubles((1, 2, 5, 4), (1, 1, 6, 4), (1, 1, 6, 3), (1, 2, 5, 6), ())
@@ -68,7 +68,9 @@ def test_rows_without_keys_and_huge_logits_give_finite_gradients() -> None:
     assert not found[0][:, :, :4].any()
 
 
-@pytest.mark.parametrize("length", [1, 150, 200])
+@pytest.mark.parametrize(
+    "length", [pytest.param(1, marks=pytest.mark.slow), pytest.param(150, marks=pytest.mark.slow), 200]
+)
 def test_a_ragged_length_divides_by_no_statistic_beyond_the_last_row(length: int) -> None:
     kernel = ec.compile("examples/softmax.ein")
     torch.manual_seed(2)

@@ -1,5 +1,5 @@
 """The hard inputs of design.md, section 12, on every operator of levels 2 to 4: one compiled kernel each, of a plan that is the same for all of them (``make test``
-has every fourth operator).
+has every eighth operator).
 
 Large, equal and repeated keys, NaN where nothing looks, rows without keys, no keys, no queries, one key, lengths beside those of tiles; widths of every
 kind and further grids are compiled by ``make test-all``.
@@ -103,7 +103,7 @@ def plan_of(operator: AnyOperator) -> str:
 
 SOME = pytest.mark.parametrize(
     ("programs", "operator"),
-    [pytest.param(p, o, id=str(o), marks=[pytest.mark.slow] if n % 4 else []) for n, (p, o) in enumerate(PROGRAMS)],
+    [pytest.param(p, o, id=str(o), marks=[pytest.mark.slow] if n % 8 else []) for n, (p, o) in enumerate(PROGRAMS)],
 )
 
 

@@ -20,6 +20,13 @@ from tests.zoo.inputs import OPERATORS
 ALL = pytest.mark.parametrize("operator", OPERATORS, ids=str)
 
 
+def every_second(first: int) -> pytest.MarkDecorator:
+    """All operators, every second one only in ``make test-all``."""
+    slow = pytest.mark.slow
+    marked = [pytest.param(o, marks=[] if n % 2 == first else slow, id=str(o)) for n, o in enumerate(OPERATORS)]
+    return pytest.mark.parametrize("operator", marked)
+
+
 @ALL
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_evaluator(operator: Operator, case: Case) -> None:
@@ -33,7 +40,7 @@ def test_cpu(operator: Operator, case: Case) -> None:
     check(programs, operator, case, operator.scalars, "cpu")
 
 
-@ALL
+@every_second(0)
 @pytest.mark.parametrize("case", cases(*OPTIONS), ids=str)
 def test_cpu_with_every_option(operator: Operator, case: Case) -> None:
     for scalars in calls(operator):
@@ -46,7 +53,7 @@ def test_widths_that_are_no_powers_of_two(operator: Operator, case: Case) -> Non
     check(programs, operator, case, operator.scalars, "cpu")
 
 
-@ALL
+@every_second(1)
 @pytest.mark.parametrize("case", cases(*NARROW), ids=str)
 def test_bf16(operator: Operator, case: Case) -> None:
     check(programs, operator, case, operator.scalars, "cpu")

@@ -22,7 +22,7 @@ ALLOWED = LENGTH**2 * 4 // 8
 # These return the map itself, or hold few queries or keys whatever the length.
 LEFT_OUT = {"map_out", "tree"}
 NAMES = [o.program for o in (*OPERATORS, *LEVEL3, *LEVEL4) if o.program not in LEFT_OUT]
-ALWAYS = {"natten", "union"}
+ALWAYS = {"natten"}
 
 
 def call(name: str, length: int) -> None:
