@@ -11,7 +11,7 @@ from rich.text import Text
 
 from einsum_compiler import tables
 from einsum_compiler.ir.binding import Binding, bind
-from einsum_compiler.ir.extents import merged_extents
+from einsum_compiler.ir.extents import all_extents
 from einsum_compiler.ir.plan import Plan
 from einsum_compiler.ir.types import bytes_of
 from einsum_compiler.passes.bounds.analysis import Analysis, BoundReport, Crossover
@@ -137,7 +137,7 @@ def _analysis(
     tensors = {n: torch.empty(s, dtype=torch_dtype(types[n]), device="meta") for n, s in shapes}
     scalars = {n: v for n, v in given if any(p.name == n for p in cascade.parameters)}
     bound = bind(cascade, (), {**tensors, **scalars})
-    return Analysis(cascade, {**bound.extents, **merged_extents(cascade, bound.extents)}, bound.scalars)
+    return Analysis(cascade, all_extents(cascade, bound.extents), bound.scalars)
 
 
 def element_bytes(binding: Binding) -> int:

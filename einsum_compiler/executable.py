@@ -77,11 +77,13 @@ class Executable:
         device = _device(tensors)
         held = dict(tensors)
         steps: list[tuple[Sizes, Launch | None]] = []
+        checked = any(hasattr(compiled, "like") for _, compiled in self.kernels)
         for number, sizes in enumerate(self._sizes(scalars, extents)):
             kernel, compiled = self.kernels[number]
             launch, like = self._launch(number, scalars, sizes, device), getattr(compiled, "like", None)
             # What this kernel writes, others read: they are checked against it whether or not it can be prepared itself.
-            held |= {name: torch.empty(shape, dtype=dtype, device=device) for name, shape, dtype, _ in sizes[1]}
+            if checked:
+                held |= {name: torch.empty(shape, dtype=dtype, device=device) for name, shape, dtype, _ in sizes[1]}
             if launch is not None and like is not None and not kernel.schedules:
                 launch = like(held, scalars, sizes[0])
             steps.append((sizes, launch))

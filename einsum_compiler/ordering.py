@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from einsum_compiler import store
 from einsum_compiler.crash import step
 from einsum_compiler.derivation import Derivation, scalar_dtypes
-from einsum_compiler.ir.extents import merged_extents
+from einsum_compiler.ir.extents import all_extents
 from einsum_compiler.passes.certificate import Certificate, Transformed
 from einsum_compiler.size_classes import size_class
 
@@ -33,7 +33,7 @@ class Ordered:
 
     def extents(self, given: Mapping[str, int]) -> dict[str, int]:
         """The given extents (by rank), and those of ranks that reordering made."""
-        return {**given, **merged_extents(self.derivation.normalized, given)}
+        return all_extents(self.derivation.normalized, given)
 
 
 def least_orders(derivation: Derivation, extents: Mapping[str, int]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from einsum_compiler.ir.expression import (
     Slice,
     walk,
 )
-from einsum_compiler.ir.extents import merged_extents
+from einsum_compiler.ir.extents import all_extents, merged_extents
 from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit
 from einsum_compiler.ordering import Ordered, in_orders, least_orders
 from einsum_compiler.passes.box_order import BoxOrder, box_order
@@ -67,7 +67,7 @@ def plan_kernels(
     ``numbers``: values of scalar parameters, which filters compare with; ``device``: the one that kernels of the backend run on, if it is not given.
     ``compiled``: whether plans are passed over whose kernels spill when they are compiled for the device (``fitting``); if not given, where that GPU is there.
     """
-    sizes: Mapping[str, int] = {**extents, **merged_extents(derivation.normalized, extents)}
+    sizes: Mapping[str, int] = all_extents(derivation.normalized, extents)
     refusals: Mapping[tuple[str, ...], tuple[Certificate, ...]] = {}
     if given is None:
         found_on = device or device_for(backend)

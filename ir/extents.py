@@ -112,6 +112,11 @@ def known_extents(cascade: Cascade) -> frozenset[str]:
             return frozenset(known)
 
 
+def all_extents(cascade: Cascade, extents: Mapping[str, int]) -> dict[str, int]:
+    """The extents given, and those of the ranks that kernels read as one (``merged_extents``)."""
+    return {**extents, **merged_extents(cascade, extents)}
+
+
 def merged_extents(cascade: Cascade, extents: Mapping[str, int]) -> dict[str, int]:
     """The extents of ranks that a pass made of others, of those that ``extents`` lacks: ``V_U = V * U``."""
     found: dict[str, int] = {}

@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import Reduction
+from einsum_compiler.ir.extents import all_extents
 from einsum_compiler.passes.bracketing.certificates import barred, refusal, refused, reordered
-from einsum_compiler.passes.bracketing.cost import all_extents, operations_and_bytes, ranks_of
+from einsum_compiler.passes.bracketing.cost import operations_and_bytes, ranks_of
 from einsum_compiler.passes.bracketing.held import held_ranks
 from einsum_compiler.passes.bracketing.notation import parsed, printed
 from einsum_compiler.passes.bracketing.rewriting import Rewriting

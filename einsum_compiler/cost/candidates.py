@@ -22,7 +22,7 @@ from einsum_compiler.cost.structures import structures
 from einsum_compiler.cost.visits import Filter, filter_of, trimmed, visited
 from einsum_compiler.derivation import Derivation, KernelDerivation, derive_kernel
 from einsum_compiler.ir.errors import PlanError
-from einsum_compiler.ir.extents import merged_extents
+from einsum_compiler.ir.extents import all_extents
 from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit
 from einsum_compiler.ir.tile import Loop
 from einsum_compiler.ir.types import bytes_of
@@ -211,7 +211,7 @@ def search(
     """As ``candidate_plans``, with what was refused."""
     from einsum_compiler.planning import scalar_types
 
-    extents = {**extents, **merged_extents(derivation.normalized, extents)}
+    extents = all_extents(derivation.normalized, extents)
     setting = Setting(extents, dtypes, scalar_types(derivation, scalars), scalars, device, tensors or {})
     grid = (EXHAUSTIVE if exhaustive else GRIDS)[backend]
     refusals: dict[tuple[str, ...], tuple[Certificate, ...]] = {}
@@ -240,7 +240,7 @@ def by_structure(
     """The best plan without splits of every way to cut a program into kernels, those too that a rough estimate rules out; arguments as of ``candidate_plans``."""
     from einsum_compiler.planning import scalar_types
 
-    extents = {**extents, **merged_extents(derivation.normalized, extents)}
+    extents = all_extents(derivation.normalized, extents)
     setting = Setting(extents, dtypes, scalar_types(derivation, scalars), scalars, device)
     cuts = structures(derivation, extents, dtypes, device, inf, larger=True)
     found = []

@@ -10,7 +10,7 @@ from einsum_compiler.cost.candidates import ScoredPlan, search
 from einsum_compiler.cost.device import Device
 from einsum_compiler.cost.prediction import Prediction
 from einsum_compiler.derivation import Derivation, kernel_cascades
-from einsum_compiler.ir.extents import merged_extents
+from einsum_compiler.ir.extents import all_extents
 from einsum_compiler.ir.plan import KernelPlan, Plan
 from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.size_classes import size_class
@@ -89,7 +89,7 @@ def class_of(derivation: Derivation, extents: Mapping[str, int]) -> dict[str, in
 
     constant: set[str] = set()
     free: set[str] = set()
-    every = {**extents, **merged_extents(derivation.normalized, extents)}
+    every = all_extents(derivation.normalized, extents)
     for part in kernel_cascades(derivation, every):
         constant |= constants_of(part.cascade, partition(part, every), {}).extents
         free |= {*part.program, *([part.stream] if part.stream else [])}

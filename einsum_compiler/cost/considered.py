@@ -13,7 +13,7 @@ from einsum_compiler.cost.choice import Choice
 from einsum_compiler.cost.device import Device, device_for, is_present
 from einsum_compiler.cost.prediction import Prediction
 from einsum_compiler.derivation import Derivation
-from einsum_compiler.ir.extents import merged_extents
+from einsum_compiler.ir.extents import all_extents
 from einsum_compiler.ir.plan import KernelPlan, Plan
 from einsum_compiler.planning import PlannedKernel, choices
 from einsum_compiler.specialise import Request
@@ -37,7 +37,7 @@ def compared(derivation: Derivation, wanted: Request) -> Choice:
     """The plans that were compared for a request, the one with the least predicted time first: of the order of contractions that was chosen, then of the other."""
     backend = "cpu" if wanted.backend == "meta" else wanted.backend
     device = device_for(backend)
-    extents = {**wanted.extents, **merged_extents(derivation.normalized, wanted.extents)}
+    extents = all_extents(derivation.normalized, wanted.extents)
     first, *others = choices(derivation, extents, backend, wanted.dtypes, wanted.numbers, device, is_present(device))
     return replace(first[0], considered=(*first[0].considered, *(c.considered[0] for c, _ in others)))
 

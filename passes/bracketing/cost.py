@@ -7,7 +7,7 @@ from math import prod
 
 from einsum_compiler.ir.cascade import Cascade, Equation
 from einsum_compiler.ir.expression import Binary, Call, Comparison, Conditional, Reduction, Unary, walk
-from einsum_compiler.ir.extents import merged_extents
+from einsum_compiler.ir.extents import all_extents
 from einsum_compiler.passes.scope import plain
 
 OPERATIONS_PER_BYTE = 8.0  # of a machine whose arithmetic and memory take equal time
@@ -49,7 +49,3 @@ def ranks_of(cascade: Cascade) -> set[str]:
 
 def _reduced(equation: Equation) -> tuple[str, ...]:
     return equation.value.ranks if isinstance(equation.value, Reduction) else ()
-
-
-def all_extents(cascade: Cascade, extents: Mapping[str, int]) -> dict[str, int]:
-    return {**extents, **merged_extents(cascade, extents)}

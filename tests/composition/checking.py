@@ -10,7 +10,7 @@ from torch import Tensor
 import einsum_compiler as ec
 from einsum_compiler.derivation import kernel_cascades
 from einsum_compiler.ir.binding import Binding
-from einsum_compiler.ir.extents import merged_extents
+from einsum_compiler.ir.extents import all_extents
 from einsum_compiler.ir.plan import Plan
 from einsum_compiler.kernel import Kernel
 from einsum_compiler.passes.partition import Partition, partition
@@ -28,7 +28,7 @@ def _bound(kernel: Kernel, program: Program, dtype: torch.dtype) -> Binding:
 def small_tiles(kernel: Kernel, binding: Binding, backend: str) -> Plan:
     """The usual kernels with tiles smaller than most extents of the tests, without a search for better ones."""
     derivation = kernel.derivation
-    extents = {**binding.extents, **merged_extents(derivation.normalized, binding.extents)}
+    extents = all_extents(derivation.normalized, binding.extents)
     options = Partition(rows=16, columns=8, stream=16, vector=32, powers_of_two=backend == "triton")
     parts = kernel_cascades(derivation, extents)
     return Plan(derivation.declared.name, tuple(partition(part, extents, options) for part in parts))

@@ -20,7 +20,7 @@ from einsum_compiler.ir.tile import TileProgram
 from einsum_compiler.ir.tile_parser import parse_kernel
 from einsum_compiler.passes.partition import Partition, partition
 from einsum_compiler.passes.traffic.exact import traffic_of
-from einsum_compiler.planning import merged_extents
+from einsum_compiler.planning import all_extents
 from einsum_compiler.specialise import lower_planned, plan_of, request
 from tests.budget import assert_within_budget
 from tests.variants.agreement import assert_close, evaluated, interpreted
@@ -186,7 +186,7 @@ def agrees_where_it_accumulates(text: str, extents: dict[str, int], tiles: Parti
     binding = kernel.binding(**given)
     gold = evaluated(kernel, binding)
     derivation, found = kernel.derivation, 0
-    extents = {**extents, **merged_extents(derivation.normalized, extents)}
+    extents = all_extents(derivation.normalized, extents)
     default = kernel_cascades(derivation, extents)
     for groups, accumulated in accumulating(default, {n: "f64" for n in given}):
         try:

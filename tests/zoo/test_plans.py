@@ -19,7 +19,7 @@ from einsum_compiler.cost.considered import compared
 from einsum_compiler.cost.fusion import fusion
 from einsum_compiler.derivation import kernel_cascades
 from einsum_compiler.ir.binding import Binding
-from einsum_compiler.ir.extents import merged_extents
+from einsum_compiler.ir.extents import all_extents
 from einsum_compiler.ir.plan import Plan
 from einsum_compiler.ir.tile import Loop
 from einsum_compiler.kernel import Kernel
@@ -113,7 +113,7 @@ def bound(operator: AnyOperator, long: bool) -> tuple[Kernel, Binding]:
 def fused(kernel: Kernel, binding: Binding, powers_of_two: bool = False) -> Plan:
     """The plan that stores nothing but outputs, with small tiles."""
     derivation = kernel.derivation
-    extents = {**binding.extents, **merged_extents(derivation.normalized, binding.extents)}
+    extents = all_extents(derivation.normalized, binding.extents)
     outputs = tuple(t.name for t in derivation.normalized.outputs)
     options = Partition(rows=16, columns=16, stream=16, vector=32, powers_of_two=powers_of_two)
     parts = kernel_cascades(derivation, extents, [outputs])
@@ -134,7 +134,7 @@ def test_passes_kernels_and_buffers(operator: AnyOperator) -> None:
     assert len(found.parts) == figures.kernels, [p.planned.plan for p in found.parts]
     loops = Counter(s.rank.split(".")[0] for p in found.parts for s in p.tile.body if isinstance(s, Loop))
     assert all(loops[rank] <= number for rank, number in figures.passes.items()), loops
-    extents = {**binding.extents, **merged_extents(kernel.derivation.normalized, binding.extents)}
+    extents = all_extents(kernel.derivation.normalized, binding.extents)
     # Beside the keys only what is as short as a head is streamed.
     assert all(extents.get(rank, LENGTH) < 100 for rank in loops if rank not in figures.passes), loops
     caller_holds = sum(t.numel() for t in binding.tensors.values())
