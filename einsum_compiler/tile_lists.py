@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
 from einsum_compiler.box_expressions import Boxes, Tabulated
 from einsum_compiler.box_values import Array
-from einsum_compiler.ir.expression import Binary, Call, Constant
+from einsum_compiler.ir.build import conjuncts
+from einsum_compiler.ir.expression import Binary, Call, Comparison, Constant, Expression, Extent, Rank
 from einsum_compiler.ir.tile import Schedule
 from einsum_compiler.kept_lists import Kept, kept_in_a_call
 
@@ -152,15 +153,25 @@ def classify(
 
 
 def _inside(schedule: Schedule, boxes: Boxes) -> tuple[Array, Array]:
-    """Which tiles have a point inside the extents, and which of them are whole along the stream."""
+    """Which tiles have a point inside the extents, and which of them are whole along the ranks that the loop must not leave.
+
+    These are the stream, and those of the program with their bound in the predicate, in which a kernel sums: results at other coordinates
+    beyond an extent are not stored. (A box ends at the extent, so there the bound itself always holds.)
+    """
+    bounds = {node.operands for node in conjuncts(schedule.predicate) if _is_bound(node)}
     exists: Array = np.ones((), dtype=bool)
     whole: Array = np.ones((), dtype=bool)
     for rank, outer, size in schedule.ranks:
         box = boxes.rank(rank)
         exists = exists & (box.low <= box.high)
-        if outer == schedule.stream.rank:
+        extents = (Extent(rank), Constant(boxes.extents.get(rank, 0)))
+        if outer == schedule.stream.rank or any((Rank(rank), extent) in bounds for extent in extents):
             whole = whole & (box.high - box.low + 1 == size)
     return exists, exists & whole
+
+
+def _is_bound(node: Expression) -> TypeGuard[Comparison]:
+    return isinstance(node, Comparison) and node.operators == ("<",)
 
 
 def _host(tensor: Any) -> Array:
