@@ -168,8 +168,7 @@ def _predicted(compiled: Compilation, given: Plan | None) -> list[RenderableType
 def _kernel(part: CompiledPart) -> Table:
     plan, work = part.planned.plan, part.work
     rows = [("programs", f"{work.programs:,} over {', '.join(map(str, plan.program))}" if plan.program else "1")]
-    if part.planned.split:
-        rows.append(("split", str(part.planned.split)))
+    rows += [("split", str(s)) for s in part.planned.splits]
     if plan.stream:
         rows.append(("streamed", "; then ".join(f"{s.rank}, {s.size} at a time" for s in plan.streams)))
     for a in plan.accumulated:

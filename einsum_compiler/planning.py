@@ -28,7 +28,7 @@ from einsum_compiler.ordering import Ordered, in_orders, least_orders
 from einsum_compiler.passes.box_order import BoxOrder, box_order
 from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.passes.flatten import merged_group
-from einsum_compiler.passes.kernel_cascade import KernelCascade, Roles
+from einsum_compiler.passes.kernel_cascade import KernelCascade, Roles, held_sums
 from einsum_compiler.splitting import SplitKernels, split_kernels
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class PlannedKernel:
 
     part: KernelCascade
     plan: KernelPlan
-    split: RankSplit | None = None
+    splits: tuple[RankSplit, ...] = ()
     extents: Mapping[str, int] = field(default_factory=dict)
     dtypes: Mapping[str, str] = field(default_factory=dict)
     certificates: tuple[Certificate, ...] = ()
@@ -132,7 +132,9 @@ def parts_of(derivation: Derivation, extents: Mapping[str, int], plan: Plan) -> 
         for k in plan.kernels
         for name in k.outputs
     }
-    roles |= {name: Roles((s.rank.rank,)) for s in plan.splits for name in s.outputs}
+    split = {name for s in plan.splits for name in s.outputs}  # their kernels write the merged results
+    roles = {name: given for name, given in roles.items() if name not in split}
+    roles |= {name: Roles((s.rank.rank,)) for s in plan.splits if s.chunks for name in s.outputs}
     return kernel_cascades(derivation, extents, outputs, [a for k in plan.kernels for a in k.accumulated], roles)
 
 
@@ -162,10 +164,10 @@ def in_boxes(part: KernelCascade, plan: KernelPlan, extents: Mapping[str, int]) 
     return replace(part, cascade=cascade), {stream: merged_extents(cascade, known)[stream]}
 
 
-def _of_split(choice: RankSplit, made: SplitKernels, plans: list[KernelPlan]) -> list[PlannedKernel]:
+def _of_split(choices: tuple[RankSplit, ...], made: SplitKernels, plans: list[KernelPlan]) -> list[PlannedKernel]:
     proved = [made.certificates, *(() for _ in plans[1:])]
     return [
-        PlannedKernel(part, plan, choice, made.extents, made.dtypes, certificates)
+        PlannedKernel(part, plan, choices, made.extents, made.dtypes, certificates)
         for part, plan, certificates in zip(made.parts, plans, proved, strict=True)
     ]
 
@@ -178,28 +180,28 @@ def _given(
     given: Plan,
 ) -> tuple[PlannedKernel, ...]:
     """The kernels with the splits and the tiles of a plan, which must fit them."""
-    splits = {frozenset(s.outputs): s for s in given.splits}
-    groups: list[tuple[RankSplit | None, SplitKernels | None, tuple[KernelCascade, ...]]] = []
+    splits: dict[frozenset[str], tuple[RankSplit, ...]] = {}
+    for split in given.splits:
+        splits[frozenset(split.outputs)] = (*splits.get(frozenset(split.outputs), ()), split)
+    groups: list[tuple[tuple[RankSplit, ...], SplitKernels | None, tuple[KernelCascade, ...]]] = []
     for part in parts:
-        choice = splits.pop(frozenset(part.outputs), None)
-        if choice is None:
-            groups.append((None, None, (part,)))
+        choices = splits.pop(frozenset(part.outputs), ())
+        if not choices:
+            groups.append(((), None, (part,)))
             continue
-        if choice.rank.rank != part.stream:
-            raise PlanError(
-                f"the plan splits {choice.rank.rank} for {', '.join(part.outputs)}, which streams {part.stream or 'nothing'}"
-            )
-        made = split_kernels(derivation, part, choice, extents, dtypes)
+        _check_splits(part, choices)
+        made = split_kernels(derivation, part, choices, extents, dtypes)
         if not made.parts:
             reasons = "; ".join(f"{c.tensor}: {c.reason}" for c in made.certificates if c.form == "refused")
-            raise PlanError(f"{choice.rank.rank} cannot be split for {', '.join(part.outputs)}: {reasons}")
-        groups.append((choice, made, made.parts))
+            ranks = ", ".join(c.rank.rank for c in choices)
+            raise PlanError(f"{ranks} cannot be split for {', '.join(part.outputs)}: {reasons}")
+        groups.append((choices, made, made.parts))
     plans: dict[frozenset[str], list[KernelPlan]] = {}
     for kernel in given.kernels:
         plans.setdefault(frozenset(kernel.outputs), []).append(kernel)
     if splits:
         raise PlanError(
-            f"the plan splits {'; '.join(', '.join(s.outputs) for s in splits.values())}, which no kernel of this program writes"
+            f"the plan splits {'; '.join(', '.join(s[0].outputs) for s in splits.values())}, which no kernel of this program writes"
         )
     needed = [part for _, _, group in groups for part in group]
     if sorted(map(sorted, (p.outputs for p in needed))) != sorted(map(sorted, (k.outputs for k in given.kernels))):
@@ -208,31 +210,27 @@ def _given(
             f"the plan has kernels for {'; '.join(', '.join(k.outputs) for k in given.kernels)}; this program needs {wanted}"
         )
     found: list[PlannedKernel] = []
-    for origin, split, group in groups:
+    for origin, made_of, group in groups:
         checked = [_checked(part, plans[frozenset(part.outputs)].pop(0)) for part in group]
-        if origin is None or split is None:
-            kernels = [_in_boxes(part, plan, extents) for part, plan in zip(group, checked, strict=True)]
+        if made_of is None:
+            found += [_in_boxes(part, plan, extents) for part, plan in zip(group, checked, strict=True)]
         else:
-            kernels = _of_split(origin, split, checked)
-        for planned in kernels:
-            _check_whole(planned, extents)
-        found += kernels
+            found += _of_split(origin, made_of, checked)
     return tuple(found)
 
 
-def _check_whole(kernel: PlannedKernel, extents: Mapping[str, int]) -> None:
-    """Raises ``PlanError`` for a stream that a plan says is one tile, and that is longer or not alone."""
-    plan, sizes = kernel.plan, {**extents, **kernel.extents}
-    if not plan.whole:
-        return
-    outputs = ", ".join(plan.outputs)
-    if len(plan.streams) != 1:
-        raise PlanError(f"contexts are whole where one rank is streamed; kernel {outputs} streams {len(plan.streams)}")
-    (stream,) = plan.streams
-    if sizes[stream.rank] > stream.size:
-        raise PlanError(
-            f"contexts are whole where one tile holds the stream; kernel {outputs} has tiles of {stream.size}, and {stream.rank} is {sizes[stream.rank]}"
-        )
+def _check_splits(part: KernelCascade, choices: tuple[RankSplit, ...]) -> None:
+    """A number of chunks is one of the streamed rank; a rank held whole, which the kernel sums, has as many as it takes."""
+    for choice in choices:
+        rank = choice.rank.rank
+        if choice.chunks and rank != part.stream:
+            raise PlanError(
+                f"the plan splits {rank} for {', '.join(part.outputs)}, which streams {part.stream or 'nothing'}"
+            )
+        if not choice.chunks and rank not in held_sums(part):
+            raise PlanError(
+                f"the plan splits {rank} for {', '.join(part.outputs)}, which sums {', '.join(held_sums(part)) or 'nothing'} beside its stream"
+            )
 
 
 def _checked(part: KernelCascade, plan: KernelPlan) -> KernelPlan:
@@ -247,7 +245,7 @@ def _checked(part: KernelCascade, plan: KernelPlan) -> KernelPlan:
 
 def as_plan(derivation: Derivation, kernels: Iterable[PlannedKernel]) -> Plan:
     kernels = tuple(kernels)
-    splits = dict.fromkeys(k.split for k in kernels if k.split is not None)
+    splits = dict.fromkeys(s for k in kernels for s in k.splits)
     orders = kernels[0].orders if kernels else ()
     return Plan(derivation.declared.name, tuple(k.plan for k in kernels), tuple(splits), orders)
 

@@ -1,4 +1,4 @@
-"""The kernels in place of one whose streamed rank is split: more programs, then a merge of their states.
+"""The kernels in place of one whose streamed rank, or a rank that it would hold whole, is split: more programs, then a merge of their states.
 
 Whether and into how many chunks is chosen by predicted time (``cost.candidates``); the split cascade depends on the rank and the tile only, so it is
 derived once and kept.
@@ -6,14 +6,15 @@ derived once and kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from einsum_compiler import store
 from einsum_compiler.derivation import Derivation, scalar_dtypes
+from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.plan import RankSplit
 from einsum_compiler.passes.certificate import Certificate, Transformed
-from einsum_compiler.passes.chunks import ChunkedRank, chunk_length, is_refused
+from einsum_compiler.passes.chunks import ChunkedRank, chunk_count, chunk_length, is_refused
 from einsum_compiler.passes.fuse import fuse
 from einsum_compiler.passes.kernel_cascade import KernelCascade
 
@@ -31,28 +32,43 @@ class SplitKernels:
 def split_kernels(
     derivation: Derivation,
     part: KernelCascade,
-    choice: RankSplit,
+    choices: Sequence[RankSplit],
     extents: Mapping[str, int],
     dtypes: Mapping[str, str],
 ) -> SplitKernels:
-    """The kernels of one part of the cascade with its streamed rank in chunks."""
-    result = _split(derivation, part, choice)
-    if is_refused(result):
-        return SplitKernels((), {}, {}, result.certificates)
-    rank = ChunkedRank(choice.rank.rank)
-    length = chunk_length(extents[rank.rank], choice.chunks, choice.rank.size)
-    introduced = {rank.outer: choice.chunks, rank.inner: length}
-    parts = fuse(result.cascade, {**extents, **introduced}, (rank.outer,))
-    return SplitKernels(parts, introduced, _buffers(derivation, part, parts, dtypes), result.certificates)
+    """The kernels of one part of the cascade with its ranks in chunks, one after the other."""
+    cascade = part.cascade
+    certificates: list[Certificate] = []
+    for choice in choices:
+        result = _split(derivation, cascade, choice)
+        certificates += result.certificates
+        if is_refused(result):
+            return SplitKernels((), {}, {}, tuple(certificates))
+        cascade = result.cascade
+    introduced = chunk_extents(choices, extents)
+    fixed = [ChunkedRank(c.rank.rank).outer for c in choices if c.chunks]
+    held = [ChunkedRank(c.rank.rank) for c in choices if not c.chunks]
+    parts = fuse(cascade, {**extents, **introduced}, fixed, counted={r.outer: r.inner for r in held})
+    return SplitKernels(parts, introduced, _buffers(derivation, part, parts, dtypes), tuple(certificates))
 
 
-def _split(derivation: Derivation, part: KernelCascade, choice: RankSplit) -> Transformed:
-    key = store.key_of("split", derivation.text, derivation.declared.name, part.cascade, choice)
+def chunk_extents(choices: Sequence[RankSplit], extents: Mapping[str, int]) -> dict[str, int]:
+    """The extents of the ranks that splits make: how many chunks, and how long."""
+    found: dict[str, int] = {}
+    for choice in choices:
+        rank = ChunkedRank(choice.rank.rank)
+        size = extents[rank.rank], choice.chunks, choice.rank.size
+        found |= {rank.outer: chunk_count(*size), rank.inner: chunk_length(*size)}
+    return found
+
+
+def _split(derivation: Derivation, cascade: Cascade, choice: RankSplit) -> Transformed:
+    key = store.key_of("split", derivation.text, derivation.declared.name, cascade, choice)
     found = store.load("splits", key, Transformed)
     if found is None:
         from einsum_compiler.passes.split import Split, split
 
-        found = split(part.cascade, Split(choice.rank.rank, choice.chunks, choice.rank.size))
+        found = split(cascade, Split(choice.rank.rank, choice.chunks, choice.rank.size))
         store.save("splits", key, found)
     return found
 

@@ -8,14 +8,14 @@ plan attention {
 ``program`` ranks are spread over programs, tile by tile (``m:96``; no number: one coordinate at a time); the ``stream`` rank is a loop
 over tiles inside each program (of several, ``stream i:128, j:64``, the loops follow one another); ``resident`` ranks are held whole. A tensor between
 kernels is the output of one and an input of later ones, so the outputs of the kernels say what is fused. Reductions that depend on others over the
-stream are corrected as it runs by; with ``contexts finished`` each waits for what it depends on, in one more sweep; with ``contexts whole`` one tile holds
-the stream, however long it is up to there, and each waits for what it depends on inside of the one sweep.
+stream are corrected as it runs by; with ``contexts finished`` each waits for what it depends on, in one more sweep.
 Ranks in parentheses are a box: ``program b, (y:8, x:12)  stream y2_x2:(y2:8, x2:16)`` spreads boxes of 8 x 12 over programs, each one axis of 96, and
 streams the merged rank of y2 and x2 box by box (``passes.box_order``).
 ``warps 8 stages 3  persistent 2  copies descriptors`` say how a GPU runs it (``ir.launch``).
 ``order O = Q[m,e] * (K[n,e] * V[n,f])`` says in which order a contraction runs, one a line; ``order deferred``, first, that invariant factors left their sums before.
 ``accumulate DQ over n`` says that DQ is summed over the program rank n in memory: programs that differ in n only run one after the other, each adding its share.
 ``split O, L over n:128 into 16`` says that the kernel of O and L became several: its stream was cut into 16 chunks of whole tiles.
+``split T over m:32`` says that a rank which the kernel of T sums together with its stream was cut into chunks of 32, as many as it takes; a kernel may be split over several ranks.
 ``saves MX, D, O`` says what a forward pass keeps for the backward pass (``saves nothing``: all is computed again). A plan may say that alone, and leave the
 kernels to be chosen.
 """
@@ -67,7 +67,7 @@ class KernelPlan:
     resident: tuple[str, ...] = ()
     launch: Launch = field(default_factory=Launch)
     later: tuple[RankTile, ...] = ()  # streamed after ``stream``
-    contexts: str = "running"  # or "finished" or "whole"
+    contexts: str = "running"  # or "finished"
     rows: tuple[str, ...] = ()
     box: tuple[RankTile, ...] = ()
     accumulated: tuple[Accumulation, ...] = ()
@@ -81,11 +81,6 @@ class KernelPlan:
     def streams(self) -> tuple[RankTile, ...]:
         """Every streamed rank, in the order of the loops."""
         return () if self.stream is None else (self.stream, *self.later)
-
-    @property
-    def whole(self) -> bool:
-        """Whether the loop over the stream has one trip at most."""
-        return self.contexts == "whole"
 
     def tile(self, rank: str) -> int:
         """The tile of a program or stream rank; 1 for a program rank without one."""
@@ -122,14 +117,18 @@ def _sized(tile: RankTile) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RankSplit:
-    """The streamed rank of the kernel that writes ``outputs``, cut into ``chunks`` that are multiples of its tile long."""
+    """The streamed rank of the kernel that writes ``outputs``, cut into ``chunks`` that are multiples of its tile long.
+
+    Without a number of chunks, a rank that this kernel would hold whole, cut into as many chunks of one tile as it takes.
+    """
 
     outputs: tuple[str, ...]
     rank: RankTile
-    chunks: int
+    chunks: int = 0
 
     def __str__(self) -> str:
-        return f"split {', '.join(self.outputs)} over {self.rank} into {self.chunks}"
+        into = f" into {self.chunks}" if self.chunks else ""
+        return f"split {', '.join(self.outputs)} over {self.rank}{into}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +159,7 @@ def saves_text(names: Iterable[str]) -> str:
 _CLAUSES = re.compile(
     r"""(?P<saves>saves\s+[\w.]+(?:\s*,\s*[\w.]+)*)
     | order\s+(?P<order>[^\n]*?)(?=\s*(?:\n|$|\b(?:saves|order|split|kernel)\s+[\w.]))
-    | split\s+(?P<split>[^{}]+?)\s+over\s+(?P<rank>\S+)\s+into\s+(?P<chunks>\d+)
+    | split\s+(?P<split>[^{}]+?)\s+over\s+(?P<rank>\S+)(?:\s+into\s+(?P<chunks>\d+))?
     | kernel\s+(?P<outputs>[^{}]+)\{(?P<body>[^{}]*)\}""",
     re.VERBOSE,
 )
@@ -185,7 +184,7 @@ def parse_plan(text: str) -> Plan:
         elif clause["order"]:
             orders.append(clause["order"])
         elif clause["split"]:
-            splits.append(RankSplit(tuple(_names(clause["split"])), _rank_tile(clause["rank"]), int(clause["chunks"])))
+            splits.append(_split(clause["split"], clause["rank"], clause["chunks"]))
         else:
             kernels.append(_kernel(clause["outputs"], clause["body"]))
     if not kernels and saves is None:
@@ -212,14 +211,20 @@ def _shown(text: str) -> str:
     return line if len(line) <= 60 else f"{line[:57]}..."
 
 
+def _split(outputs: str, rank: str, chunks: str | None) -> RankSplit:
+    if chunks is not None and not int(chunks):
+        raise PlanError(f"'split {outputs} over {rank} into 0': expected a positive number of chunks")
+    return RankSplit(tuple(_names(outputs)), _rank_tile(rank), int(chunks or 0))
+
+
 def _kernel(outputs: str, body: str) -> KernelPlan:
     found = _CLAUSE.findall(body)
     if rest := _CLAUSE.sub("", body).strip():
         raise PlanError(f"'{_shown(rest)}' in the kernel of {outputs.strip()}: expected {_WORDS.replace('|', ', ')}")
     clauses = {name: _names(value) for name, value in found}
     contexts = clauses.get("contexts", ["running"])[0]
-    if contexts not in ("running", "finished", "whole"):
-        raise PlanError(f"contexts are running, finished or whole, not '{contexts}'")
+    if contexts not in ("running", "finished"):
+        raise PlanError(f"contexts are running or finished, not '{contexts}'")
     program = [(_members(r), r) for r in clauses.get("program", [])]
     rows = [tuple(t.rank for t in members) for members, _ in program if members]
     if len(rows) > 1:

@@ -15,9 +15,14 @@ from einsum_compiler.passes.streaming import TiledRank
 
 @dataclass(frozen=True, slots=True)
 class ChunkedRank(TiledRank):
-    """The names of a rank cut into chunks: as those of a tiled one, which may follow inside a chunk."""
+    """The names of a rank cut into chunks: as those of a tiled one, which may follow inside a chunk.
+
+    A plan gives the number of chunks, and their length is a multiple of ``tile``; or it gives the length of a chunk, which is ``tile``, and their number
+    follows from the extent (``sized``): a chunk that is held whole is a constant of its kernel, and lengths must not be.
+    """
 
     tile: int = 1
+    sized: bool = False
 
     @property
     def outer(self) -> str:
@@ -31,6 +36,12 @@ class ChunkedRank(TiledRank):
 
     def scalars(self, tile: int) -> tuple[Scalar, Scalar]:
         """``N.3``, the number of chunks (here ``tile``), and ``N.2``, their length."""
+        if self.sized:
+            count = Call("ceil", (Binary("/", Extent(self.rank), Extent(self.inner)),))
+            return (
+                Scalar(self.inner.upper(), None, Constant(self.tile)),
+                Scalar(self.outer.upper(), None, count),
+            )
         return (
             Scalar(self.outer.upper(), None, Constant(tile)),
             Scalar(self.inner.upper(), None, _length(Extent(self.rank), Extent(self.outer), self.tile)),
@@ -38,8 +49,13 @@ class ChunkedRank(TiledRank):
 
 
 def chunk_length(extent: int, chunks: int, tile: int) -> int:
-    """The coordinates of a chunk, a multiple of ``tile``: the value of ``N.2``."""
-    return max(1, -(-extent // (chunks * tile))) * tile
+    """The coordinates of a chunk, a multiple of ``tile``: the value of ``N.2``. Without a number of chunks they are as long as a tile."""
+    return max(1, -(-extent // (chunks * tile))) * tile if chunks else tile
+
+
+def chunk_count(extent: int, chunks: int, tile: int) -> int:
+    """The number of chunks: the value of ``N.3``."""
+    return chunks or max(1, -(-extent // tile))
 
 
 def is_refused(result: Transformed) -> bool:

@@ -46,8 +46,10 @@ def fuse(
     wanted: Collection[Collection[str]] | None = None,
     accumulated: Collection[Accumulation] = (),
     roles: Mapping[str, Roles] | None = None,
+    counted: Mapping[str, str] | None = None,
 ) -> tuple[KernelCascade, ...]:
-    """The kernels of a normalized cascade in the order they run, for the given extents. ``chunks``: ranks that ``split`` made.
+    """The kernels of a normalized cascade in the order they run, for the given extents. ``chunks``: ranks that ``split`` made, of which a plan says how many;
+    ``counted``: those that there are as many of as it takes, which a merge therefore does not hold whole, with the rank inside of the chunk.
 
     ``wanted``: for each kernel what it writes; what must be stored and is not named there gets a kernel of its own. If None, tensors are stored where their
     computation would be repeated too often, and share kernels where they can. ``accumulated``: the sums that a kernel of ``wanted`` accumulates.
@@ -56,7 +58,8 @@ def fuse(
     _check_recurrences(cascade)
     sums = {a.tensor for a in accumulated}
     cascade = with_wide_sums(cascade, sums)
-    partial = _partial_states(cascade, chunks)
+    counted = counted or {}
+    partial = _partial_states(cascade, (*chunks, *counted))
     outputs = {t.name for t in cascade.outputs}
     again = set[str]()  # computed where they are read
     if wanted is not None:
@@ -80,13 +83,19 @@ def fuse(
             kernels = _accumulating(stated, _grouped(stated, shapes, read, wanted), read, wanted or (), accumulated)
             cuts = _repeated(kernels, outputs)
             if not cuts - read:
-                return kernels
+                return tuple(_with_chunks(k, counted) for k in kernels)
         if cuts & again:
             raise PlanError(
                 f"'{min(cuts & again)}' would be computed where it is read, and no kernel holds all of what it sums: "
                 f"the plan must store '{min(cuts & again).removesuffix('.at')}'"
             )
         read |= cuts
+
+
+def _with_chunks(kernel: KernelCascade, counted: Mapping[str, str]) -> KernelCascade:
+    """The kernel, with the chunks that each of its programs holds whole."""
+    held = tuple((r, counted[r]) for r in kernel.program if r in counted and counted[r] in kernel.resident)
+    return replace(kernel, chunks=held) if held else kernel
 
 
 def _repeated(kernels: tuple[KernelCascade, ...], outputs: set[str]) -> set[str]:

@@ -14,7 +14,7 @@ from einsum_compiler.ir.plan import Accumulation
 @dataclass(frozen=True)
 class KernelCascade:
     """The part of a cascade that one kernel computes, with the role of every rank; ``later``: ranks streamed after ``stream``;
-    ``accumulated``: outputs that its programs add to."""
+    ``accumulated``: outputs that its programs add to; ``chunks``: program ranks whose coordinates are chunks that a program holds whole, with the rank inside."""
 
     cascade: Cascade
     program: tuple[str, ...]
@@ -22,6 +22,7 @@ class KernelCascade:
     resident: tuple[str, ...]
     later: tuple[str, ...] = ()
     accumulated: tuple[Accumulation, ...] = ()
+    chunks: tuple[tuple[str, str], ...] = ()
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -49,6 +50,13 @@ def reduced_ranks(equation: Equation) -> tuple[str, ...]:
 def ranks_carried(equation: Equation) -> tuple[str, ...]:
     """The iteration space of an equation: ranks of the target and reduced ranks."""
     return tuple(dict.fromkeys((*equation.target.ranks, *reduced_ranks(equation))))
+
+
+def held_sums(kernel: KernelCascade) -> tuple[str, ...]:
+    """The ranks that a kernel reduces together with a streamed one, and so holds whole beside its tiles."""
+    streams = set(kernel.streams)
+    found = [r for e in kernel.cascade.equations if streams & set(reduced_ranks(e)) for r in reduced_ranks(e)]
+    return tuple(dict.fromkeys(r for r in found if r in kernel.resident))
 
 
 def closure(cascade: Cascade, name: str, stored: set[str]) -> list[Equation]:

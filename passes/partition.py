@@ -45,17 +45,21 @@ class Reuse:
     """What decides which ranks of a kernel get tiles: the ranks of every streamed read, and program ranks that streamed reads divide.
 
     ``batched``: program ranks that no product has in one operand only. A tile of them is as many products, which share nothing; a matrix unit does one at a time.
+    ``held``: rows that every program has whatever its tiles, the coordinates of chunks that it computes streamed tiles of.
     """
 
     kernel: KernelCascade
     streamed: tuple[tuple[str, ...], ...]
     groups: Mapping[str, int]
     batched: frozenset[str] = frozenset()
+    held: int = 1
 
 
 def reuse(kernel: KernelCascade, extents: Mapping[str, int]) -> Reuse:
     """The reuse in a kernel; it depends on extents only through divisors such as ``H // G``."""
-    return Reuse(kernel, tuple(_streamed_reads(kernel)), _groups(kernel, extents), _batched(kernel))
+    return Reuse(
+        kernel, tuple(_streamed_reads(kernel)), _groups(kernel, extents), _batched(kernel), _held(kernel, extents)
+    )
 
 
 def tile_class(extent: int, target: int, powers_of_two: bool = False) -> int:
@@ -74,11 +78,12 @@ def partition(
     found = kernel if isinstance(kernel, Reuse) else reuse(kernel, extents)
     kernel, streamed = found.kernel, found.streamed
     tiles = dict.fromkeys(kernel.program, 1)
-    reused = [r for r in kernel.program if any(r not in ranks for ranks in streamed)]
+    chunks = dict(kernel.chunks)
+    reused = [r for r in kernel.program if r not in chunks and any(r not in ranks for ranks in streamed)]
     if not options.batches:
-        reused = [r for r in reused if r not in found.batched] or reused
+        reused = [r for r in reused if r not in found.batched] or ([] if chunks else reused)
     reused.sort(key=lambda r: -extents[r])
-    rows = options.rows
+    rows = max(1, options.rows // found.held)
     if options.powers_of_two:
         rows = 1 << (rows.bit_length() - 1)
     boxes = None
@@ -116,7 +121,7 @@ def partition(
         if tiles[rank] == 1 and taken * 2 <= rows:
             tiles[rank] = max(t for t in range(1, group + 1) if group % t == 0 and t * taken <= rows)
             break
-    if not reused and taken == 1 and kernel.program:
+    if not reused and taken == 1 and not chunks and kernel.program:
         # No reuse: vectors along the rank that is contiguous in memory.
         last = [ranks[-1] for ranks in streamed if ranks] + [kernel.program[-1]]
         chosen = next((r for r in last if r in tiles), None)
@@ -131,6 +136,12 @@ def partition(
         kernel.outputs, program, stream, kernel.resident, Launch(options.warps, options.stages), tuple(streams[1:]),
         accumulated=kernel.accumulated,
     )  # fmt: skip
+
+
+def _held(kernel: KernelCascade, extents: Mapping[str, int]) -> int:
+    """The coordinates of the chunks that tiles along the stream have."""
+    streamed = [set(e.target.ranks) for e in kernel.cascade.equations if set(kernel.streams) & set(e.target.ranks)]
+    return prod(extents[inner] for _, inner in kernel.chunks if any(inner in ranks for ranks in streamed))
 
 
 def _batched(kernel: KernelCascade) -> frozenset[str]:

@@ -3,6 +3,12 @@
     O.acc.n[m,f,n.1] = sum[n.0](P.n[m,n.1,n.0] * V[n.1*N.0 + n.0,f])
  -> O.acc.n[m,f,n.1] = sum[n.0](cast(P.n[m,n.1,n.0], bf16) * V[n.1*N.0 + n.0,f])        for bf16 V
 
+    DK[n,e] = sum[m](DS[m,n] * TQ[m,e])        with TQ[m,e] = T[m] * Q[m,e]
+ -> DK[n,e] = sum[m](cast(DS[m,n] * T[m], bf16) * Q[m,e])                              for bf16 Q
+
+A product of two computed operands has no narrow one, and no matrix unit takes it in f32. If one is a narrow input times factors whose ranks the other has,
+these factors go to the other (multiplication is associative), and the input is an operand as it was loaded.
+
 Matrix units multiply two operands of one narrow type. Nothing is rounded that the printed cascade does not show. Runs last: algebra never looks through
 a cast. A tensor whose type the text gives is pinned and keeps it.
 """
@@ -12,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from einsum_compiler.ir.build import conjunction
 from einsum_compiler.ir.cascade import Cascade, Equation
 from einsum_compiler.ir.expression import Binary, Cast, Expression, Read, Reduction, Unary
 from einsum_compiler.ir.types import PRECISION, is_float
@@ -30,7 +37,9 @@ def precision(cascade: Cascade, dtypes: Mapping[str, str], options: Precision = 
     pinned = {t.tensor: t.dtype for e in cascade.equations for t in e.targets if t.dtype is not None}
     types = {name: dtype for name, dtype in {**known, **pinned}.items() if dtype is not None}
     origin = _Origins(cascade, types)
-    return replace(cascade, equations=tuple(_rounded(e, types, origin) for e in cascade.equations))
+    return replace(
+        cascade, equations=tuple(_rounded(_rebracketed(e, origin), types, origin) for e in cascade.equations)
+    )
 
 
 class _Origins:
@@ -48,6 +57,21 @@ class _Origins:
         equation = self._defined.get(name)
         value = None if equation is None else equation.value
         return self.dtype(value.tensor) if isinstance(value, Read) else None
+
+    def scaled(self, read: Read) -> tuple[Read, tuple[Factor, ...], Expression | None] | None:
+        """A computed operand as a narrow input with all its ranks, times other factors; and the filter under which it was computed."""
+        equation = self._defined.get(read.tensor)
+        if equation is None or read.tensor in self._types or equation.target.indices != read.indices:
+            return None
+        parts = factors(equation.value)
+        whole = [
+            p
+            for p in parts
+            if not p.inverse and _lowest((p,), self) and set(free_ranks(p.value)) == set(free_ranks(read))
+        ]
+        if len(parts) < 2 or len(whole) != 1 or not isinstance(whole[0].value, Read):
+            return None
+        return whole[0].value, tuple(p for p in parts if p is not whole[0]), equation.where
 
     def is_input(self, name: str) -> bool:
         """Whether the tensor is an input or a copy of one."""
@@ -67,6 +91,28 @@ def _rounded(equation: Equation, types: Mapping[str, str], origin: _Origins) -> 
         return equation
     changed = tuple(replace(p, value=_as(p.value, narrow, origin)) for p in parts)
     return equation if changed == parts else replace(equation, value=replace(reduction, body=product(changed)))
+
+
+def _rebracketed(equation: Equation, origin: _Origins) -> Equation:
+    """A contraction of two computed operands with a narrow input as one of them, where the other one can take the rest."""
+    reduction = equation.value
+    if not isinstance(reduction, Reduction) or reduction.operator != "sum":
+        return equation
+    parts = factors(reduction.body)
+    if not is_contraction(parts, reduction.ranks) or _lowest(parts, origin) is not None:
+        return equation
+    for operand, other in (parts, parts[::-1]):
+        found = origin.scaled(operand.value) if isinstance(operand.value, Read) else None
+        if found is None or isinstance(other.value, Cast):
+            continue
+        loaded, rest, where = found
+        dtype = _lowest((Factor(loaded),), origin)
+        if dtype is None or not set(free_ranks(*(f.value for f in rest))) <= set(free_ranks(other.value)):
+            continue
+        moved = Factor(Cast(product((other, *rest)), dtype))
+        body = product((moved, Factor(loaded)) if other is parts[0] else (Factor(loaded), moved))
+        return replace(equation, value=replace(reduction, body=body, where=conjunction((reduction.where, where))))
+    return equation
 
 
 def is_contraction(parts: tuple[Factor, ...], ranks: tuple[str, ...]) -> bool:

@@ -12,7 +12,7 @@ its chunks would have to wait for the finished context, in one more pass over th
 ``defer`` runs first, so that contexts which are sums have left the reductions, and what remains to be corrected are extrema.
 
 Chunk n.3 holds the coordinates n.3*N.2 + n.2 with N.2 = ceil(N / (N.3 * tile)) * tile; those beyond N are filtered from every equation, so the
-last chunks may be short or empty.
+last chunks may be short or empty. Without a number of chunks N.2 = tile and N.3 = ceil(N / N.2): so a rank that a kernel would hold whole is cut.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ from einsum_compiler.passes.scope import all_ranks
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """``rank`` is cut into ``chunks`` whose length is a multiple of ``tile``. Without a rank: the first one with dependent reductions, or reduced at all."""
+    """``rank`` is cut into ``chunks`` whose length is a multiple of ``tile``, or with 0 into as many as it takes of that length.
+
+    Without a rank: the first one with dependent reductions, or reduced at all.
+    """
 
     rank: str = ""
     chunks: int = 2
@@ -52,7 +55,7 @@ def split(cascade: Cascade, options: Split = Split()) -> Transformed:
     Raises ``PlanError`` for a rank that no chunks can be cut from: nothing reduces it, or a recurrence runs along it.
     """
     rank = options.rank or _first_reduced(cascade)
-    if options.chunks < 1 or options.tile < 1:
+    if options.chunks < 0 or options.tile < 1:
         raise PlanError(f"rank {rank} cannot be split into {options.chunks} chunks of tiles of {options.tile}")
     if rank not in all_ranks(cascade):
         raise PlanError(f"rank {rank} cannot be split: the cascade has no such rank")
@@ -64,7 +67,7 @@ def split(cascade: Cascade, options: Split = Split()) -> Transformed:
         refusal = Certificate("split", found, (rank,), "refused", reason="a selection needs all candidates at once")
         return Transformed(cascade, (*deferred.certificates, refusal))
     foreign = foreign_extrema(deferred.cascade, rank, dependent_ranks(deferred.cascade))
-    chunks = _Chunks(deferred.cascade, ChunkedRank(rank, options.tile), foreign)
+    chunks = _Chunks(deferred.cascade, ChunkedRank(rank, options.tile, not options.chunks), foreign)
     result = chunks.streamed(options.chunks)
     certificates = (*deferred.certificates, *chunks.certificates)
     refused = any(c.form == "refused" for c in chunks.certificates)

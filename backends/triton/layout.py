@@ -19,6 +19,7 @@ from einsum_compiler.ir.types import is_float
 
 SMALLEST_DOT = 16
 SMALLEST_DOT_8_BIT_DEPTH = 32
+MOST_ELEMENTS = 1 << 20  # of a block, intermediate values included: TRITON_MAX_TENSOR_NUMEL of triton.language.core
 
 
 @dataclass(frozen=True, slots=True)

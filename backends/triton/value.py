@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from einsum_compiler.backends.triton.layout import Dimension
+from einsum_compiler.backends.triton.layout import MOST_ELEMENTS, Dimension
+from einsum_compiler.ir.errors import PlanError
 
 # Python's precedence, loosest first; a subscript or a call binds tightest.
 COMPARISON, OR, XOR, AND, SHIFT, SUM, PRODUCT, NEGATION, ATOM = range(9)
@@ -25,6 +26,7 @@ class Value:
 
     ``dims`` are the dimensions of its block, none for a scalar. ``coordinate`` marks 32-bit integers that stay in
     range whatever is added to them a few times: positions and extents. ``constant`` is the number of a literal.
+    Raises ``PlanError`` for a block that is larger than Triton takes, which it says itself only after minutes.
     """
 
     code: str
@@ -34,6 +36,11 @@ class Value:
     nonnegative: bool = False
     coordinate: bool = False
     constant: bool | float | None = None
+
+    def __post_init__(self) -> None:
+        if math.prod(d.padded for d in self.dims) > MOST_ELEMENTS:
+            shape = " x ".join(f"{'.'.join(a.rank for a in d.axes)}:{d.padded}" for d in self.dims)
+            raise PlanError(f"this plan needs a tile of {shape} elements; Triton takes at most {MOST_ELEMENTS:,}")
 
     def at(self, level: int) -> str:
         """The code as an operand of an operator of that precedence."""

@@ -13,7 +13,7 @@ from einsum_compiler.cost.boxed import boxed_extents, boxed_filter
 from einsum_compiler.cost.cpu import vector_bytes
 from einsum_compiler.cost.cpu_model import predict_cpu
 from einsum_compiler.cost.device import Device
-from einsum_compiler.cost.gpu_model import WARPS, DoesNotFit, predict_gpu
+from einsum_compiler.cost.gpu_model import WARPS, DoesNotFit, TooLarge, predict_gpu
 from einsum_compiler.cost.prediction import Prediction, together
 from einsum_compiler.cost.rounding import MOST_GROWTH, growth, limit
 from einsum_compiler.cost.shape import Operand, Shape, Visited
@@ -23,13 +23,16 @@ from einsum_compiler.cost.visits import Filter, filter_of, trimmed, visited
 from einsum_compiler.derivation import Derivation, KernelDerivation, derive_kernel
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.extents import all_extents
-from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit
+from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit, RankTile
 from einsum_compiler.ir.tile import Loop
 from einsum_compiler.ir.types import bytes_of
 from einsum_compiler.passes.certificate import Certificate
-from einsum_compiler.passes.kernel_cascade import KernelCascade
+from einsum_compiler.passes.chunks import ChunkedRank
+from einsum_compiler.passes.kernel_cascade import KernelCascade, held_sums
+from einsum_compiler.passes.kernel_shape import SHORT
 from einsum_compiler.passes.partition import Partition, Reuse, partition, reuse
 from einsum_compiler.reach import reach_of
+from einsum_compiler.splitting import chunk_extents
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ EXHAUSTIVE = {
 
 MOST_PRODUCTS = 0.5  # of the time of a kernel, beyond which contexts are not computed in sweeps of their own
 ALSO_FINISHED = 4  # tilings
-ALSO_WHOLE = 8  # tilings
+CHUNKS = (16, 32, 64, 128)  # coordinates of a rank that is cut since a kernel would hold it whole
 
 
 @dataclass(frozen=True)
@@ -127,10 +130,6 @@ class Pricing:
         self._skeleton(plan)
         return self._corrected[self._tiled_ranks(plan)]
 
-    def sweeps(self, plan: KernelPlan) -> int:
-        """How many loops a kernel has."""
-        return len(self._skeleton(plan)[0].loops)
-
     def _derivation(self, plan: KernelPlan) -> KernelDerivation:
         """The kernel's cascade with the states of a plan's streams; their equations are the same for tiles of any size."""
         key = tuple(t.rank for t in plan.streams), plan.contexts, plan.accumulated
@@ -165,10 +164,10 @@ class Pricing:
 
 @dataclass(frozen=True)
 class Option:
-    """One way to run one part of a program: its kernels, and the split that made them of one."""
+    """One way to run one part of a program: its kernels, and the splits that made them of one."""
 
     plans: tuple[KernelPlan, ...]
-    split: RankSplit | None
+    splits: tuple[RankSplit, ...]
     prediction: Prediction
 
 
@@ -272,16 +271,16 @@ def _plans(
     plans: dict[Plan, Prediction] = {}
     ways: dict[Plan, tuple[tuple[Option, ...], ...]] = {}  # by the best plan of a structure
     known: dict[KernelCascade, list[Option]] = {}  # structures share most of their kernels
+    refused: PlanError | None = None
     for parts in cuts:
         typed = replace(setting, dtypes={**setting.dtypes, **sum_dtypes(parts, setting.dtypes)})
         try:
             for part in parts:
                 if part not in known:
                     known[part] = _options(derivation, part, typed, grid, exhaustive, refusals)
-        except PlanError:
-            if not plans:
-                raise
-            continue  # another way to cut the program, which its kernels do not allow
+        except PlanError as error:  # a way to cut the program that its kernels do not allow
+            refused = refused or error
+            continue
         options = [known[part] for part in parts]
         best = [found[0] for found in options]
         plans.setdefault(plan_of_options(derivation, best), together(o.prediction for o in best))
@@ -290,6 +289,8 @@ def _plans(
             for option in found[1:]:
                 chosen = [*best[:i], option, *best[i + 1 :]]
                 plans.setdefault(plan_of_options(derivation, chosen), together(o.prediction for o in chosen))
+    if not plans and refused is not None:
+        raise refused
     return plans, ways
 
 
@@ -297,7 +298,7 @@ def plan_of_options(derivation: Derivation, options: Iterable[Option]) -> Plan:
     """The plan of a program from one option for each of its parts."""
     options = tuple(options)
     kernels = tuple(k for o in options for k in o.plans)
-    splits = tuple(o.split for o in options if o.split is not None)
+    splits = tuple(s for o in options for s in o.splits)
     return Plan(derivation.declared.name, kernels, splits, derivation.orders)
 
 
@@ -310,9 +311,17 @@ def _options(
     refusals: dict[tuple[str, ...], tuple[Certificate, ...]],
 ) -> list[Option]:
     """Ways to run one part, best first."""
-    found = _unsplit(Pricing(part, setting), grid)
-    for chunks, base in _worth_splitting(part, setting, found, exhaustive):
-        option = _split(derivation, part, setting, grid, chunks, base)
+    found: list[Option] = []
+    for choices in _cuts(part, setting.extents):
+        with suppress(PlanError):  # other lengths may be possible
+            cut = _split(derivation, part, setting, grid, choices)
+            if not isinstance(cut, Option):
+                refusals[part.outputs] = cut
+                break
+            found.append(cut)
+    found = found or _unsplit(Pricing(part, setting), grid)
+    for splits, base in _worth_splitting(part, setting, found, exhaustive):
+        option = _split(derivation, part, setting, replace(grid, stream=(base.size,)), splits)
         if not isinstance(option, Option):
             refusals[part.outputs] = option
             break
@@ -322,32 +331,32 @@ def _options(
     return sorted(exact, key=lambda o: o.prediction.seconds)
 
 
-def _unsplit(pricing: Pricing, grid: Grid) -> list[Option]:
-    """One kernel in every tiling, those that hold their stream in one tile, and the best tilings without corrections."""
-    found = [Option((plan,), None, prediction) for prediction, plan in _tiled(pricing, grid)]
-    return [*found, *_with_whole_stream(pricing, found), *_with_finished_contexts(pricing, found)]
+def _cuts(part: KernelCascade, extents: Mapping[str, int]) -> Iterator[tuple[RankSplit, ...]]:
+    """Ways to cut the ranks that a kernel sums together with its stream, if it would hold more coordinates of them than a short rank has.
 
-
-def _with_whole_stream(pricing: Pricing, found: list[Option]) -> Iterator[Option]:
-    """The best tilings whose one tile holds the stream, in one sweep where there are several."""
-    plans = (o.plans[0] for o in found)
-    covering = [p for p in plans if len(p.streams) == 1 and _holds_stream(p, pricing.setting.extents)]
-    if not covering or pricing.sweeps(covering[0]) < 2:
+    Law: a sum over several ranks is a sum of sums over tiles of them. One rank is the loop; of the longest other one a program holds some coordinates, and
+    of any further one a single coordinate.
+    """
+    held = sorted(held_sums(part), key=lambda r: extents[r])
+    own = {r for t in part.cascade.outputs for r in t.ranks}
+    if prod(extents[r] for r in held) <= SHORT or own & set(held) or part.later or part.accumulated:
         return
-    for plan in covering[:ALSO_WHOLE]:
-        plan = replace(plan, contexts="whole")
-        with suppress(DoesNotFit, PlanError):  # what cannot be lowered that way takes its sweeps
-            yield Option((plan,), None, pricing.predict(plan))
+    *single, longest = held
+    first = tuple(RankSplit(part.outputs, RankTile(r)) for r in single if extents[r] > 1)
+    for size in CHUNKS:
+        yield (*first, RankSplit(part.outputs, RankTile(longest, size)))
+        if size >= extents[longest]:
+            break
 
 
-def _holds_stream(plan: KernelPlan, extents: Mapping[str, int]) -> bool:
-    """Whether one tile of the stream reaches to its end."""
-    (stream,) = plan.streams
-    return boxed_extents(plan, extents)[stream.rank] <= stream.size
+def _unsplit(pricing: Pricing, grid: Grid) -> list[Option]:
+    """One kernel in every tiling, and the best tilings without corrections."""
+    found = [Option((plan,), (), prediction) for prediction, plan in _tiled(pricing, grid)]
+    return [*found, *_with_finished_contexts(pricing, found)]
 
 
 def _with_finished_contexts(pricing: Pricing, found: list[Option]) -> Iterator[Option]:
-    """The best tilings without corrections, in one more sweep for each context, or in the one trip of a tile that holds the stream.
+    """The best tilings without corrections, in one more sweep for each context.
 
     A sweep more computes the products that contexts need again, so where products take most of the time there is nothing to win.
     """
@@ -356,11 +365,9 @@ def _with_finished_contexts(pricing: Pricing, found: list[Option]) -> Iterator[O
     if products > MOST_PRODUCTS * best.prediction.seconds or not pricing.corrects(best.plans[0]):
         return
     for option in found[:ALSO_FINISHED]:
-        plan = option.plans[0]
-        held = len(plan.streams) == 1 and _holds_stream(plan, pricing.setting.extents)
-        plan = replace(plan, contexts="whole" if held else "finished")
+        plan = replace(option.plans[0], contexts="finished")
         with suppress(DoesNotFit, PlanError):  # what cannot be lowered that way stays in running form
-            yield Option((plan,), None, pricing.predict(plan))
+            yield Option((plan,), (), pricing.predict(plan))
 
 
 def _tiled(pricing: Pricing, grid: Grid) -> list[tuple[Prediction, KernelPlan]]:
@@ -379,6 +386,8 @@ def _tiled(pricing: Pricing, grid: Grid) -> list[tuple[Prediction, KernelPlan]]:
     for plan in plans:
         try:
             found.append((pricing.predict(plan), plan))
+        except TooLarge as reason:
+            refusal = PlanError(f"no tiles of {', '.join(part.outputs)} can be compiled for a GPU: {reason}")
         except DoesNotFit:
             unfit.append(plan)
         except PlanError as error:  # other tiles may be possible
@@ -422,8 +431,8 @@ def tilings(
 
 def _worth_splitting(
     part: KernelCascade, setting: Setting, found: list[Option], exhaustive: bool
-) -> Iterator[tuple[int, KernelPlan]]:
-    """Numbers of chunks for the best tilings that leave processors idle, or where no tiling sums in chains that are short enough.
+) -> Iterator[tuple[tuple[RankSplit, ...], RankTile]]:
+    """The streamed rank in chunks for the best tilings that leave processors idle, or where no tiling sums in chains that are short enough; and its tile.
 
     An output that carries the streamed rank is computed from finished values, in one more pass: there a split has nothing to win.
     """
@@ -439,8 +448,10 @@ def _worth_splitting(
     inexact = min(o.prediction.growth for o in found) > MOST_GROWTH
     for option in found[: 8 if exhaustive else 2]:
         plan = option.plans[0]
-        assert plan.stream is not None
-        programs = prod(ceil(setting.extents[t.rank] / t.size) for t in plan.program)
+        if plan.stream is None or plan.stream.rank != part.stream:
+            continue
+        extents = {**setting.extents, **chunk_extents(option.splits, setting.extents)}
+        programs = prod(ceil(extents[t.rank] / t.size) for t in plan.program)
         tiles = setting.extents[part.stream] // plan.stream.size
         chunks = 2
         wanted = processors * (4 if exhaustive else 1)
@@ -456,25 +467,23 @@ def _worth_splitting(
         ):
             if (chunks, plan.stream.size) not in tried:
                 tried.add((chunks, plan.stream.size))
-                yield chunks, plan
+                yield (*option.splits, RankSplit(part.outputs, plan.stream, chunks)), plan.stream
             chunks *= 2
 
 
 def _split(
-    derivation: Derivation, part: KernelCascade, setting: Setting, grid: Grid, chunks: int, base: KernelPlan
+    derivation: Derivation, part: KernelCascade, setting: Setting, grid: Grid, choices: tuple[RankSplit, ...]
 ) -> Option | tuple[Certificate, ...]:
-    """The part with its stream in chunks of the tiles of ``base``; where that is refused, why."""
+    """The part with its ranks in chunks; where that is refused, why. ``grid``: of the kernels that stream."""
     from einsum_compiler.splitting import split_kernels
 
-    assert base.stream is not None
-    choice = RankSplit(part.outputs, base.stream, chunks)
-    made = split_kernels(derivation, part, choice, setting.extents, setting.dtypes)
+    made = split_kernels(derivation, part, choices, setting.extents, setting.dtypes)
     if not made.parts:
         return made.certificates
     inner = replace(setting, extents={**setting.extents, **made.extents}, dtypes={**setting.dtypes, **made.dtypes})
-    same = replace(grid, stream=(base.stream.size,))
-    best = [_tiled(Pricing(p, inner), same if p.stream else grid)[0] for p in made.parts]
+    best = [_tiled(Pricing(p, inner), grid)[0] for p in made.parts]
     total = together(p for p, _ in best)
     *chunked, merged = (p.growth for p, _ in best)
+    chunks = prod(made.extents[ChunkedRank(c.rank.rank).outer] for c in choices)
     whole = sqrt(merged**2 + max(chunked, default=0.0) ** 2 / chunks)
-    return Option(tuple(plan for _, plan in best), choice, replace(total, growth=whole))
+    return Option(tuple(plan for _, plan in best), choices, replace(total, growth=whole))

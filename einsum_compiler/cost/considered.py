@@ -70,15 +70,14 @@ def passed_over(choice: Choice) -> list[str]:
 
 def plan_summary(plan: Plan) -> str:
     """A plan in a few words: for every kernel what it writes, its tiles, and how the stream is split."""
-    split = {s.outputs: s for s in plan.splits}
-    lines = [*plan.orders, *(str(s) for s in split.values())]
+    lines = [*plan.orders, *map(str, plan.splits)]
     return "\n".join([*lines, *map(_kernel_summary, plan.kernels)])
 
 
 def _kernel_summary(kernel: KernelPlan) -> str:
     tiles = [str(t) for t in kernel.program if t.size > 1]
     stream = [f"stream {kernel.stream}"] if kernel.stream else []
-    finished = [f"contexts {kernel.contexts}"] if kernel.contexts != "running" else []
+    finished = ["contexts finished"] if kernel.contexts != "running" else []
     return f"{', '.join(kernel.outputs)}: {', '.join([*(tiles or ['single coordinates']), *stream, *finished])}"
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
+from einsum_compiler.backends.triton.layout import MOST_ELEMENTS
 from einsum_compiler.cost.device import Device
 from einsum_compiler.cost.prediction import Prediction
 from einsum_compiler.cost.shape import Shape
@@ -35,6 +36,10 @@ USABLE = 0.9  # of the bandwidths and peaks of a data sheet
 
 class DoesNotFit(Exception):
     """A plan whose tiles exceed the registers or the shared memory of a program."""
+
+
+class TooLarge(DoesNotFit):
+    """A plan with a tile that has more elements than the language of the kernels takes: it cannot be compiled."""
 
 
 @dataclass
@@ -101,6 +106,7 @@ class _Gpu:
         """Warps, bytes of shared memory and registers of a thread."""
         limits = self.device.limits
         assert limits is not None
+        self.check_elements()
         wanted, vectors = 0.0, False
         operands = 0
         before = [s.tile for s in self.shape.skeleton.outside if isinstance(s, Fetch) and s.operand]
@@ -130,6 +136,26 @@ class _Gpu:
         if operands > limits.shared:
             raise DoesNotFit(f"operands take {operands} bytes of shared memory")
         return warps, operands, min(wanted / (warps * THREADS) + OTHER_REGISTERS, limits.registers_per_thread)
+
+    def check_elements(self) -> None:
+        """No tile has more elements than Triton takes, those neither that a sweep reduces at once.
+
+        What is loaded can be loaded again, one coordinate of a reduced axis at a time (``backends/triton/streaming.py``); what a product made cannot.
+        """
+        for _, body in self.shape.bodies:
+            made = {a for step in body if isinstance(step, Product) for a in step.result.axes}
+            for step in body:
+                match step:
+                    case Sweep():
+                        axes: Sequence[str] = (*step.kept, *made.intersection(step.over))
+                    case Product() if step.rows and step.columns and step.depth:
+                        axes = step.result.axes
+                    case Product():
+                        axes = (*step.batch, *step.rows, *step.columns, *step.depth)
+                    case _:
+                        continue
+                if (elements := self.padded(axes)) > MOST_ELEMENTS:
+                    raise TooLarge(f"a tile of {elements:,} elements; Triton takes at most {MOST_ELEMENTS:,}")
 
     def lanes_bytes(self, tile: Tile) -> int:
         return int(self.lanes(Tile(tile.axes, 4))) * tile.bytes

@@ -84,7 +84,7 @@ def _view(
         ", ".join(plan.outputs),
         str(plan),
         f"{work.programs:,}",
-        str(part.planned.split or ""),
+        "; ".join(map(str, part.planned.splits)),
         tuple(_ranks(part, extents)),
         tuple(_tensor(compiled, o, extents, _from(writers.get(o.name))) for o in part.tile.inputs),
         tuple(_tensor(compiled, o, extents, _to(compiled, o.name, o.name in outputs)) for o in part.tile.outputs),

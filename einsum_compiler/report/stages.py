@@ -58,7 +58,7 @@ def stage_groups(compiled: Compilation) -> list[StageGroup]:
         before, views = text, []
         for name, cascade in part.derived.stages:
             after = str(cascade)
-            shown = "split" if name == "fuse" and part.planned.split else name
+            shown = "split" if name == "fuse" and part.planned.splits else name
             view = _view(shown, before, after)
             views.append(_dealt(view) if name == "fuse" else view)
             before = after

@@ -164,7 +164,7 @@ def milliseconds(seconds: float | None) -> str:
 
 def summary(plan: Plan) -> str:
     """What distinguishes a plan from others of its program: tiles, chunks of splits, warps; kernels are separated by a bar."""
-    parts = [f"{s.rank.rank} into {s.chunks}" for s in plan.splits]
+    parts = [f"{s.rank.rank} into {s.chunks}" if s.chunks else f"{s.rank} apart" for s in plan.splits]
     return "; ".join([*parts, " | ".join(map(_kernel_summary, plan.kernels))])
 
 

@@ -5,7 +5,8 @@
     T[i] = max[k](f)             times 1 where f equals T, shared evenly by equal points
 
 A read by an index expression becomes a sum with an equality filter: left sides hold ranks only. Ranks that no index names are summed first, so that the
-equality meets a tensor that is as small as it can be. An index ``i // c`` has its inverse in closed form: the sum is over the c coordinates ``c*j + r``.
+equality meets a tensor that is as small as it can be; last, where that tensor would have two ranks that no axis has (queries and keys): it is computed tile by
+tile, so its points are what the sum costs, and a rank that is summed last is one that programs are spread over. An index ``i // c`` has its inverse in closed form: the sum is over the c coordinates ``c*j + r``.
 """
 
 from __future__ import annotations
@@ -189,17 +190,27 @@ class Adjoints:
             # A sum exists everywhere; a map where its operands do.
             found = () if summed or len(made) > 1 else tuple(substitute(c, at) for c in conditions)
             return Contribution(name, tuple(made), found)
-        made.append(self._equation(f"{name}.grad.at", kept, summed, term, where))
         inverse = self._inverses(equal, tuple(r for r in kept if r not in axes))
+        paired = len([r for r in kept if r not in axes]) - len(inverse) > 1
+        pointwise = any(set(free_ranks(r)) >= {*kept, *summed} for r in walk(term) if isinstance(r, Read))
+        after = summed if paired and pointwise else ()
+        kept, summed = (*after, *kept), tuple(r for r in summed if r not in after)
+        made.append(self._equation(f"{name}.grad.at", kept, summed, term, where))
         equal = [c for c in equal if c not in inverse]
         places = {name: place for name, place, _ in inverse.values()}
         gathered = tuple(
-            r for r in (*kept, *(rank for _, _, rank in inverse.values())) if r not in axes and r not in places
+            r
+            for r in (*kept, *(rank for _, _, rank in inverse.values()))
+            if r not in axes and r not in places and r not in after
         )
         whole = substitute(_whole(made[-1]), places)
         equal = [substitute(c, places) for c in equal]
         last = Reduction("sum", gathered, whole, conjunction(equal)) if gathered else whole
         outside = None if gathered else conjunction(equal)
+        if after:
+            part = Target(self._name(f"{name}.grad.part"), tuple(map(Rank, (*after, *axes))))
+            made.append(Equation((part,), last, outside))
+            last, outside = Reduction("sum", after, _whole(made[-1])), None
         made.append(Equation((Target(self._name(f"{name}.grad"), tuple(map(Rank, axes))),), last, outside))
         return Contribution(name, tuple(made), () if gathered else tuple(equal))
 

@@ -75,7 +75,7 @@ def forced(derivation: Derivation, binding: Binding, chunks: int) -> Plan:
             kernels.append(whole)
             continue
         choice = RankSplit(whole.outputs, whole.stream, chunks)
-        made = split_kernels(derivation, part, choice, binding.extents, wanted.dtypes)
+        made = split_kernels(derivation, part, (choice,), binding.extents, wanted.dtypes)
         assert made.parts, made.certificates
         kernels += [partition(p, {**binding.extents, **made.extents}) for p in made.parts]
         splits.append(choice)
@@ -238,14 +238,14 @@ def test_an_output_along_the_stream_is_not_split() -> None:
     derivation = derive(zoo.MAP_OUT, "<test>", None)
     binding = bind(derivation.declared, (), inputs(derivation, m=1, n=20_000))
     planned = plan_of(derivation, request(derivation, binding, "triton"), None)
-    assert not any(p.split for p in planned if "A" in p.plan.outputs)
+    assert not any(p.splits for p in planned if "A" in p.plan.outputs)
 
 
 def test_what_is_refused_stays_whole() -> None:
     derivation = derive(zoo.CLIPPED.replace(" where n <= m", ""), "<test>", None)
     binding = bind(derivation.declared, (), inputs(derivation, m=1, n=20_000))
     planned = plan_of(derivation, request(derivation, binding, "triton"), None)
-    assert not any(p.split for p in planned)
+    assert not any(p.splits for p in planned)
     (refusal,) = [c for p in planned for c in p.certificates if c.form == "refused"]
     assert (refusal.step, refusal.tensor) == ("split", "O")
 

@@ -198,7 +198,7 @@ def test_a_sigmoid_of_the_distance_to_the_maximum_is_refused() -> None:
     ("text", "options", "message"),
     [
         (STABLE, Split("q", 2), "rank q cannot be split: the cascade has no such rank"),
-        (STABLE, Split("n", 0), "rank n cannot be split into 0 chunks of tiles of 1"),
+        (STABLE, Split("n", 2, 0), "rank n cannot be split into 2 chunks of tiles of 0"),
         ("cascade map(X[m]) -> Y[m] { Y[m] = X[m] + 1 }", Split(), "nothing is reduced, so there is no rank to split"),
         (
             "cascade scan(X[t,m]) -> H[t,m] { H[t+1,m] = 0.5 * H[t,m] + X[t,m] }",
