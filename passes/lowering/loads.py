@@ -80,15 +80,13 @@ class Loads(Tiles):
                     f"'{collection.tensor}' is computed: a kernel tests 'in' on inputs only, so pass it as an input",
                     node.span,
                 )
-            fibres = tuple(r for r, i in zip(declared.ranks, collection.indices, strict=True) if isinstance(i, Slice))
-            over = self.tiling.axes(fibres)
-            if len(over) != len(fibres):
-                raise PlanError(
-                    f"the fibre of '{collection.tensor}' is not held whole: give its axis a rank of its own", node.span
-                )
-            indices = tuple(
-                Rank(r) if isinstance(i, Slice) else i for r, i in zip(declared.ranks, collection.indices, strict=True)
+            along = tuple(
+                self.tiling.whole(r)
+                for r, i in zip(declared.ranks, collection.indices, strict=True)
+                if isinstance(i, Slice)
             )
+            over, held = self.tiling.axes(along), iter(along)
+            indices = tuple(Rank(next(held)) if isinstance(i, Slice) else i for i in collection.indices)
             read = Read(collection.tensor, indices)
             checks = self.translator.checks(read)
             entries = self.load(read, frozenset(checks))

@@ -53,9 +53,14 @@ class Tiling:
             return None
         if (stream := self.stream(rank)) and rank == f"{stream.rank}.0":
             return Axis(rank, stream.size)
-        if rank not in self.extents:
+        size = self.extents.get(rank.removesuffix(".whole"))
+        if size is None:
             raise PlanError(f"the plan does not say what becomes of rank '{rank}'")
-        return Axis(rank, self.extents[rank])
+        return Axis(rank, size)
+
+    def whole(self, rank: str) -> str:
+        """The axis that a fibre along a rank occupies, whole whatever becomes of the rank elsewhere in the kernel."""
+        return f"{rank}.whole" if self.is_program(rank) or self.stream(rank) else rank
 
     def axes(self, ranks: tuple[str, ...]) -> tuple[Axis, ...]:
         return tuple(dict.fromkeys(axis for axis in map(self.axis, ranks) if axis))
@@ -106,6 +111,7 @@ class Tiling:
     def axis_sizes(self) -> dict[str, int]:
         """The size of every axis, by the rank of the tile."""
         sizes = {r: n for r, n in self.extents.items() if not self.is_program(r)}
+        sizes.update({self.whole(r): n for r, n in self.extents.items()})
         for tile in self.plan.program:
             if axis := self.row_axis(tile.rank):
                 sizes[axis.rank] = axis.size

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor
 
 import einsum_compiler as ec
 from einsum_compiler.derivation import kernel_cascades
@@ -14,9 +11,8 @@ from einsum_compiler.ir.extents import all_extents
 from einsum_compiler.ir.plan import Plan
 from einsum_compiler.kernel import Kernel
 from einsum_compiler.passes.partition import Partition, partition
-from einsum_compiler.validate import reference_of
+from einsum_compiler.validate import validate
 from tests.adjoint import compared
-from tests.budget import assert_within_budget
 from tests.composition.text import Program
 from tests.variants.agreement import assert_close, evaluated, interpreted
 
@@ -61,19 +57,4 @@ def kernels_agree(program: Program, dtype: torch.dtype, backend: str = "cpu") ->
     if dtype == torch.float64:
         assert_close(kernel.run(binding), evaluated(kernel, binding), 1e-9)
         return
-    within_budget(kernel, binding, kernel.run(binding))
-
-
-def within_budget(kernel: Kernel, binding: Binding, found: Mapping[str, Tensor]) -> None:
-    reference = reference_of(kernel.cascade, kernel.derivation.module, binding)
-    for name, actual in found.items():
-        if not actual.is_floating_point():
-            assert torch.equal(actual, reference.gold[name].to(actual.dtype)), name
-            continue
-        gold, plain = reference.gold[name].double(), reference.plain[name].to(actual.dtype)
-        known = ~gold.isnan()
-        zero = torch.zeros((), dtype=torch.float64)
-        assert_within_budget(
-            torch.where(known, actual, zero.to(actual.dtype)), torch.where(known, plain, zero.to(plain.dtype)),
-            torch.where(known, gold, zero), name,
-        )  # fmt: skip
+    validate(kernel, binding)

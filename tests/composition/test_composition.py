@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.composition.checking import gradients_agree, kernels_agree, tile_programs_agree
-from tests.composition.grammar import programs
+from tests.composition.grammar import composed, programs
 from tests.composition.text import Program
 
 DTYPES = st.sampled_from((torch.float32, torch.float32, torch.bfloat16, torch.float64))
@@ -57,6 +57,11 @@ def test_cpu_kernels(program: Program, dtype: torch.dtype) -> None:
 @given(programs())
 def test_triton_kernels(program: Program) -> None:
     kernels_agree(program, torch.float32, "triton")
+
+
+@pytest.mark.parametrize(("seed", "dtype"), [(20254, torch.bfloat16), (20312, torch.float32)], ids=str)
+def test_inputs_that_hurt_the_plain_program_less_than_its_kin(seed: int, dtype: torch.dtype) -> None:
+    kernels_agree(composed(seed), dtype)
 
 
 @pytest.mark.slow

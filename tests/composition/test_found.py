@@ -63,3 +63,20 @@ def test_a_rank_that_only_a_called_cascade_reduces() -> None:
     expected = torch.logsumexp(x[:, :10].double().reshape(3, 5, 2), -1)
     torch.testing.assert_close(ec.reference(text)(x), expected)
     ec.compile(text).validate(x)
+
+
+@pytest.mark.parametrize("roles", ["program b, h, m, n:8  stream i:16", "program b, h, m, n:8, i:2  resident e"])
+def test_a_fibre_along_a_rank_that_is_split_elsewhere(roles: str) -> None:
+    """What 'in' searches is held whole, also where the kernel splits a rank of its name."""
+    axes, read = ("b,h,m,n,i", "Q[b,h,m,e]") if "i:2" in roles else ("b,h,m,n", "Q[b,h,m,i]")
+    text = f"""cascade c({read}, W[h,{read[-2]}], K[b,n,i], LI[b,i]) -> X[{axes}] {{
+        S[{axes}] = {read} * W[h,{read[-2]}] * K[b,n,i]
+        X[{axes}] = relu(S[{axes}]) where n in LI[b, :] }}"""
+    kernel = ec.compile(text, plan=f"plan c {{ kernel X {{ {roles} }} }}")
+    generator = torch.Generator().manual_seed(0)
+    tensors = {
+        t.name: torch.randn([EXTENTS[r] for r in t.ranks], generator=generator, dtype=torch.float64)
+        for t in kernel.cascade.inputs
+    }
+    binding = kernel.binding(**{**tensors, "LI": torch.tensor([[0, 4, 7]])})
+    assert_close(interpreted(kernel, binding), evaluated(kernel, binding))
