@@ -84,7 +84,9 @@ class Compilation:
             # The rank itself, or what is inside its chunks.
             streams = [s for s in derived.plan.streams if s.rank.split(".")[0] == rank]
             if streams:
-                total += sum(pass_levels(derived.final, f"{s.rank}.1").passes for s in streams)
+                total += (
+                    1 if derived.plan.whole else sum(pass_levels(derived.final, f"{s.rank}.1").passes for s in streams)
+                )
             elif any(
                 isinstance(n, Reduction) and rank in n.ranks for e in derived.final.equations for n in walk(e.value)
             ):

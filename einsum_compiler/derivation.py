@@ -188,10 +188,11 @@ def derive_kernel(
             cascade = running.cascade
             for rank in streams:
                 cascade = tile_outputs(cascade, TileOutputs(rank))
-            if plan.accumulated:  # tiles of an accumulated output are made of what the running reductions read
+            if plan.accumulated or plan.whole:  # tiles of an output are made of what the running reductions read
                 cascade = shared(cascade)
         stages += [("defer", deferred.cascade), ("online", cascade)]
-        certificates += [*deferred.certificates, *running.certificates]
+        waiting = [replace(c, form="whole", reason="") if c.form == "refused" else c for c in running.certificates]
+        certificates += [*deferred.certificates, *(waiting if plan.whole else running.certificates)]
     with step("precision"):
         rounded = precision(cascade, {t.name: dtypes[t.name] for t in cascade.inputs})
     stages.append(("precision", rounded))

@@ -213,10 +213,28 @@ def _given(
     for origin, made_of, group in groups:
         checked = [_checked(part, plans[frozenset(part.outputs)].pop(0)) for part in group]
         if made_of is None:
-            found += [_in_boxes(part, plan, extents) for part, plan in zip(group, checked, strict=True)]
+            kernels = [_in_boxes(part, plan, extents) for part, plan in zip(group, checked, strict=True)]
         else:
-            found += _of_split(origin, made_of, checked)
+            kernels = _of_split(origin, made_of, checked)
+        for planned in kernels:
+            _check_whole(planned, extents)
+        found += kernels
     return tuple(found)
+
+
+def _check_whole(kernel: PlannedKernel, extents: Mapping[str, int]) -> None:
+    """Raises ``PlanError`` for a stream that a plan says is one tile, and that is longer or not alone."""
+    plan, sizes = kernel.plan, {**extents, **kernel.extents}
+    if not plan.whole:
+        return
+    outputs = ", ".join(plan.outputs)
+    if len(plan.streams) != 1:
+        raise PlanError(f"contexts are whole where one rank is streamed; kernel {outputs} streams {len(plan.streams)}")
+    (stream,) = plan.streams
+    if sizes[stream.rank] > stream.size:
+        raise PlanError(
+            f"contexts are whole where one tile holds the stream; kernel {outputs} has tiles of {stream.size}, and {stream.rank} is {sizes[stream.rank]}"
+        )
 
 
 def _check_splits(part: KernelCascade, choices: tuple[RankSplit, ...]) -> None:

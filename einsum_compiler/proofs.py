@@ -13,6 +13,7 @@ MEANINGS = {
     "split": "{tensor} is summed term by term",
     "running": "{tensor} is kept up to date while {ranks} streams by: when the running value it depends on moves, one factor corrects it",
     "finite rank": "{tensor} is kept up to date while {ranks} streams by, with a few sums beside it that one small matrix corrects",
+    "whole": "one tile holds all of {ranks}: {tensor} waits there for what it depends on, and reads nothing again",
     "reordered": "the products in {tensor} are multiplied in another order than written, the cheapest at these sizes",
     "refused": "{tensor} waits until what it depends on is finished, which costs a pass over {ranks}",
 }

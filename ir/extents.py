@@ -112,6 +112,19 @@ def known_extents(cascade: Cascade) -> frozenset[str]:
             return frozenset(known)
 
 
+def declared_equal(cascade: Cascade, rank: str) -> str | None:
+    """A rank of an input or of a parameter that has the extent of ``rank``: itself, or one that bare reads make equal; none of a selection."""
+    declared = {r for t in cascade.inputs for r in t.ranks}
+    declared |= {p.name.lower() for p in cascade.parameters if p.name != p.name.lower()}
+    pairs = [(e.rank, e.axis_rank) for e in equalities(cascade)]
+    reached = [rank]
+    for found in reached:
+        if found in declared:
+            return found
+        reached += [b if a == found else a for a, b in pairs if found in (a, b) and not {a, b} <= set(reached)]
+    return None
+
+
 def all_extents(cascade: Cascade, extents: Mapping[str, int]) -> dict[str, int]:
     """The extents given, and those of the ranks that kernels read as one (``merged_extents``)."""
     return {**extents, **merged_extents(cascade, extents)}

@@ -8,7 +8,8 @@ plan attention {
 ``program`` ranks are spread over programs, tile by tile (``m:96``; no number: one coordinate at a time); the ``stream`` rank is a loop
 over tiles inside each program (of several, ``stream i:128, j:64``, the loops follow one another); ``resident`` ranks are held whole. A tensor between
 kernels is the output of one and an input of later ones, so the outputs of the kernels say what is fused. Reductions that depend on others over the
-stream are corrected as it runs by; with ``contexts finished`` each waits for what it depends on, in one more sweep.
+stream are corrected as it runs by; with ``contexts finished`` each waits for what it depends on, in one more sweep; with ``contexts whole`` one tile holds
+the stream, however long it is up to there, and each waits for what it depends on inside of the one sweep.
 Ranks in parentheses are a box: ``program b, (y:8, x:12)  stream y2_x2:(y2:8, x2:16)`` spreads boxes of 8 x 12 over programs, each one axis of 96, and
 streams the merged rank of y2 and x2 box by box (``passes.box_order``).
 ``warps 8 stages 3  persistent 2  copies descriptors`` say how a GPU runs it (``ir.launch``).
@@ -67,7 +68,7 @@ class KernelPlan:
     resident: tuple[str, ...] = ()
     launch: Launch = field(default_factory=Launch)
     later: tuple[RankTile, ...] = ()  # streamed after ``stream``
-    contexts: str = "running"  # or "finished"
+    contexts: str = "running"  # or "finished" or "whole"
     rows: tuple[str, ...] = ()
     box: tuple[RankTile, ...] = ()
     accumulated: tuple[Accumulation, ...] = ()
@@ -81,6 +82,11 @@ class KernelPlan:
     def streams(self) -> tuple[RankTile, ...]:
         """Every streamed rank, in the order of the loops."""
         return () if self.stream is None else (self.stream, *self.later)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the loop over the stream has one trip at most."""
+        return self.contexts == "whole"
 
     def tile(self, rank: str) -> int:
         """The tile of a program or stream rank; 1 for a program rank without one."""
@@ -223,8 +229,8 @@ def _kernel(outputs: str, body: str) -> KernelPlan:
         raise PlanError(f"'{_shown(rest)}' in the kernel of {outputs.strip()}: expected {_WORDS.replace('|', ', ')}")
     clauses = {name: _names(value) for name, value in found}
     contexts = clauses.get("contexts", ["running"])[0]
-    if contexts not in ("running", "finished"):
-        raise PlanError(f"contexts are running or finished, not '{contexts}'")
+    if contexts not in ("running", "finished", "whole"):
+        raise PlanError(f"contexts are running, finished or whole, not '{contexts}'")
     program = [(_members(r), r) for r in clauses.get("program", [])]
     rows = [tuple(t.rank for t in members) for members, _ in program if members]
     if len(rows) > 1:

@@ -30,6 +30,7 @@ def without_invariants(reduction: Reduction, domains: Domains) -> tuple[Reductio
         return reduction, ()
     parts = factors(reduction.body)
     leaving = [p for p in parts if not set(free_ranks(p.value)) & set(reduction.ranks) and domains.of(p.value) == ()]
+    leaving = [p for p in leaving if p.value != Constant(1)]  # the 1 of 1 / X stays: without it X has nothing to divide
     if len(leaving) == len(parts) or not leaving:
         return reduction, ()
     total = reduction.where is None and domains.of(reduction.body) == ()

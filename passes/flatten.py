@@ -10,6 +10,7 @@ some reduction is over one of them alone, or where an output or a read by an ind
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from einsum_compiler.ir.cascade import Cascade, Equation, Scalar
@@ -22,8 +23,10 @@ from einsum_compiler.ir.expression import (
     Reduction,
     Selection,
     map_children,
+    transform,
     walk,
 )
+from einsum_compiler.ir.extents import declared_equal
 from einsum_compiler.passes.lateness import reduced_ranks
 from einsum_compiler.passes.order import in_order
 from einsum_compiler.passes.scope import all_ranks, fresh, plain, ranks_of_tensors, reads_in
@@ -38,8 +41,25 @@ def flatten(cascade: Cascade, options: Flatten = Flatten()) -> Cascade:
     """The normalized cascade with ranks merged that are reduced together."""
     for group in _groups(cascade):
         if _separable(cascade, group):
-            cascade = _Merger(cascade, group).merged()
+            equal = {rank: declared_equal(cascade, rank) or rank for rank in group}
+            cascade = _by_extents(_Merger(cascade, group).merged(), equal)
     return in_order(cascade)
+
+
+def _by_extents(cascade: Cascade, equal: Mapping[str, str]) -> Cascade:
+    """The cascade with extents of other ranks that are equal: the bare reads that said so are no more (``X[i] - X[j]``)."""
+
+    def change(node: Expression) -> Expression:
+        return Extent(equal[node.rank]) if isinstance(node, Extent) and node.rank in equal else node
+
+    def over(node: Expression | None) -> Expression | None:
+        return None if node is None else transform(node, change)
+
+    return replace(
+        cascade,
+        parameters=tuple(replace(p, default=over(p.default)) for p in cascade.parameters),
+        equations=tuple(replace(e, value=transform(e.value, change), where=over(e.where)) for e in cascade.equations),
+    )
 
 
 def row_major(merged: str, group: tuple[str, ...]) -> dict[str, Expression]:
@@ -58,13 +78,13 @@ def row_major(merged: str, group: tuple[str, ...]) -> dict[str, Expression]:
 
 
 def merged_group(cascade: Cascade, rank: str | None) -> tuple[str, ...]:
-    """The ranks that a rank was merged from: its extent is the product of theirs; none of any other rank."""
+    """The ranks that a rank was merged from: its extent is the product of theirs; none of any other rank, or where two have one extent."""
     for parameter in cascade.parameters:
         if rank is not None and parameter.name == rank.upper() and parameter.default is not None:
             nodes = list(walk(parameter.default))
             group = tuple(n.rank for n in nodes if isinstance(n, Extent))
             products = all(isinstance(n, Extent) or (isinstance(n, Binary) and n.operator == "*") for n in nodes)
-            return group if products and len(group) > 1 else ()
+            return group if products and len(set(group)) == len(group) > 1 else ()
     return ()
 
 

@@ -13,7 +13,7 @@ from einsum_compiler.backends.cpu.roles import FEW_ROWS, roles_of
 from einsum_compiler.backends.cpu.scope import Scope
 from einsum_compiler.backends.cpu.view import C_TYPES, WIDEST, View
 from einsum_compiler.ir.expression import Read, walk
-from einsum_compiler.ir.tile import Axis, Dot, Load, Map, Reduce, Select, Statement, TileType
+from einsum_compiler.ir.tile import Axis, Dot, Load, Loop, Map, Reduce, Select, Statement, TileType
 from einsum_compiler.ir.tile_ranges import reads_in
 
 
@@ -21,6 +21,7 @@ def tables_of(scope: Scope, body: Sequence[Statement]) -> frozenset[str]:
     """The loads of a body that may be tables of rows, and the selects that hide rows of such a table."""
     types = {n: TileType(v.dtype, v.axes) for n, v in scope.tiles.items()}
     types |= {s.target: s.type for s in body if isinstance(s, Load | Map | Select | Dot | Reduce)}
+    types |= {c.name: c.type for s in body if isinstance(s, Loop) for c in s.carries}
     found: set[str] = set()
     for statement in body:
         if isinstance(statement, Load) and statement.fill.value == 0 and statement.type.dtype[0] in "fb":

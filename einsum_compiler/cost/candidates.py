@@ -58,6 +58,7 @@ EXHAUSTIVE = {
 
 MOST_PRODUCTS = 0.5  # of the time of a kernel, beyond which contexts are not computed in sweeps of their own
 ALSO_FINISHED = 4  # tilings
+ALSO_WHOLE = 8  # tilings
 CHUNKS = (16, 32, 64, 128)  # coordinates of a rank that is cut since a kernel would hold it whole
 
 
@@ -129,6 +130,10 @@ class Pricing:
         """Whether some reduction of the kernel is corrected as its context moves."""
         self._skeleton(plan)
         return self._corrected[self._tiled_ranks(plan)]
+
+    def sweeps(self, plan: KernelPlan) -> int:
+        """How many loops a kernel has."""
+        return len(self._skeleton(plan)[0].loops)
 
     def _derivation(self, plan: KernelPlan) -> KernelDerivation:
         """The kernel's cascade with the states of a plan's streams; their equations are the same for tiles of any size."""
@@ -350,13 +355,31 @@ def _cuts(part: KernelCascade, extents: Mapping[str, int]) -> Iterator[tuple[Ran
 
 
 def _unsplit(pricing: Pricing, grid: Grid) -> list[Option]:
-    """One kernel in every tiling, and the best tilings without corrections."""
+    """One kernel in every tiling, those that hold their stream in one tile, and the best tilings without corrections."""
     found = [Option((plan,), (), prediction) for prediction, plan in _tiled(pricing, grid)]
-    return [*found, *_with_finished_contexts(pricing, found)]
+    return [*found, *_with_whole_stream(pricing, found), *_with_finished_contexts(pricing, found)]
+
+
+def _with_whole_stream(pricing: Pricing, found: list[Option]) -> Iterator[Option]:
+    """The best tilings whose one tile holds the stream, in one sweep where there are several."""
+    plans = (o.plans[0] for o in found)
+    covering = [p for p in plans if len(p.streams) == 1 and _holds_stream(p, pricing.setting.extents)]
+    if not covering or pricing.sweeps(covering[0]) < 2:
+        return
+    for plan in covering[:ALSO_WHOLE]:
+        plan = replace(plan, contexts="whole")
+        with suppress(DoesNotFit, PlanError):  # what cannot be lowered that way takes its sweeps
+            yield Option((plan,), (), pricing.predict(plan))
+
+
+def _holds_stream(plan: KernelPlan, extents: Mapping[str, int]) -> bool:
+    """Whether one tile of the stream reaches to its end."""
+    (stream,) = plan.streams
+    return boxed_extents(plan, extents)[stream.rank] <= stream.size
 
 
 def _with_finished_contexts(pricing: Pricing, found: list[Option]) -> Iterator[Option]:
-    """The best tilings without corrections, in one more sweep for each context.
+    """The best tilings without corrections, in one more sweep for each context, or in the one trip of a tile that holds the stream.
 
     A sweep more computes the products that contexts need again, so where products take most of the time there is nothing to win.
     """
@@ -365,7 +388,9 @@ def _with_finished_contexts(pricing: Pricing, found: list[Option]) -> Iterator[O
     if products > MOST_PRODUCTS * best.prediction.seconds or not pricing.corrects(best.plans[0]):
         return
     for option in found[:ALSO_FINISHED]:
-        plan = replace(option.plans[0], contexts="finished")
+        plan = option.plans[0]
+        held = len(plan.streams) == 1 and _holds_stream(plan, pricing.setting.extents)
+        plan = replace(plan, contexts="whole" if held else "finished")
         with suppress(DoesNotFit, PlanError):  # what cannot be lowered that way stays in running form
             yield Option((plan,), (), pricing.predict(plan))
 

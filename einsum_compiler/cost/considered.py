@@ -77,7 +77,7 @@ def plan_summary(plan: Plan) -> str:
 def _kernel_summary(kernel: KernelPlan) -> str:
     tiles = [str(t) for t in kernel.program if t.size > 1]
     stream = [f"stream {kernel.stream}"] if kernel.stream else []
-    finished = ["contexts finished"] if kernel.contexts != "running" else []
+    finished = [f"contexts {kernel.contexts}"] if kernel.contexts != "running" else []
     return f"{', '.join(kernel.outputs)}: {', '.join([*(tiles or ['single coordinates']), *stream, *finished])}"
 
 

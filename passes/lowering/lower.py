@@ -28,6 +28,7 @@ from einsum_compiler.ir.tile import (
     TileKernel,
     TileType,
 )
+from einsum_compiler.ir.tile_ranges import needed
 from einsum_compiler.passes.lowering.loops import common_consequences, loop_ranges
 from einsum_compiler.passes.lowering.scope import Scope
 from einsum_compiler.passes.lowering.sweeps import assign_sweeps, finished_read, loop_of
@@ -79,7 +80,7 @@ class _Lowering:
         self.cascade, self.plan, self.context = cascade, plan, context
         self.tiling = Tiling(plan, extents)
         self.loops = self.tiling.loops
-        self.sweeps = assign_sweeps(cascade, self.loops)
+        self.sweeps = assign_sweeps(cascade, self.loops, plan.whole)
         self.writer = TileWriter(
             cascade, self.tiling, context.dtypes, context.scalars, context.parameters, self._tile_of
         )
@@ -104,7 +105,8 @@ class _Lowering:
                     loops.append(self._loop(stream, stage + 1, inside, scope))
             body += [*scope.statements, *loops]
             outer = scope
-        return self._assemble(without_unvisited(body))
+        # What stands between two sweeps elsewhere stands inside a loop of one trip, and outside only for what is stored there.
+        return self._assemble(without_unvisited(needed(body) if self.plan.whole else body))
 
     def _assemble(self, body: tuple[Statement, ...]) -> TileKernel:
         tensors = self.writer.loaded
@@ -153,22 +155,24 @@ class _Lowering:
 
     def _inside(self, sweep: int, loop: str) -> list[Equation]:
         """The equations a sweep over one rank needs, those of earlier sweeps that it computes again included; none if nothing is left to do."""
-        steps = [e for e in self.cascade.equations if loop_of(e, self.loops) == loop]
-        needed = {
+        between = self._outside(sweep) if self.plan.whole else []
+        steps = [e for e in self.cascade.equations if loop_of(e, self.loops) == loop or e in between]
+        wanted = {
             e.target.tensor
             for e in steps
-            if self.sweeps.level[e.target.tensor] == sweep
+            if self.sweeps.level.get(e.target.tensor) == sweep
             and (e.target.tensor in self.sweeps.states or self._streamed_output(e))
         }
+        inside = {*self.sweeps.level, *(e.target.tensor for e in between)}
         for equation in reversed(steps):
-            if equation.target.tensor not in needed:
+            if equation.target.tensor not in wanted:
                 continue
-            for node in [n for e in (equation.value, equation.where) if e for n in walk(e) if isinstance(n, Read)]:
-                if node.tensor in self.sweeps.level and not finished_read(node, self.loops):
+            for node in reads_of(equation.value, equation.where):
+                if node.tensor in inside and not finished_read(node, self.loops):
                     if node.tensor in self.sweeps.states and self.sweeps.level[node.tensor] < sweep:
                         continue
-                    needed.add(node.tensor)
-        return [e for e in steps if e.target.tensor in needed]
+                    wanted.add(node.tensor)
+        return [e for e in steps if e.target.tensor in wanted]
 
     def _streamed_output(self, equation: Equation) -> str | None:
         """The output whose tiles an equation computes (see ``tile_outputs``)."""
@@ -208,9 +212,13 @@ class _Lowering:
         if read.tensor in self.writer.translator.inputs:
             return None
         name = read.tensor
-        if name in self.sweeps.states and read.indices[-1] in self.writer.next_indices:
+        if name in self.sweeps.states and (read.indices[-1] in self.writer.next_indices or self._finishes_here(read)):
             name = f"{name}.next"
         return self.writer.tile(name, read)
+
+    def _finishes_here(self, read: Read) -> bool:
+        """Whether a read of a state's last value stands inside the one trip that makes it."""
+        return self.plan.whole and self.writer.scope.loop is not None and finished_read(read, self.loops)
 
     def _equation(self, equation: Equation) -> None:
         name = equation.target.tensor
@@ -221,7 +229,8 @@ class _Lowering:
             return
         value = equation.value
         if isinstance(value, Read) and value.tensor in self.sweeps.states and equation.target.dtype is None:
-            self.writer.alias(name, value.tensor, self.writer.filter(equation.where))  # the state's last value
+            last = f"{value.tensor}.next" if self._finishes_here(value) else value.tensor
+            self.writer.alias(name, last, self.writer.filter(equation.where))  # the state's last value
         elif isinstance(value, Reduction):
             self.writer.reduction(name, equation, value, None)
         else:

@@ -3,6 +3,7 @@
 Law (theory 2.2): an equation inside the loop belongs to sweep ``1 + k`` if it needs something finished by sweep k, and never before the
 sweep of what it reads inside the loop. Equations outside stand before the first loop or after the sweep that finishes what they read. Several
 streamed ranks count together: sweep k has a loop for each of them that needs one, and none of these loops waits for another.
+A loop of one trip finishes inside of that trip, so all equations of its one sweep stand there, those between two sweeps too.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class Sweeps:
         return max([self.stores, *(self.level[s] for s in self.states)])
 
 
-def assign_sweeps(cascade: Cascade, loops: tuple[str, ...]) -> Sweeps:
-    """The sweeps of a cascade whose states run along ``loops``; everything is stage 0 without a loop."""
+def assign_sweeps(cascade: Cascade, loops: tuple[str, ...], whole: bool = False) -> Sweeps:
+    """The sweeps of a cascade whose states run along ``loops``; everything is stage 0 without a loop. ``whole``: the loop has one trip."""
     if not loops:
         return Sweeps({}, {e.target.tensor: 0 for e in cascade.equations}, frozenset(), {})
     following = {add(Rank(loop), Constant(1)) for loop in loops}
@@ -62,7 +63,7 @@ def assign_sweeps(cascade: Cascade, loops: tuple[str, ...]) -> Sweeps:
                 outside = [
                     _finished(r, states, level, stage) + 1 for r in reads if not _is_inside(r, loops, loop_by_name)
                 ]
-                new = max([1, *inside, *outside])
+                new = 1 if whole else max([1, *inside, *outside])
                 changed |= level.get(name) != new
                 level[name] = new
     stores = max((level[n] for n in (f"{t.name}.tile" for t in cascade.outputs) if n in level), default=0)

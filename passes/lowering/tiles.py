@@ -101,7 +101,12 @@ class TileWriter(Filters):
             type = TileType({"real": self.real, "int": "i64", "bool": "bool"}[self.kind(body)], axes)
             self.scope.statements.append(Reduce(name, type, reduction.operator, over, body, carried))
             finite = self.stays_finite(body)
-        empty, inside = {"max": -inf, "min": inf}.get(reduction.operator), self.scope.loop is not None
+        # A tile is visited for its first coordinate at least.
+        holds_some = set(reduction.ranks) == {f"{r}.0" for r in self.streamed} and domain <= self.stream_bounds(
+            self.streamed
+        )
+        empty = None if holds_some else {"max": -inf, "min": inf}.get(reduction.operator)
+        inside = self.scope.loop is not None
         self.facts[name] = TileFacts(type, ranks, own_domain, inside=inside, finite=finite, empty=empty)
         if equation.target.dtype is not None and not name.endswith(".next"):
             rounded = self._temporary(f"{name}.rounded", Cast(Read(name), equation.target.dtype))

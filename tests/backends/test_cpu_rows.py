@@ -7,6 +7,9 @@ import torch
 from torch import Tensor
 
 import einsum_compiler as ec
+from einsum_compiler.ir.tile_parser import parse_kernel
+from tests.backends.test_cpu import run_and_check
+from tests.backends.tile_samples import Sample
 from tests.budget import assert_within_budget
 
 PAGED = """cascade paged(Q[h,m,e], K[p,t,e], V[p,t,f], page[j]; length: int, N = 4 * J, scale = 1/sqrt(E)) -> O[h,m,f] {
@@ -56,3 +59,18 @@ def test_a_sum_without_products_is_zero() -> None:
     assert "_started" in kernel.source("cpu", *operands, length=25)
     kernel(*operands, length=25)  # leaves sums in scratch
     assert (kernel(*operands, length=0) == 0).all()
+
+
+def test_what_a_loop_leaves_is_multiplied_by_rows_where_they_lie() -> None:
+    sums = """kernel project(X: f32[B, N, 16, 8], W: f32[8, 16]; extents b, n) -> O: f32[B, 16, 16] {
+  program b in B
+  loop n.1 in full [0, N) carry S.run: f32[m:16, k:8] = 0 next S.next {
+    x: f32[m:16, k:8] = load X[b, n.1, m, k] fill 0
+    S.next: f32[m:16, k:8] = map S.run + x
+  }
+  w: f32[k:8, f:16] = load W[k, f] fill 0
+  o: f32[m:16, f:16] = dot(S.run, w) over k
+  store O[b, m, f] over m:16, f:16 = o
+}"""
+    x, w = torch.randn(2, 3, 16, 8), torch.randn(8, 16)
+    run_and_check(Sample(parse_kernel(sums), {"X": x, "W": w}, {}, {"b": 2, "n": 3}))

@@ -150,13 +150,14 @@ MAPS = (
     "if(n < m, {0}, 2 * {0})",
 )
 STATISTICS = ("", "G[b,m] = max[n]({0})\n", "G[b,m] = sum[n]({0})\n")
+LISTED = " where n * n <= 2000 * (m + 1)"  # always true here; its tiles are found at run time
 TARGETS = ("b,m,e", "b,n,e", "m,e", "n,e", "b,m", "b,n", "m", "n", "b", "e")
 
 
 @st.composite
 def sums(draw: st.DrawFn) -> tuple[str, dict[str, int]]:
     """A program of sums, and extents."""
-    value, lines = "S0[b,m,n]", "  S0[b,m,n] = A[b,m,e] * C[b,n,e]" + draw(st.sampled_from(FILTERS)) + "\n"
+    value, lines = "S0[b,m,n]", "  S0[b,m,n] = A[b,m,e] * C[b,n,e]" + draw(st.sampled_from((*FILTERS, LISTED))) + "\n"
     for i in range(1, draw(st.integers(1, 3)) + 1):
         lines += f"  S{i}[b,m,n] = {draw(st.sampled_from(MAPS)).format(value)}\n"
         value = f"S{i}[b,m,n]"
@@ -217,6 +218,12 @@ def test_random_sums(program: tuple[str, dict[str, int]], tiles: Partition) -> N
 @settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
 def test_many_random_sums(program: tuple[str, dict[str, int]], tiles: Partition) -> None:
     agrees_where_it_accumulates(*program, tiles)
+
+
+def test_rows_beyond_the_extent_are_in_no_full_tile_of_a_list() -> None:
+    text = "cascade sums(A[b,m,e], C[b,n,e], R1[m]) -> Y[b,m], Z[b,n] {{ S[b,m,n] = A[b,m,e] * C[b,n,e] {} T[b,m,n] = exp(S[b,m,n]) Y[b,m] = T[b,m,n] Z[b,n] = T[b,m,n] }}"
+    extents = {"b": 3, "m": 40, "n": 40, "e": 5}
+    assert agrees_where_it_accumulates(text.format(LISTED), extents, Partition(rows=24, stream=16, vector=16)) == 2
 
 
 def test_a_sum_that_is_still_added_up_is_not_read() -> None:

@@ -132,6 +132,7 @@ def test_inline_refuses_an_unknown_cascade() -> None:
     [
         ("Z[m] = sum[n](X[m,n]) * 2 + 1", ["Z.sum[m] = sum[n](X[m,n])", "Z[m] = Z.sum[m] * 2 + 1"]),
         ("Z[m] = X[m,n] * X[m,n] * c", ["Z.sum[m] = sum[n](X[m,n] * X[m,n])", "Z[m] = Z.sum[m] * c"]),
+        ("Z[m] = sum[n](-2 / X[m,n])", ["Z.sum[m] = sum[n](1 / X[m,n])", "Z[m] = Z.sum[m] * -2"]),
         ("Z[m] = mean[n](X[m,n])", ["Z.sum[m] = sum[n](X[m,n])", "Z[m] = Z.sum[m] / N"]),
         (
             "Z[m] = mean[n](X[m,n] where n <= m)",
@@ -277,6 +278,12 @@ def test_three_ranks_and_a_tensor_with_one_of_them() -> None:
     """
     result = check(text, pipeline="inline,normalize,flatten,defer,online{tile=5}")
     assert "V_U_Y = V * U * Y" in str(result.cascade)
+
+
+def test_a_merged_rank_keeps_extents_that_only_bare_reads_gave() -> None:
+    """A sum over pairs whose terms read one of the two ranks each."""
+    text = "cascade c(X[m]) -> O[], P[] { O[] = sum[m,k](X[m] - X[k] where m < k) P[] = sum[m,k](X[m] * X[k]) }"
+    assert "; M_K = M * M" in str(check(text, pipeline="normalize,flatten").cascade)
 
 
 @pytest.mark.parametrize(

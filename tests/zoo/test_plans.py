@@ -86,6 +86,8 @@ PROGRAMS: tuple[tuple[ModuleType, AnyOperator], ...] = (
 )
 ALL = pytest.mark.parametrize("operator", [o for _, o in PROGRAMS], ids=str)
 STORED_MAP = {"map_out"}  # an output of queries by keys
+SHORT = Case("short", 3000, 77, B=1)
+ONE_TILE = ("clipped", "map_out", "talking_heads")  # two passes over keys that do not fit a tile
 ALWAYS = {"cosine", "pooled_kv"}  # of what is compiled or priced again
 BY_CHOICE = [
     pytest.param(p, o, id=str(o), marks=[] if o.program in ALWAYS else pytest.mark.slow)
@@ -145,6 +147,18 @@ def test_passes_kernels_and_buffers(operator: AnyOperator) -> None:
             if operator.program not in STORED_MAP:
                 assert sum(sizes[r] >= LENGTH // 2 for r in tensor.ranks) <= 1, str(tensor)
             assert tensor.name in results or prod(sizes[r] for r in tensor.ranks) <= caller_holds, str(tensor)
+
+
+@pytest.mark.parametrize(
+    "operator", [o for _, o in PROGRAMS if o.program in ONE_TILE and isinstance(o, Operator)], ids=str
+)
+def test_keys_that_fit_a_tile_are_read_once(operator: Operator) -> None:
+    kernel = kernel_of(operator)
+    binding = kernel.binding(**operator.inputs(SHORT), **operator.scalars)
+    found = compilation(kernel.derivation, binding, "cpu", None)
+    (part,) = found.parts
+    assert {p.rank: p.compiled for p in found.passes}["n"] == 1
+    assert [s.rank for s in part.tile.body if isinstance(s, Loop)] == ["n.1"]
 
 
 @ALL
