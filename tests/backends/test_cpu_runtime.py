@@ -327,6 +327,18 @@ def test_products_of_any_size_and_stride(runtime, kind, transposed):
             np.testing.assert_array_equal(result[:, n:], c[:, n:])
 
 
+def test_deep_products_add_in_short_chains(runtime):
+    """A chain of 2048 f32 additions is off by about the square root of 8 more than the sum of 8 chains of 256."""
+    m, n, k = 24, 32, 2048
+    a, b = (random.standard_normal(shape).astype(np.float32) for shape in ((m, k), (k, n)))
+    exact, chain, result = a.astype(np.float64) @ b, np.zeros((m, n), np.float32), np.zeros((m, n), np.float32)
+    for step in range(k):
+        chain += a[:, step, None] * b[step]
+    call(runtime.product_f32, 0, m, n, k, a, k, 1, b, n, result, n, np.ones(m, np.float32))
+    errors = [float(np.sqrt(np.mean((x - exact) ** 2))) for x in (result, chain)]
+    assert errors[0] < errors[1] / 2
+
+
 # m, n, k, strides of A, stride of B, and which of them are copied: 1 A, 2 B
 LYING = [
     (40, 96, 67, 67, 1, 1024, 2),

@@ -94,11 +94,15 @@ TILE_INLINE void product_rows(long i, long rows, long depth, const typename Step
 
 // Column blocks outside, row blocks inside: the columns of B (depth x 64 bytes or 256) stay in the first cache level
 // while A streams from the second. Where A is read down its columns every step of depth touches a line of it, which the next block of rows reads again:
-// then depth is cut to ``depth_slice``, so that both stay (AVX2, 192 x 64, depth 512: 95 % of the multiply-add peak for 81 %).
+// then depth is cut to ``depth_slice``, so that both stay (AVX2, 192 x 64, depth 512: 95 % of the multiply-add peak for 81 %). Elsewhere it is cut to
+// ``longest_chain``: the rounding error of a chain of additions grows with its partial sums (Higham, Accuracy and Stability, 4.2), and those of a
+// slice start at 0. A BLAS cuts its sums alike.
+constexpr long longest_chain = 256;
 template <class Step, int N, class C>
 TILE_INLINE void product_slices(long i, long end, long steps, const typename Step::a_type* a, long a_row, long a_depth,
                                 const typename Step::b_type* b, long b_depth, C* c, long c_row, update<C> u) {
-    const long parts = a_depth == 1 ? 1 : (steps + depth_slice / 2) / depth_slice;
+    constexpr long chain = longest_chain / Step::depth;
+    const long parts = a_depth == 1 ? (steps + chain - 1) / chain : (steps + depth_slice / 2) / depth_slice;
     const long slice = parts > 1 ? (steps + parts - 1) / parts : steps;
     long k = 0;
     do {
