@@ -110,7 +110,8 @@ class Filters(Loads):
             if facts.fill and domain <= facts.fill[1]:
                 return facts.fill[0]
             varies = bool(axes & set(facts.type.ranks))
-            return None if facts.empty is not None or (varies and not (finite and facts.finite)) else FINITE
+            known = finite and (facts.finite or domain <= facts.finite_at)
+            return None if facts.empty is not None or (varies and not known) else FINITE
 
         return operand
 
@@ -160,12 +161,14 @@ class Filters(Loads):
         facts = self.facts[name]
         held = facts.fill[1] if facts.fill and isfinite(facts.fill[0]) else EVERYWHERE
         own = frozenset(
-            c for c in domain - held if (axes := self.domain_axes(frozenset({c}))) and axes <= set(facts.type.ranks)
+            c
+            for c in domain - held - facts.finite_at
+            if (axes := self.domain_axes(frozenset({c}))) and axes <= set(facts.type.ranks)
         )
         if facts.finite or not own:
             return name
         filled = self._select(name, own, 0.0)
-        self.facts[filled] = replace(self.facts[filled], finite=True)
+        self.facts[filled] = replace(self.facts[filled], finite_at=facts.finite_at | domain)
         return filled
 
     def identity(self, operator: str, kind: str) -> Constant:

@@ -38,6 +38,7 @@ class TileFacts:
     loaded: bool = False
     inside: bool = False  # defined in a loop body
     finite: bool = True  # for finite inputs, also where a filter or an extent removed the point
+    finite_at: Domain = EVERYWHERE  # finite where these conjuncts removed the point, if nowhere else
     # What an extremum, or a function of one, may hold where it is of no points: an infinity, or NaN for anything; None where it is finite.
     empty: float | None = None
 

@@ -57,6 +57,22 @@ cascade random_features(Q[h,m,e], K[h,n,e], V[h,n,f], W[r,e]) -> O[h,m,f] {
   DEN[h,m]   = QP[h,m,r] * KP[h,n,r]
   O[h,m,f]   = NUM[h,m,f] / DEN[h,m]
 }"""
+GRID = """
+cascade grid(X[y,x,f], WQ[f,e], WK[f,e]; r = 2) -> O[y,x,f] {
+  Q[y,x,e]   = X[y,x,f] * WQ[f,e]
+  K[u,v,e]   = X[u,v,f] * WK[f,e]
+  S[y,x,u,v] = Q[y,x,e] * K[u,v,e]  where abs(y - u) <= r and abs(x - v) <= r
+  A[y,x,u,v] = softmax[u,v](S[y,x,u,v])
+  O[y,x,f]   = A[y,x,u,v] * X[u,v,f]
+}"""
+# The logarithm has no value behind the diagonal.
+LEARNED_BIAS = """
+cascade learned_bias(Q[b,h,m,e], K[b,h,n,e], V[b,h,n,f], W1[r], B1[r], W2[h,r]) -> O[b,h,m,f] {
+  X[m,n]     = log((m - n) / 2 + 1) / log(m / 2 + 2)            where n <= m
+  BIAS[h,m,n] = sum[r](W2[h,r] * relu(W1[r] * X[m,n] + B1[r]))
+  S[b,h,m,n] = Q[b,h,m,e] * K[b,h,n,e] / sqrt(E) + BIAS[h,m,n]  where n <= m
+  O[b,h,m,f] = softmax[n](S[b,h,m,n]) * V[b,h,n,f]
+}"""
 CO_ATTENTION = """
 cascade co_attention(X[m,e], Y[n,e]) -> A[m,e], B[n,e] {
   S[m,n] = X[m,e] * Y[n,e]
@@ -127,6 +143,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gravity": (GRAVITY, {}),
     "supervised contrast": (SUPERVISED_CONTRAST, {}),
     "tropical": (TROPICAL, {}),
+    "grid": (GRID, {}),
+    "learned bias": (LEARNED_BIAS, {}),
 }
 EXTENTS = {"h": 2, "m": 37, "n": 41, "e": 8, "f": 8, "d": 5, "t": 19, "v": 33, "c": 6, "y": 9, "x": 10, "p": 21, "b": 2,
            "i": 21, "j": 21, "k": 5, "o": 4, "r": 3, "s": 3}  # fmt: skip
