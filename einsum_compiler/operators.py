@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.autograd import forward_ad
 
 from einsum_compiler import store
 from einsum_compiler.ir.binding import bind, binder
@@ -173,6 +174,9 @@ class Operator:
         return found[0] if len(found) == 1 else found
 
     def _with_history(self, keys: Any, *tensors: Any, **numbers: Any) -> Any:
+        if forward_ad._current_level >= 0 and any(map(_has_tangent, tensors)):
+            note = "torch.autograd (backward, grad) has its gradients"
+            raise BackendError(f"{self.kernel.cascade.name} has no derivative in forward mode (jvp)", None, (note,))
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
             if torch._C._are_functorch_transforms_active():
                 note = "torch.autograd (backward, grad) does, also inside torch.compile"
@@ -210,6 +214,10 @@ class Operator:
                 return self.overload(*operands, **numbers)
 
         return cast
+
+
+def _has_tangent(tensor: Any) -> bool:
+    return forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
 
 
 def _number(parameter: Scalar) -> str:

@@ -18,5 +18,6 @@ def read_text(text_or_path: str | Path) -> tuple[str, str]:
         try:
             return path.read_text(encoding="utf-8"), given
         except OSError as error:
-            raise SpecError(f"cannot read '{given}': {error.strerror or error}") from error
+            notes = ("a text of a program has the form: cascade NAME(...) -> ... { ... }",) if "=" in given else ()
+            raise SpecError(f"cannot read '{given}': {error.strerror or error}", None, notes) from error
     return given, "<text>"

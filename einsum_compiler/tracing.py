@@ -11,7 +11,7 @@ PLAIN = frozenset({torch.Tensor, torch.nn.Parameter, int, float, bool})
 
 
 def is_watched(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> bool:
-    """Whether something else must see a call: ``torch.compile`` and ``torch.export``, autocast, ``torch.func``, a mode, or a subclass of tensors.
+    """Whether something else must see a call: ``torch.compile`` and ``torch.export``, autocast, ``torch.func``, forward derivatives, a mode, a subclass of tensors.
 
     A call that nothing watches gives the same values without the dispatcher, whose 20 us are longer than small kernels run.
     """
@@ -24,4 +24,5 @@ def is_watched(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> bool:
         torch._C._len_torch_dispatch_stack()
         or torch._C._is_any_autocast_enabled()
         or torch._C._are_functorch_transforms_active()
+        or torch.autograd.forward_ad._current_level >= 0
     )

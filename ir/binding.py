@@ -109,7 +109,7 @@ class Binder:
                 self.spread(sizes)
                 continue
             scalars[parameter.name] = value
-            if hasattr(given.get(parameter.name), "item"):
+            if hasattr(given.get(parameter.name), "requires_grad"):  # a tensor, not a number of NumPy
                 scalar_tensors[parameter.name] = given[parameter.name]
         self.select(sizes, scalars)
         for rank in self.ranks:
@@ -165,6 +165,15 @@ class Binder:
                 declared.span,
             )
         found = dtype if isinstance(dtype, str) else dtype_name(dtype)
+        if found is None and not str(dtype).startswith("torch."):
+            kind = f"{type(value).__module__}.{type(value).__qualname__}"
+            note = ("torch.from_numpy makes a tensor of an array",) if kind == "numpy.ndarray" else ()
+            raise ShapeError(f"{declared.name}: expected a tensor, found {kind}", declared.span, note)
+        if (layout := str(getattr(value, "layout", "torch.strided"))) != "torch.strided":
+            note = ("its to_dense() is one",)
+            raise ShapeError(
+                f"{declared.name}: expected a dense tensor, found the layout {layout}", declared.span, note
+            )
         if found is None:
             raise ShapeError(f"{declared.name}: the element type {dtype} is not one of the language", declared.span)
         if declared.dtype is not None and found != declared.dtype:

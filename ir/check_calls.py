@@ -6,7 +6,7 @@ from einsum_compiler.ir.cascade import ELLIPSIS, Cascade, Equation, Tensor
 from einsum_compiler.ir.errors import SpecError
 from einsum_compiler.ir.expression import CascadeCall, Expression, Rank, Read, Slice, walk
 from einsum_compiler.ir.facts import Facts
-from einsum_compiler.ir.hints import counted, did_you_mean, listed
+from einsum_compiler.ir.hints import counted, listed, unknown
 from einsum_compiler.ir.implicit_sums import summed_ranks
 from einsum_compiler.ir.operators import FUNCTIONS, REDUCTIONS
 
@@ -67,7 +67,8 @@ def _callee(facts: Facts, call: CascadeCall) -> Cascade:
             (f"write {call.cascade}(...), without brackets",),
         )
     known = [*facts.cascades, *REDUCTIONS, *facts.tensors]
-    raise SpecError(f"unknown cascade {call.cascade!r}", call.span, did_you_mean(call.cascade, known))
+    notes = unknown(call.cascade, known, f"cascade {call.cascade}[n](X[...,n]) -> Y[...] {{ ... }}")
+    raise SpecError(f"unknown cascade {call.cascade!r}", call.span, notes)
 
 
 def _check_arguments(call: CascadeCall, callee: Cascade) -> None:

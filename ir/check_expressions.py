@@ -20,7 +20,7 @@ from einsum_compiler.ir.expression import (
     walk,
 )
 from einsum_compiler.ir.facts import Facts
-from einsum_compiler.ir.hints import counted, did_you_mean, listed
+from einsum_compiler.ir.hints import counted, did_you_mean, listed, unknown
 from einsum_compiler.ir.implicit_sums import summed_ranks
 from einsum_compiler.ir.operators import DERIVED_REDUCTIONS, FUNCTIONS, REDUCTIONS, SELECTIONS
 from einsum_compiler.ir.printer import print_expression
@@ -188,7 +188,7 @@ def _check_call(facts: Facts, node: Call) -> None:
             f"{name} is a scalar parameter, not a function", node.span, (f"to multiply, write {name} * (...)",)
         )
     known = [*FUNCTIONS, *facts.definitions, *facts.cascades, *REDUCTIONS, *DERIVED_REDUCTIONS]
-    raise SpecError(f"unknown function {name!r}", node.span, did_you_mean(name, known))
+    raise SpecError(f"unknown function {name!r}", node.span, unknown(name, known, f"def {name}(x) = ..."))
 
 
 def _names_ranks(name: str, node: Call) -> SpecError:

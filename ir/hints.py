@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+# Names of other languages, and how their values are written here.
+ELSEWHERE = {
+    "pow": "a power is written x ** y",
+    "square": "a power is written x ** 2",
+    "argmin": "it is argmax of the value with the other sign",
+    "cumsum": "a running sum has a rank of its own: C[i] = sum[n](X[n] where n <= i)",
+    "log_softmax": "it is S[n] less logsumexp[n](S[n])",
+}
+
 
 def close_names(name: str, known: Iterable[str]) -> list[str]:
     """Known names that a slip of the keyboard away from ``name``, best first; other cases of letters included."""
@@ -22,6 +31,11 @@ def did_you_mean(name: str, known: Iterable[str], all_of: bool = False) -> tuple
     if close:
         return (f"did you mean {listed(close, 'or')}?",)
     return (f"there are {listed(known)}",) if all_of and known else ()
+
+
+def unknown(name: str, known: Iterable[str], define: str) -> tuple[str, ...]:
+    """The note on a function or cascade that does not exist; ``define``: how the text would define it."""
+    return (ELSEWHERE[name],) if name in ELSEWHERE else did_you_mean(name, known) or (f"to define it: {define}",)
 
 
 def listed(names: Iterable[str], last: str = "and") -> str:

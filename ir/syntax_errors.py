@@ -27,6 +27,11 @@ CHARACTERS = {
     "~": "negation is written 'not'",
     "?": "a choice is written if(condition, a, b)",
     "@": "a contraction is a product whose rank is not on the left",
+    "×": "a product is written *",
+    "·": "a product is written *",
+    "≤": "write <=",
+    "≥": "write >=",
+    "≠": "write !=",
     ".": "a '.' in a name marks names that the compiler makes",
 }
 
@@ -53,7 +58,7 @@ def _unexpected_token(error: lark.exceptions.UnexpectedToken, source: Source) ->
         or _supposed_equation(token, expected, stack, source)
         or _header(expected, stack, source)
         or _misspelt(token, offset, expected, span, source)
-        or _plain(token, at_end, expected, span, _still_open(offset, source))
+        or _plain(token, at_end, expected, span, _habit(token, expected) or _still_open(offset, source))
     )
 
 
@@ -154,6 +159,17 @@ def _misspelt(token: Any, offset: int, expected: frozenset[str], span: Span, sou
     if token in WORDS and "NAME" in expected and "NUMBER" not in expected:
         return SpecError(f"{str(token)!r} is a word of the language and cannot be a name", span)
     return None
+
+
+def _habit(token: Any, expected: frozenset[str]) -> tuple[str, ...]:
+    """A note on what stands where a text has something else, or nothing."""
+    if token == ";" and "RBRACE" in expected:
+        return ("nothing stands between equations",)
+    if token == "//" and "RBRACE" in expected:
+        return ("a comment starts with #",)
+    if token == "where" and "RPAR" in expected:
+        return ("a filter stands at the end of an equation, or of what a reduction is over: sum[n](X[n] where n < 4)",)
+    return ()
 
 
 def _plain(token: Any, at_end: bool, expected: frozenset[str], span: Span, notes: tuple[str, ...]) -> SpecError:

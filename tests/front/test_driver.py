@@ -7,6 +7,7 @@ import time
 import warnings
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -167,6 +168,22 @@ def test_choices_that_do_not_exist() -> None:
     assert (
         message(lambda: ec.compile("no/such.ein"))
         == "SpecError error: cannot read 'no/such.ein': No such file or directory"
+    )
+    assert message(lambda: ec.compile("Y[m] = X[m] * 2")).endswith(
+        "\nnote: a text of a program has the form: cascade NAME(...) -> ... { ... }"
+    )
+
+
+def test_numbers_arrays_and_layouts() -> None:
+    kernel = ec.compile("cascade scaled(X[m]; s = 2.0, k: int = 1) -> Y[m] { Y[m] = X[m] * s + k }", backend="cpu")
+    leaf = torch.ones(3, requires_grad=True)
+    found = kernel(leaf, s=np.float32(1.5), k=np.int64(3))
+    assert found.tolist() == [4.5] * 3
+    found.sum().backward()
+    assert leaf.grad is not None and leaf.grad.tolist() == [1.5] * 3
+    assert "X: expected a tensor, found numpy.ndarray\n" in message(lambda: kernel(np.ones(3)))
+    assert "X: expected a dense tensor, found the layout torch.sparse_coo" in message(
+        lambda: kernel(torch.ones(3).to_sparse())
     )
 
 

@@ -314,3 +314,11 @@ def test_functional_transforms_are_an_error_that_says_what_to_use(plain: ec.Kern
     given = tuple(t.detach() for t in three())
     with pytest.raises(ec.BackendError, match=r"torch.func does not differentiate plain\nnote: torch.autograd"):
         torch.func.grad(lambda *a: plain(*a).sin().sum())(*given)
+    for run in (lambda: torch.func.jvp(plain, given, given), lambda: dual(plain, given)):
+        with pytest.raises(ec.BackendError, match=r"plain has no derivative in forward mode \(jvp\)\nnote: torch"):
+            run()
+
+
+def dual(kernel: ec.Kernel, given: tuple[torch.Tensor, ...]) -> None:
+    with torch.autograd.forward_ad.dual_level():
+        kernel(*(torch.autograd.forward_ad.make_dual(t, t) for t in given))
