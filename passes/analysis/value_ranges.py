@@ -304,7 +304,7 @@ def _product(a: ValueRange, b: ValueRange) -> ValueRange:
 
 def _quotient(a: ValueRange, b: ValueRange) -> ValueRange:
     nan = a.nan or b.nan or (a.zero and b.zero) or (a.infinite and b.infinite)
-    signed = b.low >= 0 or b.high <= 0
+    signed = b.low >= 0 < b.high or b.low < 0 >= b.high  # 0 has either sign
     if not signed:
         return ValueRange(nan=nan, infinite=a.infinite or b.zero or True)
     if b.high <= 0:

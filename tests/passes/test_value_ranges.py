@@ -43,6 +43,7 @@ def _expression(text: str):
         ("min(exp(X[n]), 2) * -3", -6, 0),
         ("n % 5", 0, 5),
         ("floor(sigmoid(X[n]) * 10)", 0, 10),
+        ("X[n] / 0", -math.inf, math.inf),
     ],
 )
 def test_bounds(text: str, low: float, high: float) -> None:
