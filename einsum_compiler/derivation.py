@@ -189,7 +189,7 @@ def derive_kernel(
             for rank in streams:
                 cascade = tile_outputs(cascade, TileOutputs(rank))
             if plan.accumulated or plan.whole:  # tiles of an output are made of what the running reductions read
-                cascade = shared(cascade)
+                cascade = shared(cascade, {f"{t.name}.tile" for t in cascade.outputs})
         stages += [("defer", deferred.cascade), ("online", cascade)]
         waiting = [replace(c, form="whole", reason="") if c.form == "refused" else c for c in running.certificates]
         certificates += [*deferred.certificates, *(waiting if plan.whole else running.certificates)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from einsum_compiler.ir.cascade import Cascade, Equation
@@ -10,15 +11,15 @@ from einsum_compiler.passes.order import in_order
 from einsum_compiler.passes.scope import definitions
 
 
-def shared(cascade: Cascade) -> Cascade:
+def shared(cascade: Cascade, kept: Collection[str] = ()) -> Cascade:
     """The cascade where readers of a tensor that equals an earlier one read the earlier one.
 
     Two tensors are equal if one equation each defines them, over the same ranks (in any order), by the same value, filter and
-    type. A duplicate that is an output stays, as a copy of the first.
+    type. A duplicate that is an output, or one of ``kept``, stays, as a copy of the first.
     """
     cascade = in_order(cascade)
     defined = definitions(cascade)
-    outputs = {t.name for t in cascade.outputs}
+    outputs = {t.name for t in cascade.outputs} | set(kept)
     inputs = {t.name for t in cascade.inputs}
     first: dict[tuple[object, ...], Equation] = {}
     copies: dict[str, tuple[tuple[str, ...], Read]] = {}  # duplicate -> its ranks, the read that equals it

@@ -53,7 +53,21 @@ cascade clipped(Q[m,e], K[n,e], V[n,f]) -> O[m,f] {
   O[m,f] = relu(A[m,n] - 0.25 * T[m]) * V[n,f]
 }
 """
-PROGRAMS = {"layernorm": LAYERNORM, "twice": TWICE, "position": POSITION, "between": BETWEEN, "clipped": CLIPPED}
+SAME = """
+cascade same(X[m,n]) -> Y[m,n], Z[m,n] {
+  A[m,n] = softmax[n](X[m,n])
+  Y[m,n] = A[m,n]
+  Z[m,n] = A[m,n]
+}
+"""
+PROGRAMS = {
+    "same": SAME,
+    "layernorm": LAYERNORM,
+    "twice": TWICE,
+    "position": POSITION,
+    "between": BETWEEN,
+    "clipped": CLIPPED,
+}
 SIZES = {"m": 21, "e": 8, "f": 6, "g": 5}
 
 
