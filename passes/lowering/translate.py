@@ -106,9 +106,10 @@ class Translator:
         known = {**{r: n for r, n in self.tiling.extents.items()}, **self.tiling.known_ranks}
         found: list[Expression] = []
         for index, rank in zip(read.indices, declared, strict=True):
-            if isinstance(index, (Rank, Slice)):
-                continue  # a bare rank has the extent of the axis it reads: the binding checks it
             extent = self.tiling.extent(rank)
+            # A bare rank has the extent of the axis it reads: the binding checks it. ``h // 1`` was not written bare.
+            if isinstance(index, Slice) or (isinstance(index, Rank) and not _is_longer(index, extent, known)):
+                continue
             interval = bounds(index, known)
             if _is_clamped(index, extent) or (
                 isinstance(index, Binary) and index.operator == "%" and index.right == extent
@@ -209,6 +210,11 @@ def _disjuncts(node: Expression) -> tuple[Expression, ...]:
 def _implied(excused: Expression, needed: Domain) -> Expression:
     """What holds where ``excused`` does or all that is needed."""
     return disjunction([excused, conjunction(sorted(needed, key=str)) or TRUE])
+
+
+def _is_longer(rank: Rank, extent: Expression, known: Mapping[str, int]) -> bool:
+    """Whether a rank is known to have more coordinates than an axis."""
+    return rank.name in known and isinstance(extent, Constant) and known[rank.name] > extent.value
 
 
 def _is_clamped(index: Expression, extent: Expression) -> bool:

@@ -174,6 +174,12 @@ def test_choices_that_do_not_exist() -> None:
     )
 
 
+def test_a_quotient_by_one_is_no_bare_rank() -> None:
+    """Four heads do not divide into three: the last reads outside of the axis, which is empty."""
+    kernel = ec.compile("cascade heads(X[h], K[g]) -> O[h] { O[h] = X[h] * K[h // (H // G)] }", backend="cpu")
+    assert kernel(torch.ones(4), torch.tensor([1.0, 2.0, 3.0])).tolist() == [1, 2, 3, 0]
+
+
 def test_numbers_arrays_and_layouts() -> None:
     kernel = ec.compile("cascade scaled(X[m]; s = 2.0, k: int = 1) -> Y[m] { Y[m] = X[m] * s + k }", backend="cpu")
     leaf = torch.ones(3, requires_grad=True)
