@@ -317,9 +317,11 @@ def _options(
 ) -> list[Option]:
     """Ways to run one part, best first."""
     found: list[Option] = []
+    # Rows, streamed coordinates and those of the result are all axes of one tile, which a program of a GPU has few registers for.
+    least = replace(grid, stream=(CHUNKS[0], *grid.stream)) if grid.powers_of_two else grid
     for choices in _cuts(part, setting.extents):
         with suppress(PlanError):  # other lengths may be possible
-            cut = _split(derivation, part, setting, grid, choices)
+            cut = _split(derivation, part, setting, least, choices)
             if not isinstance(cut, Option):
                 refusals[part.outputs] = cut
                 break
