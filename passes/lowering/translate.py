@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from einsum_compiler.ir.build import TRUE, add, conjunction, conjuncts, disjunction, multiply
+from einsum_compiler.ir.build import TRUE, add, conjunction, conjuncts, disjunction, multiply, reads_of
 from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import (
@@ -57,12 +57,16 @@ class Translator:
         self.member = member
         self.inputs = {t.name: t for t in cascade.inputs}
         self.streams = tuple(s.rank for s in tiling.plan.streams)
+        self._split = {add(multiply(Rank(f"{r}.1"), Extent(f"{r}.0")), Rank(f"{r}.0")): Rank(r) for r in self.streams}
+        reads = (n for e in cascade.equations for n in reads_of(e.value, e.where))
+        self._bare = {(r.tensor, i, self._joined(index)) for r in reads for i, index in enumerate(r.indices)}
 
     def prepare(self, node: Expression) -> Expression:
         """The expression with ``n.1*N.0 + n.0`` as ``n`` again, known extents as constants, and all folded."""
-        split = {add(multiply(Rank(f"{r}.1"), Extent(f"{r}.0")), Rank(f"{r}.0")): Rank(r) for r in self.streams}
-        node = transform(node, lambda n: split.get(n, n)) if split else node
-        return substitute(node, self.tiling.extents, self.parameters)
+        return substitute(self._joined(node), self.tiling.extents, self.parameters)
+
+    def _joined(self, node: Expression) -> Expression:
+        return transform(node, lambda n: self._split.get(n, n)) if self._split else node
 
     # -- values -----------------------------------------------------------------------------------------------------------
 
@@ -105,10 +109,10 @@ class Translator:
         declared = self.inputs[read.tensor].ranks
         known = {**{r: n for r, n in self.tiling.extents.items()}, **self.tiling.known_ranks}
         found: list[Expression] = []
-        for index, rank in zip(read.indices, declared, strict=True):
+        for axis, (index, rank) in enumerate(zip(read.indices, declared, strict=True)):
             extent = self.tiling.extent(rank)
-            # A bare rank has the extent of the axis it reads: the binding checks it. ``h // 1`` was not written bare.
-            if isinstance(index, Slice) or (isinstance(index, Rank) and not _is_longer(index, extent, known)):
+            # A bare rank has the extent of the axis it reads: the binding checks it. ``n // T`` with T = 1 was not written bare.
+            if isinstance(index, Slice) or (isinstance(index, Rank) and (read.tensor, axis, index) in self._bare):
                 continue
             interval = bounds(index, known)
             if _is_clamped(index, extent) or (
@@ -210,11 +214,6 @@ def _disjuncts(node: Expression) -> tuple[Expression, ...]:
 def _implied(excused: Expression, needed: Domain) -> Expression:
     """What holds where ``excused`` does or all that is needed."""
     return disjunction([excused, conjunction(sorted(needed, key=str)) or TRUE])
-
-
-def _is_longer(rank: Rank, extent: Expression, known: Mapping[str, int]) -> bool:
-    """Whether a rank is known to have more coordinates than an axis."""
-    return rank.name in known and isinstance(extent, Constant) and known[rank.name] > extent.value
 
 
 def _is_clamped(index: Expression, extent: Expression) -> bool:

@@ -183,3 +183,12 @@ def test_kernels_and_gradients_agree_with_the_evaluator(name: str) -> None:
     found = gradients(ec.compile(text, backend="cpu"), tensors, scalars)
     gold = gradients(ec.reference(text), tensors, scalars)
     torch.testing.assert_close(found, gold)
+
+
+def test_an_index_that_a_parameter_makes_bare_stays_in_range() -> None:
+    kernel = ec.compile("cascade repeated(X[p], Y[n,e]; T: int) -> O[n] { O[n] = sum[e](Y[n,e]) * X[n // T] }")
+    values, rows = torch.randn(37), torch.randn(50, 5)
+    for size in (1, 2):
+        place = torch.arange(50) // size
+        expected = rows.sum(1) * torch.where(place < 37, values[place.clamp(max=36)], 0.0)
+        torch.testing.assert_close(kernel(values, rows, T=size), expected)
