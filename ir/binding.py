@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from einsum_compiler.ir.cascade import Cascade, Scalar, Tensor
+from einsum_compiler.ir.divisors import check_divisions, divisions
 from einsum_compiler.ir.errors import ShapeError, SpecError
 from einsum_compiler.ir.expression import CascadeCall, Reduction, Selection
 from einsum_compiler.ir.extents import equalities, expressions, selections, with_whole
@@ -77,6 +78,7 @@ class Binder:
         self.names = [t.name for t in cascade.inputs] + [p.name for p in cascade.parameters]
         self.equalities = equalities(cascade)
         self.selections = selections(cascade)
+        self.divisions = divisions(cascade)
         ranks = dict.fromkeys(r for t in cascade.inputs for r in t.ranks)
         for equation in cascade.equations:
             ranks.update(dict.fromkeys(r for t in equation.targets for r in t.ranks))
@@ -120,7 +122,10 @@ class Binder:
                     self.cascade.span,
                     (f"give it with the parameters: ; {upper} = ...",),
                 )
-        return Binding(tensors, scalars, {r: s.value for r, s in sizes.items()}, scalar_tensors)
+        extents = {r: s.value for r, s in sizes.items()}
+        if not any(map(_is_symbol, (*extents.values(), *scalars.values()))):
+            check_divisions(self.divisions, extents, scalars)
+        return Binding(tensors, scalars, extents, scalar_tensors)
 
     def match(self, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by name."""

@@ -98,13 +98,19 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "uniform": uniform,
 }
 
+
+def _divisor(value: Tensor) -> Tensor:
+    """An integer 0 divides only where the quotient is not used: in a branch not taken, at a removed point."""
+    return value if value.is_floating_point() else torch.where(value == 0, 1, value)
+
+
 OPERATORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
     "/": _real(operator.truediv),
-    "//": lambda left, right: torch.div(left, right, rounding_mode="floor"),
-    "%": torch.remainder,
+    "//": lambda left, right: torch.div(left, _divisor(right), rounding_mode="floor"),
+    "%": lambda left, right: torch.remainder(left, _divisor(right)),
     "**": torch.pow,
     "^": operator.xor,
     "&": operator.and_,
