@@ -63,6 +63,9 @@ class Tiles(ABC):
         self.kinds = tensor_kinds(cascade, dtypes, scalars)
         self.next_indices = [add(Rank(loop), Constant(1)) for loop in tiling.loops]
         self.translator = Translator(cascade, tiling, parameters, tile_of, self.load, self.member)
+        filters = [e.where for e in cascade.equations if e.where is not None]
+        # A filter that asks whether a value is infinite means that a point may be.
+        self.may_be_infinite = any(n in (Constant(inf), Constant(-inf)) for where in filters for n in walk(where))
         self._projecting = False
         self.assumed: Domain = EVERYWHERE  # the filter of the equation being written
 

@@ -105,7 +105,7 @@ class TileWriter(Filters):
         holds_some = set(reduction.ranks) == {f"{r}.0" for r in self.streamed} and domain <= self.stream_bounds(
             self.streamed
         )
-        empty = None if holds_some else {"max": -inf, "min": inf}.get(reduction.operator)
+        empty = None if holds_some and not self.may_be_infinite else {"max": -inf, "min": inf}.get(reduction.operator)
         inside = self.scope.loop is not None
         self.facts[name] = TileFacts(type, ranks, own_domain, inside=inside, finite=finite, empty=empty)
         if equation.target.dtype is not None and not name.endswith(".next"):
