@@ -39,17 +39,15 @@ def test_attention_runs_on_warp_groups() -> None:
 
 BACKWARD = (
     "alibi", "alibi_fixed", "attention", "bias", "causal", "chunk_causal", "chunk_ids", "cross", "dilated", "grouped", "key_bias", "out_gate", "out_scale", "padding", "prefix_lm",
-    "seg_table", "segment", "sink_logit", "sink_window", "soft_cap", "weighted_keys", "window",
+    "seg_table", "segment", "sink_logit", "sink_window", "soft_cap", "t5_bias", "temperature", "weighted_keys", "window",
 )  # fmt: skip
-# 16 bytes: the gradient of keys is a product of two computed f32 operands, which no matrix unit takes.
-SPILL_BACKWARD = {"temperature"}
 
 
 def test_backward_plans_of_attention_fit() -> None:
     found = {k: r for k, r in ROWS.items() if r.direction == "backward"}
     wanted = {f"{n} {w} backward sm_90" for n in BACKWARD for w in (64, 128)}
     assert wanted <= found.keys()
-    assert {r.case for r in found.values() if r.spills or r.refusal} == SPILL_BACKWARD
+    assert not {r.case for r in found.values() if r.spills or r.refusal}
     assert all(any("wgmma" in k["matrix"] for k in r.kernels) for r in found.values())
 
 

@@ -58,7 +58,11 @@ def test_tuning_prints_a_table_and_writes_a_file_that_can_be_imported(
     torch.set_num_threads(1)
     try:
         size = ["--size", "m=40,e=600"]
-        code, out, err = run("tune", "rows.ein", *size, "--budget", "0.1", "-o", "tuned.json")
+        # Some candidates, not all: on a busy machine the first ones take longer than the smallest of these budgets.
+        for budget in ("0.1", "0.4", "1.6"):
+            code, out, err = run("tune", "rows.ein", *size, "--budget", budget, "-o", "tuned.json")
+            if '"finished": true' in Path("tuned.json").read_text():
+                break
         assert (code, err) == (0, "")  # no bar where standard error is no terminal
         assert re.search(r"^rows on cpu, E=600, M=40$", out, re.MULTILINE)
         assert re.search(r"default: .* ms .*\n", out) and "predicted" in out and "not reached" in out

@@ -81,7 +81,8 @@ def random_plan(plan: Plan, sizes: list[int]) -> Plan:
     for kernel in plan.kernels:
         program = tuple(replace(t, size=next(drawn)) if t.size > 1 else t for t in kernel.program)
         stream = kernel.stream and replace(kernel.stream, size=next(drawn))
-        kernels.append(replace(kernel, program=program, stream=stream))
+        contexts = "finished" if kernel.whole else kernel.contexts  # a smaller tile does not hold the stream
+        kernels.append(replace(kernel, program=program, stream=stream, contexts=contexts))
     return replace(plan, kernels=tuple(kernels))
 
 
