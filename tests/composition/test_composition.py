@@ -63,8 +63,9 @@ def test_triton_kernels(program: Program) -> None:
     kernels_agree(program, torch.float32, "triton")
 
 
-@pytest.mark.parametrize(("seed", "dtype"), [(20254, torch.bfloat16), (20312, torch.float32)], ids=str)
-def test_inputs_that_hurt_the_plain_program_less_than_its_kin(seed: int, dtype: torch.dtype) -> None:
+# Found by longer runs: inputs that hurt the plain program less than its kin (twice), and a tile that only the bounds of a loop read.
+@pytest.mark.parametrize(("seed", "dtype"), [(20254, torch.bfloat16), (20312, torch.float32), (20780, torch.float32)])
+def test_found_as_cpu_kernels(seed: int, dtype: torch.dtype) -> None:
     kernels_agree(composed(seed), dtype)
 
 
