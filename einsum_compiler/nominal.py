@@ -47,7 +47,10 @@ def nominal_binding(
     }
     unknown = sorted(set(given) - set(sizes) - {p.name for p in cascade.parameters})
     if unknown:
-        raise ShapeError(f"no rank or parameter named {', '.join(unknown)} in {cascade.name}")
+        known = f"extents are given by rank: {', '.join(sizes)}"
+        if cascade.parameters:
+            known += f"; parameters: {', '.join(p.name for p in cascade.parameters)}"
+        raise ShapeError(f"no rank or parameter named {', '.join(unknown)} in {cascade.name}", None, (known,))
     return bind(cascade, (), {**tensors, **scalars})
 
 

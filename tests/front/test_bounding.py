@@ -117,3 +117,13 @@ def test_explain_shows_the_bound_beside_the_plan(kernel: ec.Kernel, capsys: pyte
     assert "│ all    │         │" in text
     assert "elements of one processor: " in text
     assert "times as many" in text
+
+
+def test_sizes_by_an_unknown_name_say_which_names_there_are() -> None:
+    kernel = ec.compile("cascade f(X[m,n]; T: int) -> Y[m] { Y[m] = sum[n](X[m,n] where n < T) }")
+    with pytest.raises(ec.ShapeError) as caught:
+        kernel.bounds({"M": 5})
+    assert str(caught.value).splitlines() == [
+        "error: no rank or parameter named M in f",
+        "note: extents are given by rank: n, m; parameters: T",
+    ]
