@@ -249,3 +249,16 @@ def test_the_message_names_the_worst_element() -> None:
     with pytest.raises(ec.AccuracyError) as caught:
         validate(Wrong(kernel, "Z", (0,), 3.0), kernel.binding(x, y))  # type: ignore[arg-type]
     assert str(caught.value) == "error: Z[0] is 3.0, expected inf"
+
+
+def test_in_float64_no_error_of_f32_is_allowed() -> None:
+    from einsum_compiler.validate import validate
+
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.rand(n, 3, generator=generator, dtype=torch.float64) for n in (5, 4))
+    kernel = ec.compile(SCALED)
+    binding = kernel.binding(x, y)
+    validate(kernel, binding)
+    off = kernel.run(binding)["Z"][2].item() + 1e-9
+    with pytest.raises(ec.AccuracyError, match="budget"):
+        validate(Wrong(kernel, "Z", (2,), off), binding)  # type: ignore[arg-type]
