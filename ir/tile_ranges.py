@@ -8,7 +8,7 @@ from dataclasses import replace
 from einsum_compiler.ir.build import conjunction
 from einsum_compiler.ir.errors import VerifyError
 from einsum_compiler.ir.expression import Expression, Read, transform, walk
-from einsum_compiler.ir.tile import Dot, Load, Loop, Map, Range, Reduce, Select, Statement, Store, TileList
+from einsum_compiler.ir.tile import Dot, Load, Loop, Map, Range, Reduce, Select, Statement, Store
 
 
 def loop_body(loop: Loop, partial: bool) -> tuple[Statement, ...]:
@@ -74,16 +74,17 @@ def reads_in(statement: Statement) -> set[str]:
     if isinstance(statement, Dot):
         names |= {statement.left, statement.right}
     if isinstance(statement, Loop):
-        around = [e for r in statement.ranges for e in _bounds(r)] + [c.initial for c in statement.carries]
-        around += [statement.where] if statement.where is not None else []
-        names |= {n.tensor for e in around for n in walk(e) if isinstance(n, Read)}
+        names |= {n.tensor for e in expressions_around(statement) for n in walk(e) if isinstance(n, Read)}
         for inner in statement.body:
             names |= reads_in(inner)
     return names
 
 
-def _bounds(visited: Range | TileList) -> tuple[Expression, ...]:
-    return (visited.lower, visited.upper) if isinstance(visited, Range) else (visited.position,)
+def expressions_around(loop: Loop) -> tuple[Expression, ...]:
+    """Every expression of a loop but those of its body: initial values, its filter, and the bounds of its ranges."""
+    where = (loop.where,) if loop.where is not None else ()
+    bounds = (e for r in loop.ranges for e in ((r.lower, r.upper) if isinstance(r, Range) else (r.position,)))
+    return (*(c.initial for c in loop.carries), *where, *bounds)
 
 
 def renamed(statement: Statement, aliases: Mapping[str, Expression]) -> Statement:

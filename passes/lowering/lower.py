@@ -357,15 +357,11 @@ def replace_scope(scope: Scope) -> Scope:
 
 
 def _expressions(statements: tuple[Statement, ...]) -> list[Expression]:
-    from einsum_compiler.ir.tile_ranges import expressions_of
+    from einsum_compiler.ir.tile_ranges import expressions_around, expressions_of
 
     found: list[Expression] = []
     for statement in statements:
         found += expressions_of(statement)
         if isinstance(statement, Loop):
-            found += [c.initial for c in statement.carries]
-            found += [statement.where] if statement.where else []
-            for r in statement.ranges:
-                found += [r.lower, r.upper] if isinstance(r, Range) else [r.position]
-            found += _expressions(statement.body)
+            found += [*expressions_around(statement), *_expressions(statement.body)]
     return found
