@@ -149,7 +149,7 @@ def _rounded(kernel: Kernel, binding: Binding) -> Iterator[dict[str, Any]]:
     orders = plan_orders(kernel.derivation, binding, backend, kernel.plan)
     cascade = in_orders(kernel.derivation, orders, wanted.dtypes).derivation.normalized
     rounded = precision(cascade, {t.name: wanted.dtypes[t.name] for t in cascade.inputs})
-    if rounded != cascade:
+    if rounded != kernel.derivation.normalized:
         sized = replace(binding, extents=all_extents(rounded, binding.extents))
         yield _narrowed(_evaluated(rounded, None, sized, torch.float32, binding.tensors), binding)
 

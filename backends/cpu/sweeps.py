@@ -152,31 +152,35 @@ def _emit_reduction(scope: Scope, statement: Reduce, space: Space, view: View, c
             fold = f"tile::{FOLDS[statement.operator]}"
             identity = f"{fold}::identity<{register}>"
             if across and space.lane is not None:
-                loops.enter_context(
-                    write.block(
-                        f"tile::for_each_column({_columns(space.lane)}, [&](auto j) __attribute__((always_inline))",
-                        "});",
-                    )
-                )
-                write.line(f"auto total = tile::splat<{register}>({identity});")
-            else:
-                write.line(f"{register} total = {identity};")
+                identity = f"tile::splat<{register}>({identity})"
+                columns_of = f"tile::for_each_column({_columns(space.lane)}, [&](auto j) __attribute__((always_inline))"
+                loops.enter_context(write.block(columns_of, "});"))
+            steps, rest = (inner[-1], inner[:-1]) if across or space.lane is None else (None, inner)
+            if rest:
+                write.line(f"auto total = {identity};")
             with ExitStack() as within:
-                for axis in inner:
+                for axis in rest:
                     i = positions[axis.rank]
                     within.enter_context(write.block(f"for (long {i} = 0; {i} < {axis.size}; ++{i})"))
-                write.extend(row)
-                if across and scope.trim and scope.span(space.lane, positions):
-                    write.line(f"if (!{scope.trim.name}.sees({positions[scope.trim.rows.rank]}, j)) continue;")
-                if across or space.lane is None:
-                    write.extend(lanes)
-                    write.line(f"total = {fold}()(total, {result});")
+                if steps:
+                    i = positions[steps.rank]
+                    part = f"tile::fold_steps({fold}(), {identity}, {steps.size}, [&](long {i}) __attribute__((always_inline))"
+                    with write.block(f"const auto {'part' if rest else 'total'} = {part}", "});"):
+                        write.extend(row)
+                        if across and scope.trim and scope.span(space.lane, positions):
+                            write.line(
+                                f"if (!{scope.trim.name}.sees({positions[scope.trim.rows.rank]}, j)) return {identity};"
+                            )
+                        write.extend(lanes)
+                        write.line(f"return {result};")
                 else:
+                    write.extend(row)
                     covered = scope.span(space.lane, positions) or str(space.lane.size)
                     part = f"tile::fold_row({fold}(), {covered}, [&](auto j) __attribute__((always_inline))"
                     with write.block(f"const auto part = {part}", "});"):
                         write.extend(lanes)
                         write.line(f"return {result};")
+                if rest:
                     write.line(f"total = {fold}()(total, part);")
             if across and space.lane is not None:
                 _finish_lanes(scope, statement, view, outer_positions, space.lane, real)
