@@ -12,10 +12,11 @@ from einsum_compiler.backends.cpu.rows import emit_hidden, tables_of
 from einsum_compiler.backends.cpu.schedule import latest
 from einsum_compiler.backends.cpu.scope import Scope
 from einsum_compiler.backends.cpu.simplify import simplify
+from einsum_compiler.backends.cpu.spaces import joins
 from einsum_compiler.backends.cpu.spans import Bounds, emit_spans, trim_of
 from einsum_compiler.backends.cpu.stores import emit_store
 from einsum_compiler.backends.cpu.sums import addition_of, emit_addition
-from einsum_compiler.backends.cpu.sweeps import emit_sweep, joins
+from einsum_compiler.backends.cpu.sweeps import emit_sweep
 from einsum_compiler.ir.build import reads_of
 from einsum_compiler.ir.errors import BackendError
 from einsum_compiler.ir.tile import Carry, Dot, Load, Loop, Map, Reduce, Select, Statement, Store

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from einsum_compiler.backends.cpu.affine import depends, links, position_bounds
 from einsum_compiler.backends.cpu.roles import FEW_ROWS, roles_of
 from einsum_compiler.backends.cpu.scope import Scope, Trim
-from einsum_compiler.backends.cpu.sweeps import space_of
+from einsum_compiler.backends.cpu.spaces import space_of
 from einsum_compiler.backends.cpu.view import WIDEST
 from einsum_compiler.ir.build import add, conjuncts
 from einsum_compiler.ir.expression import Constant, Expression, Read, walk
