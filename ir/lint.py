@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 
-from einsum_compiler.ir.build import conjuncts, ranks_of
+from einsum_compiler.ir.build import conjuncts, ranks_of, reads_of
 from einsum_compiler.ir.cascade import Cascade, Equation, Module
 from einsum_compiler.ir.definitions import expand_cascade
 from einsum_compiler.ir.errors import EinsumError, EinsumWarning
@@ -23,7 +23,7 @@ from einsum_compiler.ir.expression import (
 )
 from einsum_compiler.ir.extents import expressions
 from einsum_compiler.ir.facts import Facts
-from einsum_compiler.ir.filters import free_ranks
+from einsum_compiler.ir.filters import free_ranks, left_conjuncts
 from einsum_compiler.ir.implicit_sums import explicit_sums
 from einsum_compiler.ir.printer import print_expression
 
@@ -121,7 +121,7 @@ def _covers_step(cascade: Cascade, read: Read, index: Expression) -> bool:
 
 
 def _quotients(cascade: Cascade, equation: Equation) -> Iterator[EinsumError]:
-    """A quotient of two sums over one rank: 0/0 where no point is left."""
+    """A quotient of two sums over one rank: 0/0 where no point is left, unless a filter on the left side tests what the divisor is computed from."""
 
     def summed(node: Expression) -> set[str]:
         if isinstance(node, Reduction) and node.operator == "sum":
@@ -137,14 +137,29 @@ def _quotients(cascade: Cascade, equation: Equation) -> Iterator[EinsumError]:
     def visit(node: Expression) -> Iterator[EinsumError]:
         if isinstance(node, Conditional):
             return  # guarded
-        if isinstance(node, Binary) and node.operator == "/" and summed(node.left) & summed(node.right):
-            ranks = ",".join(sorted(summed(node.left) & summed(node.right)))
-            yield EinsumError(
-                f"a quotient of two sums over {ranks} is 0/0 where nothing is summed",
-                node.span,
-                ("divide the weights before the second sum: A = P / D, then sum A * V",),
-            )
+        if isinstance(node, Binary) and node.operator == "/":
+            both = summed(node.left) & summed(node.right)
+            if both and not _depends_on(cascade, node.right, tested):
+                yield EinsumError(
+                    f"a quotient of two sums over {','.join(sorted(both))} is 0/0 where nothing is summed",
+                    node.span,
+                    ("divide the weights before the second sum: A = P / D, then sum A * V",),
+                )
         for child in children(node):
             yield from visit(child)
 
+    tested = {r.tensor for r in reads_of(*left_conjuncts(equation))}
     yield from visit(equation.value)
+
+
+def _depends_on(cascade: Cascade, node: Expression, tensors: set[str]) -> bool:
+    """Whether one of the tensors is read by an expression, or by what its reads are computed from."""
+    seen, waiting = set[str](), [r.tensor for r in reads_of(node)]
+    while waiting and tensors:
+        name = waiting.pop()
+        if name in tensors:
+            return True
+        if name not in seen:
+            seen.add(name)
+            waiting += [r.tensor for e in cascade.equations_of(name) for r in reads_of(e.value, e.where)]
+    return False

@@ -74,6 +74,16 @@ def test_a_quotient_of_two_sums() -> None:
     assert messages(text.format("A[m,n] * V[n,f]")) == []
 
 
+def test_a_quotient_of_two_sums_where_a_filter_tests_the_divisor() -> None:
+    text = (
+        "cascade f(P[m,n], V[n,f], LEN: i32[m], X[m]) -> O[m,f] {{\n  D[m] = sum[n](P[m,n] where n < LEN[m])\n"
+        "  N[m,f] = sum[n](P[m,n] * V[n,f] where n < LEN[m])\n  O[m,f] = N[m,f] / D[m] {}\n}}"
+    )
+    assert messages(text.format("where D[m] > 0")) == []
+    assert messages(text.format("where LEN[m] > 0")) == []  # what the divisor is computed from
+    assert messages(text.format("where X[m] > 0")) == ["a quotient of two sums over n is 0/0 where nothing is summed"]
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_good_texts_have_no_warnings(name: str) -> None:
     module = parse(TEXTS[name])
