@@ -139,6 +139,8 @@ def _fold_binary(n: Binary) -> Expression:
         return left
     if op == "%" and right == one:
         return zero
+    if op in _INTEGER and right == zero:
+        return zero  # a call that divides by zero is refused (``divisors``): no point that counts comes here
     if op == "and":
         if false in (left, right):
             return false

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import gcd, prod
 
 from einsum_compiler.ir.build import ranks_of, reads_of
+from einsum_compiler.ir.errors import SpecError
 from einsum_compiler.ir.expression import Binary, Expression, Rank, Reduction, walk
 from einsum_compiler.ir.launch import Launch
 from einsum_compiler.ir.plan import KernelPlan, RankTile
@@ -183,7 +184,7 @@ def _groups(kernel: KernelCascade, extents: Mapping[str, int]) -> dict[str, int]
                     ):
                         try:
                             found[name] = gcd(found.get(name, 0), int(evaluate_scalar(divisor, names)))
-                        except KeyError:
+                        except SpecError:  # a parameter decides it, or a division of no coordinates
                             barred.add(name)
                     case _:
                         barred.update(ranks_of(index))

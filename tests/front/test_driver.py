@@ -317,18 +317,3 @@ def test_a_condition_over_a_rank_that_is_reduced_and_stored_acts_in_the_reductio
     expected = x.double() / x.double().tril().sum(1, keepdim=True)
     assert torch.equal(ec.reference(text)(x), expected)
     assert_within_budget(ec.compile(text)(x), x / x.tril().sum(1, keepdim=True), expected)
-
-
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
-def test_a_divisor_that_is_zero_in_a_call_is_an_error(backend: str) -> None:
-    text = "cascade f(Q[h], K[g]; T: int) -> O[h] {\n  O[h] = Q[h] * K[h // (H // G)] * if(T > 0, h // T, 1)\n}"
-    kernel = ec.compile(text, backend=backend)
-    assert torch.equal(kernel(torch.ones(6), torch.arange(3.0), 0), torch.arange(6).div(2, rounding_mode="floor"))
-    with pytest.raises(ec.ShapeError) as caught:
-        kernel(torch.ones(3), torch.ones(5), 0)
-    assert str(caught.value).splitlines() == [
-        "<text>:2:19: error: division by zero: H // G is 0",
-        "    O[h] = Q[h] * K[h // (H // G)] * if(T > 0, h // T, 1)",
-        "                    ^~~~~~~~~~~~~",
-        "note: in this call G = 5, H = 3",
-    ]
