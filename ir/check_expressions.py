@@ -145,7 +145,7 @@ def _unknown(facts: Facts, name: str, node: Expression) -> SpecError:
 
 
 def _check_read(facts: Facts, node: Read) -> None:
-    if node.tensor in facts.parameters:
+    if node.tensor in facts.parameters and node.tensor not in facts.tensors:
         raise SpecError(f"{node.tensor} is a scalar parameter and has no indices", node.span, (f"write {node.tensor}",))
     if node.tensor not in facts.tensors:
         raise SpecError(f"unknown tensor {node.tensor!r}", node.span, did_you_mean(node.tensor, facts.tensors))

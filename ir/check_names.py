@@ -51,7 +51,9 @@ def check_declarations(facts: Facts) -> None:
         _declare(declared, tensor.name, "input", tensor.span)
     for parameter in cascade.parameters:
         _declare(declared, parameter.name, "parameter", parameter.span)
-        if parameter.name in facts.computed:
+        # An extent is read bare and a tensor with brackets, so they may share a name, as those that inputs bind do.
+        is_extent = parameter.name != parameter.name.lower() and parameter.name.lower() in facts.carried
+        if parameter.name in facts.computed and not is_extent:
             raise SpecError(f"{parameter.name!r} is a parameter and a tensor: give one another name", parameter.span)
         if parameter.name in facts.ranks and parameter.name != ELLIPSIS:
             raise SpecError(f"{parameter.name!r} is a parameter and a rank: give one another name", parameter.span)

@@ -43,10 +43,13 @@ class Facts:
 
     @cached_property
     def ranks(self) -> frozenset[str]:
-        """The ranks that something gives a meaning: a declaration, a left side, a reduction, or a bare index."""
+        """The ranks that something gives a meaning. An upper-case parameter is the extent of a rank, also where passes left no axis of it."""
+        return with_whole(self.carried | {p.name.lower() for p in self.cascade.parameters if p.name != p.name.lower()})
+
+    @cached_property
+    def carried(self) -> frozenset[str]:
+        """The ranks of a declaration, a left side, a reduction, or a bare index."""
         found = {*self.cascade.ranks}
-        # An upper-case parameter is the extent of a rank, also where passes left no axis of it.
-        found.update(p.name.lower() for p in self.cascade.parameters if p.name != p.name.lower())
         for tensor in (*self.cascade.inputs, *self.cascade.outputs):
             found.update(tensor.ranks)
         for equation in self.cascade.equations:
@@ -56,7 +59,7 @@ class Facts:
                     found.update(i.name for i in node.indices if isinstance(i, Rank))
                 elif isinstance(node, Reduction | Selection | CascadeCall):
                     found.update(node.ranks)
-        return with_whole(found)
+        return frozenset(found)
 
     @cached_property
     def is_library(self) -> bool:
