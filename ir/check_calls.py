@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from einsum_compiler.ir.cascade import ELLIPSIS, Cascade, Equation, Tensor
 from einsum_compiler.ir.errors import SpecError
-from einsum_compiler.ir.expression import CascadeCall, Expression, Rank, Read, Slice, walk
+from einsum_compiler.ir.expression import CascadeCall, Expression, Rank, Read, Reduction, Slice, children, walk
 from einsum_compiler.ir.facts import Facts
 from einsum_compiler.ir.hints import counted, listed, unknown
 from einsum_compiler.ir.implicit_sums import summed_ranks
@@ -16,8 +16,8 @@ def check_calls(facts: Facts, equation: Equation) -> None:
     calls = [n for n in walk(equation.value) if isinstance(n, CascadeCall)]
     for call in calls:
         callee = _callee(facts, call)
-        _check_arguments(call, callee)
-        results = _result_ranks(call, callee)
+        _check_arguments(facts, call, callee)
+        results = _result_ranks(facts, call, callee)
         if call is equation.value:
             _check_results(equation, call, callee, results)
         elif len(callee.outputs) != 1:
@@ -71,7 +71,7 @@ def _callee(facts: Facts, call: CascadeCall) -> Cascade:
     raise SpecError(f"unknown cascade {call.cascade!r}", call.span, notes)
 
 
-def _check_arguments(call: CascadeCall, callee: Cascade) -> None:
+def _check_arguments(facts: Facts, call: CascadeCall, callee: Cascade) -> None:
     tensors, scalars = len(callee.inputs), len(callee.parameters)
     found = len(call.arguments)
     needed = tensors + sum(p.default is None for p in callee.parameters)
@@ -90,17 +90,22 @@ def _check_arguments(call: CascadeCall, callee: Cascade) -> None:
         )
     matched: dict[str, str] = {}
     for declared, argument in zip(callee.inputs, call.arguments, strict=False):
-        _check_argument(call, callee, declared, argument, matched)
+        _check_argument(facts, call, callee, declared, argument, matched)
     for parameter, argument in zip(callee.parameters, call.arguments[tensors:], strict=False):
         if summed_ranks(argument) or any(isinstance(n, Read) for n in walk(argument)):
             raise SpecError(f"the parameter {parameter.name} of {callee.name} is a number", argument.span)
 
 
 def _check_argument(
-    call: CascadeCall, callee: Cascade, declared: Tensor, argument: Expression, matched: dict[str, str]
+    facts: Facts,
+    call: CascadeCall,
+    callee: Cascade,
+    declared: Tensor,
+    argument: Expression,
+    matched: dict[str, str],
 ) -> None:
     """One tensor argument; ``matched`` maps the callee's ranks to ours, by position, over all arguments."""
-    inside = summed_ranks(argument)
+    inside = _carried(facts, argument)
     for rank in call.ranks:
         if any(r in callee.ranks for r in declared.ranks) and rank not in inside:
             raise SpecError(f"{callee.name} is over rank {rank}, which this argument lacks", argument.span)
@@ -126,7 +131,17 @@ def _check_argument(
             )
 
 
-def _result_ranks(call: CascadeCall, callee: Cascade) -> list[set[str]]:
+def _carried(facts: Facts, node: Expression) -> set[str]:
+    """The ranks of a value: those that occur and no reduction binds, and of a call inside those of its result."""
+    if isinstance(node, Rank):
+        return {node.name}
+    if isinstance(node, CascadeCall):
+        return set().union(*_result_ranks(facts, node, _callee(facts, node)))
+    found = set[str]().union(*(_carried(facts, child) for child in children(node)))
+    return found - set(node.ranks) if isinstance(node, Reduction) else found
+
+
+def _result_ranks(facts: Facts, call: CascadeCall, callee: Cascade) -> list[set[str]]:
     """Our ranks of each result."""
     ours: dict[str, str] = {}
     others: set[str] = set()
@@ -134,7 +149,7 @@ def _result_ranks(call: CascadeCall, callee: Cascade) -> list[set[str]]:
         if ELLIPSIS in declared.ranks:
             # An argument that a filter acts on has the filter's ranks too.
             filtered = () if call.where is None else summed_ranks(call.where)
-            others |= {*summed_ranks(argument), *filtered} - set(call.ranks)
+            others |= {*_carried(facts, argument), *filtered} - set(call.ranks)
         elif isinstance(argument, Read):
             ours |= {r: i.name for r, i in zip(declared.ranks, argument.indices, strict=True) if isinstance(i, Rank)}
     found = []
