@@ -7,7 +7,6 @@ given as tensors make an overload of their own. The operator computes what a dir
 from __future__ import annotations
 
 import keyword
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -161,8 +160,12 @@ class Operator:
         """Outputs without values; sizes may be symbols."""
         from einsum_compiler.derivation import output_dtypes
 
-        cascade, given = self.kernel.cascade, self._given(tensors, numbers)
-        binding = bind(cascade, (), {**given, **dict.fromkeys(self.as_tensors, math.nan)})
+        cascade = self.kernel.cascade
+        if self.as_tensors:  # which have no values here, as on meta
+            given = self._given(tuple(t.to("meta") for t in tensors), numbers)
+        else:
+            given = self._given(tensors, numbers)
+        binding = bind(cascade, (), given)
         dtypes = output_dtypes(
             self.kernel.derivation, {n: dtype_name(t.dtype) or "" for n, t in binding.tensors.items()}
         )

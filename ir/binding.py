@@ -6,6 +6,7 @@ A warm call runs this file and ``ir.scalar``; neither imports a heavy library.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -114,6 +115,7 @@ class Binder:
             if hasattr(given.get(parameter.name), "requires_grad"):  # a tensor, not a number of NumPy
                 scalar_tensors[parameter.name] = given[parameter.name]
         self.select(sizes, scalars)
+        scalars |= self.stand_ins(scalars, scalar_tensors, tensors)
         for rank in self.ranks:
             if rank not in sizes:
                 upper = rank.upper()
@@ -245,7 +247,7 @@ class Binder:
             else:
                 names: dict[str, Any] = {**scalars, **{r.upper(): s.value for r, s in sizes.items()}}
                 count = evaluate_scalar(selected.count, names)
-                if isinstance(count, bool) or count != int(count) or count < 0:
+                if isinstance(count, bool) or not float(count).is_integer() or count < 0:
                     raise ShapeError(f"the count of topk is {count}: expected an integer from 0", selected.count.span)
                 sizes[selected.rank] = _Size(int(count), "the count of topk")
             self.spread(sizes)
@@ -267,22 +269,62 @@ class Binder:
                     f"{parameter.name}: expected a number or a tensor without axes, found shape {_shape(value.shape)}",
                     parameter.span,
                 )
+            if _is_meta(value):
+                return self.unknown(parameter, value)
             value = item()
         if not isinstance(value, bool | int | float) and not _is_symbol(value):
             raise ShapeError(f"{parameter.name}: expected a number, found {type(value).__name__}", parameter.span)
+        return self.number(parameter, value, f"{type(value).__name__} {value}")
+
+    def number(self, parameter: Scalar, value: Number, shown: str) -> Number:
+        """A number as the parameter's declared type has it."""
         wanted = parameter.dtype
         whole = wanted == "int" or (wanted is not None and is_integer(wanted))
         if (wanted == "bool" and not isinstance(value, bool)) or (whole and (isinstance(value, bool | float))):
             raise ShapeError(
-                f"{parameter.name}: expected {'an int' if whole else 'a bool'}, found {type(value).__name__} {value}",
-                parameter.span,
+                f"{parameter.name}: expected {'an int' if whole else 'a bool'}, found {shown}", parameter.span
             )
         return _converted(value, wanted) if wanted else value
 
+    def unknown(self, parameter: Scalar, tensor: Any) -> float:
+        """NaN for a tensor on the device ``meta``, which has no value: an extent must not depend on it, and outputs without values do not."""
+        kind = dtype_name(tensor.dtype) or ""
+        self.number(parameter, False if kind == "bool" else 0.0 if is_float(kind) else 0, f"a tensor of type {kind}")
+        return math.nan
+
+    def stand_ins(
+        self, scalars: dict[str, Number], given: dict[str, Any], tensors: dict[str, Any]
+    ) -> dict[str, Number]:
+        """Some number in place of each parameter without a value, once no extent has asked for it. Raises ``ShapeError`` beside inputs with values."""
+        found: dict[str, Number] = {}
+        for parameter in self.cascade.parameters:
+            tensor = given.get(parameter.name)
+            if tensor is None or not _is_meta(tensor):
+                continue
+            for name, other in tensors.items():
+                if not _is_meta(other):
+                    raise ShapeError(
+                        f"{parameter.name} is on meta, where tensors have no values, and {name} is on {other.device}: give a number",
+                        parameter.span,
+                    )
+            found[parameter.name] = _converted(1, parameter.dtype or dtype_name(tensor.dtype) or "float")
+        return found
+
     def extent(self, parameter: Scalar, value: Number) -> int:
+        if isinstance(value, float) and math.isnan(value):
+            raise ShapeError(
+                f"{parameter.name}: an extent is an integer from 0, found no value",
+                parameter.span,
+                ("a tensor on meta has none: give a number",),
+            )
         if isinstance(value, bool) or (not _is_symbol(value) and value != int(value)) or value < 0:
             raise ShapeError(f"{parameter.name}: an extent is an integer from 0, found {value}", parameter.span)
         return value if _is_symbol(value) else int(value)  # type: ignore[return-value]
+
+
+def _is_meta(value: Any) -> bool:
+    device = getattr(value, "device", None)
+    return device is not None and device.type == "meta"
 
 
 def _is_symbol(value: Any) -> bool:
