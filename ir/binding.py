@@ -1,12 +1,11 @@
 """The arguments of a call, matched to a cascade: tensors, scalars, and the extent of every rank.
 
-A warm call runs this file and ``ir.scalar``; neither imports a heavy library.
+A warm call runs this file, ``ir.parameters`` and ``ir.scalar``; neither imports a heavy library.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,10 +16,10 @@ from einsum_compiler.ir.errors import ShapeError, SpecError
 from einsum_compiler.ir.expression import CascadeCall, Reduction, Selection
 from einsum_compiler.ir.extents import equalities, expressions, selections, with_whole
 from einsum_compiler.ir.hints import counted, did_you_mean, listed
+from einsum_compiler.ir.parameters import extent_of, is_meta, is_symbol, stand_in, value_of
 from einsum_compiler.ir.scalar import Number, evaluate_scalar
 from einsum_compiler.ir.span import Span
 from einsum_compiler.ir.torch_types import dtype_name
-from einsum_compiler.ir.types import is_float, is_integer
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +102,11 @@ class Binder:
         scalars: dict[str, Number] = {}
         scalar_tensors: dict[str, Any] = {}
         for parameter in self.cascade.parameters:
-            value = self.scalar(parameter, given, scalars, sizes)
+            value = value_of(parameter, given, _names(scalars, sizes))
             rank = parameter.name.lower()
             if parameter.name != rank and rank in self.ranks:
                 self.assert_size(
-                    sizes, rank, self.extent(parameter, value), f"the parameter {parameter.name}", parameter.span
+                    sizes, rank, extent_of(parameter, value), f"the parameter {parameter.name}", parameter.span
                 )
                 self.spread(sizes)
                 continue
@@ -115,7 +114,9 @@ class Binder:
             if hasattr(given.get(parameter.name), "requires_grad"):  # a tensor, not a number of NumPy
                 scalar_tensors[parameter.name] = given[parameter.name]
         self.select(sizes, scalars)
-        scalars |= self.stand_ins(scalars, scalar_tensors, tensors)
+        for parameter in self.cascade.parameters:
+            if is_meta(tensor := scalar_tensors.get(parameter.name)):
+                scalars[parameter.name] = stand_in(parameter, tensor, tensors)
         for rank in self.ranks:
             if rank not in sizes:
                 upper = rank.upper()
@@ -125,7 +126,7 @@ class Binder:
                     (f"give it with the parameters: ; {upper} = ...",),
                 )
         extents = {r: s.value for r, s in sizes.items()}
-        if not any(map(_is_symbol, (*extents.values(), *scalars.values()))):
+        if not any(map(is_symbol, (*extents.values(), *scalars.values()))):
             check_divisions(self.divisions, extents, scalars)
         return Binding(tensors, scalars, extents, scalar_tensors)
 
@@ -245,99 +246,16 @@ class Binder:
                     product = functools.reduce(lambda a, r: a * sizes[r].value, selected.candidates, 1)
                     sizes[selected.rank] = _Size(product, f"argsort of {listed(selected.candidates)}")
             else:
-                names: dict[str, Any] = {**scalars, **{r.upper(): s.value for r, s in sizes.items()}}
-                count = evaluate_scalar(selected.count, names)
+                count = evaluate_scalar(selected.count, _names(scalars, sizes))
                 if isinstance(count, bool) or not float(count).is_integer() or count < 0:
                     raise ShapeError(f"the count of topk is {count}: expected an integer from 0", selected.count.span)
                 sizes[selected.rank] = _Size(int(count), "the count of topk")
             self.spread(sizes)
 
-    def scalar(
-        self, parameter: Scalar, given: dict[str, Any], scalars: dict[str, Number], sizes: dict[str, _Size]
-    ) -> Number:
-        """The value of a parameter: given, or its default from what is known before it."""
-        if parameter.name not in given:
-            assert parameter.default is not None  # match() asked for it
-            names: dict[str, Any] = {**scalars, **{r.upper(): s.value for r, s in sizes.items()}}
-            value = evaluate_scalar(parameter.default, names)
-            return _converted(value, parameter.dtype) if parameter.dtype else value
-        value = given[parameter.name]
-        item = getattr(value, "item", None)
-        if item is not None:
-            if len(getattr(value, "shape", ())) != 0:
-                raise ShapeError(
-                    f"{parameter.name}: expected a number or a tensor without axes, found shape {_shape(value.shape)}",
-                    parameter.span,
-                )
-            if _is_meta(value):
-                return self.unknown(parameter, value)
-            value = item()
-        if not isinstance(value, bool | int | float) and not _is_symbol(value):
-            raise ShapeError(f"{parameter.name}: expected a number, found {type(value).__name__}", parameter.span)
-        return self.number(parameter, value, f"{type(value).__name__} {value}")
 
-    def number(self, parameter: Scalar, value: Number, shown: str) -> Number:
-        """A number as the parameter's declared type has it."""
-        wanted = parameter.dtype
-        whole = wanted == "int" or (wanted is not None and is_integer(wanted))
-        if (wanted == "bool" and not isinstance(value, bool)) or (whole and (isinstance(value, bool | float))):
-            raise ShapeError(
-                f"{parameter.name}: expected {'an int' if whole else 'a bool'}, found {shown}", parameter.span
-            )
-        return _converted(value, wanted) if wanted else value
-
-    def unknown(self, parameter: Scalar, tensor: Any) -> float:
-        """NaN for a tensor on the device ``meta``, which has no value: an extent must not depend on it, and outputs without values do not."""
-        kind = dtype_name(tensor.dtype) or ""
-        self.number(parameter, False if kind == "bool" else 0.0 if is_float(kind) else 0, f"a tensor of type {kind}")
-        return math.nan
-
-    def stand_ins(
-        self, scalars: dict[str, Number], given: dict[str, Any], tensors: dict[str, Any]
-    ) -> dict[str, Number]:
-        """Some number in place of each parameter without a value, once no extent has asked for it. Raises ``ShapeError`` beside inputs with values."""
-        found: dict[str, Number] = {}
-        for parameter in self.cascade.parameters:
-            tensor = given.get(parameter.name)
-            if tensor is None or not _is_meta(tensor):
-                continue
-            for name, other in tensors.items():
-                if not _is_meta(other):
-                    raise ShapeError(
-                        f"{parameter.name} is on meta, where tensors have no values, and {name} is on {other.device}: give a number",
-                        parameter.span,
-                    )
-            found[parameter.name] = _converted(1, parameter.dtype or dtype_name(tensor.dtype) or "float")
-        return found
-
-    def extent(self, parameter: Scalar, value: Number) -> int:
-        if isinstance(value, float) and math.isnan(value):
-            raise ShapeError(
-                f"{parameter.name}: an extent is an integer from 0, found no value",
-                parameter.span,
-                ("a tensor on meta has none: give a number",),
-            )
-        if isinstance(value, bool) or (not _is_symbol(value) and value != int(value)) or value < 0:
-            raise ShapeError(f"{parameter.name}: an extent is an integer from 0, found {value}", parameter.span)
-        return value if _is_symbol(value) else int(value)  # type: ignore[return-value]
-
-
-def _is_meta(value: Any) -> bool:
-    device = getattr(value, "device", None)
-    return device is not None and device.type == "meta"
-
-
-def _is_symbol(value: Any) -> bool:
-    """Whether a number is known by name only: ``torch.SymInt`` and its like, while PyTorch traces with dynamic sizes."""
-    return hasattr(value, "node")
-
-
-def _converted(value: Number, dtype: str) -> Number:
-    if _is_symbol(value):
-        return value
-    if dtype == "float" or is_float(dtype):
-        return float(value)
-    return bool(value) if dtype == "bool" else int(value)
+def _names(scalars: Mapping[str, Number], sizes: Mapping[str, _Size]) -> dict[str, Any]:
+    """Parameters and extents that are known so far, for ``evaluate_scalar``."""
+    return {**scalars, **{r.upper(): s.value for r, s in sizes.items()}}
 
 
 def _ranks(declared: Tensor) -> str:
