@@ -1,6 +1,6 @@
 """The arguments of a call, matched to a cascade: tensors, scalars, and the extent of every rank.
 
-A warm call runs this file, ``ir.parameters`` and ``ir.scalar``; neither imports a heavy library.
+A warm call runs this file, ``ir.parameters`` and ``ir.scalar``; none imports a heavy library.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from einsum_compiler.ir.cascade import Cascade, Scalar, Tensor
+from einsum_compiler.ir.cascade import Cascade, Tensor
 from einsum_compiler.ir.divisors import check_divisions, divisions
 from einsum_compiler.ir.errors import ShapeError, SpecError
 from einsum_compiler.ir.expression import CascadeCall, Reduction, Selection
