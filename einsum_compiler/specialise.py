@@ -19,6 +19,7 @@ from einsum_compiler.derivation import (
     derive_kernel,
     output_dtypes,
 )
+from einsum_compiler.element_types import check_cpu_types
 from einsum_compiler.executable import Executable
 from einsum_compiler.ir.binding import Binding
 from einsum_compiler.ir.errors import BackendError
@@ -58,6 +59,8 @@ def request(derivation: Derivation, binding: Binding, backend: str) -> Request:
 def plan_of(derivation: Derivation, wanted: Request, given: Plan | None) -> tuple[PlannedKernel, ...]:
     """The kernels for a request. Raises ``BackendError`` for what only the evaluator computes and ``PlanError`` for a plan that does not fit."""
     _refuse_selections(derivation)
+    if wanted.backend == "cpu":
+        check_cpu_types(derivation, wanted.dtypes)
     with step("plan"):
         # Tensors without values may stand for any device: their shapes do not depend on the plan.
         backend = "cpu" if wanted.backend == "meta" else wanted.backend
