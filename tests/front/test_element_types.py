@@ -54,12 +54,12 @@ CASES = {
         ],
     ),
     "a cast": (
-        "cascade f(X[m,n]) -> O[m] {\n  O[m] = 2 * cast(X[m,n], f8e4m3)\n}",
+        "cascade f(X[m,n]) -> O[m] {\n  O[m] = 2 * sum[n](cast(X[m,n], f8e4m3))\n}",
         torch.float32,
         [
-            "<text>:2:14: error: a cast gives elements of type f8e4m3, which the CPU backend does not compute with",
-            "    O[m] = 2 * cast(X[m,n], f8e4m3)",
-            "               ^~~~~~~~~~~~~~~~~~~~",
+            "<text>:2:21: error: a cast gives elements of type f8e4m3, which the CPU backend does not compute with",
+            "    O[m] = 2 * sum[n](cast(X[m,n], f8e4m3))",
+            "                      ^~~~~~~~~~~~~~~~~~~~",
             "note: its floating types are f64, f32, f16 and bf16",
             'note: backend="reference" evaluates it',
         ],
