@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from einsum_compiler.ir.cascade import Cascade, Module
+from einsum_compiler.ir.definitions import expand_cascade
 from einsum_compiler.ir.errors import SpecError
 from einsum_compiler.ir.expression import (
     Binary,
+    CascadeCall,
     Conditional,
     Constant,
     Expression,
@@ -19,7 +21,8 @@ from einsum_compiler.ir.expression import (
     Unary,
 )
 from einsum_compiler.ir.extents import expressions
-from einsum_compiler.ir.inference import UNKNOWN, expression_dtype, infer_types
+from einsum_compiler.ir.implicit_sums import explicit_sums
+from einsum_compiler.ir.inference import UNKNOWN, argument_types, callee_of, expression_dtype, infer_types
 from einsum_compiler.ir.types import is_float, is_integer
 
 BITS = ("^", "&", "|", "<<", ">>")
@@ -78,6 +81,8 @@ def check_types(cascade: Cascade, types: Mapping[str, str], module: Module | Non
                     want_condition(body, f"the argument of {operator}")
                 case Membership(item):
                     want_index(item, "what 'in' looks for")
+                case CascadeCall():
+                    _check_callee(node, types, module)
                 case Binary(operator, left, right) if operator in BITS:
                     for operand in (left, right):
                         if is_float(kind(operand)):
@@ -89,6 +94,18 @@ def check_types(cascade: Cascade, types: Mapping[str, str], module: Module | Non
             where = getattr(node, "where", None)
             if isinstance(where, Expression):
                 want_condition(where, "a filter")
+
+
+def _check_callee(call: CascadeCall, types: Mapping[str, str], module: Module | None) -> None:
+    """The called cascade with the types of the arguments of this call."""
+    callee = callee_of(call, module)
+    given = argument_types(call, callee, types.__getitem__, module)
+    plain = explicit_sums(expand_cascade(callee, module or Module((), ())))
+    try:
+        check_types(plain, infer_types(plain, given, module), module)
+    except SpecError as error:
+        place = call.span if error.span is None else error.span.called_at(call.span)
+        raise SpecError(error.message, place, error.notes) from None
 
 
 def _integer_notes(node: Expression) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from einsum_compiler.ir.cascade import Cascade, Definition, Equation, Module, Sc
 from einsum_compiler.ir.errors import SpecError
 from einsum_compiler.ir.expression import Call, Expression, Parameter, transform
 from einsum_compiler.ir.hints import counted
+from einsum_compiler.ir.span import Span
 
 
 def expand_definitions(expression: Expression, module: Module) -> Expression:
@@ -54,9 +55,16 @@ def _expand(node: Expression, known: Mapping[str, Definition], active: tuple[str
                 f"({', '.join(definition.parameters)}), found {len(found.arguments)}",
                 found.span,
             )
-        body = _expand(definition.body, known, (*active, definition.name))
+        body = called_at(_expand(definition.body, known, (*active, definition.name)), found.span)
         given = dict(zip(definition.parameters, found.arguments, strict=True))
         # All arguments at once: transform does not enter what it has put in.
         return transform(body, lambda n: given.get(n.name, n) if isinstance(n, Parameter) else n)
 
     return transform(node, change)
+
+
+def called_at(body: Expression, call: Span | None) -> Expression:
+    """The body with the call noted in its places, so that an error in it shows both."""
+    if call is None:
+        return body
+    return transform(body, lambda n: n if n.span is None else replace(n, span=n.span.called_at(call)))

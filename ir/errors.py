@@ -21,6 +21,8 @@ class EinsumError(Exception):
         lines = [f"{head}error: {self.message}"]
         if self.span:
             lines.append(self.span.render())
+            for call in self.span.calls():
+                lines += [f"{call.location()}: note: called here", call.render()]
         lines.extend(f"note: {note}" for note in self.notes)
         return "\n".join(lines)
 

@@ -99,16 +99,26 @@ def _results(value: Expression, lookup: Lookup, module: Module | None, count: in
 
 def _call(call: CascadeCall, lookup: Lookup, module: Module | None) -> tuple[str, ...]:
     """The types of the results of a called cascade, from those of its arguments."""
+    callee = callee_of(call, module)
+    types = infer_types(callee, argument_types(call, callee, lookup, module), module)
+    return tuple(types[t.name] for t in callee.outputs)
+
+
+def callee_of(call: CascadeCall, module: Module | None) -> Cascade:
+    """The called cascade, of the module or of the library. Raises ``KeyError`` if there is none."""
     from einsum_compiler.ir.library import library
 
     cascades = (*(module.cascades if module else ()), *library().cascades)
     callee = next((c for c in cascades if c.name == call.cascade), None)
     if callee is None:
         raise KeyError(call.cascade)
+    return callee
+
+
+def argument_types(call: CascadeCall, callee: Cascade, lookup: Lookup, module: Module | None) -> dict[str, str]:
+    """The types of the inputs and parameters that a call gives, by the names of the callee."""
     names = [*(t.name for t in callee.inputs), *(s.name for s in callee.parameters)]
-    given = {n: expression_dtype(a, lookup, module) for n, a in zip(names, call.arguments, strict=False)}
-    types = infer_types(callee, given, module)
-    return tuple(types[t.name] for t in callee.outputs)
+    return {n: expression_dtype(a, lookup, module) for n, a in zip(names, call.arguments, strict=False)}
 
 
 def _kind(node: Expression, lookup: Lookup, module: Module | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +26,26 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The characters ``start:end`` of a source."""
+    """The characters ``start:end`` of a source; ``called``: the call that put them where they count, of a definition or a cascade."""
 
     source: Source
     start: int
     end: int
+    called: Span | None = None
 
     def through(self, other: Span | None) -> Span:
         """The smallest span that holds both."""
         if other is None or other.source is not self.source:
             return self
-        return Span(self.source, min(self.start, other.start), max(self.end, other.end))
+        return replace(self, start=min(self.start, other.start), end=max(self.end, other.end))
+
+    def called_at(self, call: Span | None) -> Span:
+        """The span as part of what a call stands for, below the calls inside of it."""
+        return replace(self, called=call if self.called is None else self.called.called_at(call))
+
+    def calls(self) -> tuple[Span, ...]:
+        """The calls that lead here, innermost first."""
+        return () if self.called is None else (self.called, *self.called.calls())
 
     @property
     def text(self) -> str:

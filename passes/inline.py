@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from einsum_compiler.ir.build import conjunction, conjuncts
 from einsum_compiler.ir.cascade import ELLIPSIS, Cascade, Equation, Module, Target
-from einsum_compiler.ir.definitions import expand_cascade
+from einsum_compiler.ir.definitions import called_at, expand_cascade
 from einsum_compiler.ir.errors import SpecError
 from einsum_compiler.ir.expression import (
     Binary,
@@ -29,6 +29,7 @@ from einsum_compiler.ir.expression import (
     walk,
 )
 from einsum_compiler.ir.implicit_sums import explicit_sums
+from einsum_compiler.ir.span import Span
 from einsum_compiler.passes.order import in_order
 from einsum_compiler.passes.scope import BINDERS, all_ranks, free_ranks, fresh, tensor_names
 
@@ -146,7 +147,7 @@ class _Caller:
             tensors[name] = (fresh(f"{stem}.{name.lower().replace('.', '_')}", self._names), ())
             self._names.add(tensors[name][0])
         given = dict(zip((p.name for p in callee.parameters), call.arguments[len(callee.inputs) :], strict=False))
-        binding = _Binding(ranks, {n: t for n, (t, _) in tensors.items()}, arguments, callee, {})
+        binding = _Binding(ranks, {n: t for n, (t, _) in tensors.items()}, arguments, callee, {}, call.span)
         for parameter in callee.parameters:
             value = given.get(parameter.name, parameter.default)
             if value is None:
@@ -164,14 +165,17 @@ class _Binding:
     arguments: Mapping[str, Read]
     callee: Cascade
     scalars: dict[str, Expression]
+    call: Span | None
 
     def equation(self, equation: Equation) -> Equation:
-        where = None if equation.where is None else self.expression(equation.where)
+        where = None if equation.where is None else self.expression(called_at(equation.where, self.call))
+        value = self.expression(called_at(equation.value, self.call))
         targets = tuple(
             replace(t, tensor=self.tensors[t.tensor], indices=self._indices(t.indices), span=None)
             for t in equation.targets
         )
-        return replace(equation, targets=targets, value=self.expression(equation.value), where=where)
+        place = None if equation.span is None else equation.span.called_at(self.call)
+        return replace(equation, targets=targets, value=value, where=where, span=place)
 
     def read(self, tensor: str, ranks: tuple[str, ...]) -> Read:
         """The read of a result, at the caller's ranks."""
