@@ -1,8 +1,8 @@
 """Rows that are read next, asked for while a product runs (Note [Rows ahead] in spans.hpp).
 
 Law: a program knows its next tile from the ranges of its loop, and the one after its last from the number of the program behind it. Rows that lie anywhere are
-those of tables (rows.py); where a loop reads such, its next tile is asked for in the last product of its body, and after its last tile what the next program
-reads first and what this one writes. An address that is asked for is never read, so it may lie anywhere.
+those of tables (rows.py); where a loop reads such, its next tile is asked for in the products of its body, an equal share in each, and in those of its last tile
+what the next program reads first and what this one writes too. An address that is asked for is never read, so it may lie anywhere.
 """
 
 from __future__ import annotations
@@ -28,25 +28,31 @@ def asks(scope: Scope, loop: Loop) -> bool:
     return alone and not reads_of(*bounds)
 
 
-def product_that_asks(scope: Scope, body: Sequence[Statement], tables: Collection[str]) -> tuple[tuple[Load, ...], str]:
-    """The tables of a body whose rows are known before they are read, and its last product of many rows."""
+def products_that_ask(
+    scope: Scope, body: Sequence[Statement], tables: Collection[str]
+) -> tuple[tuple[Load, ...], tuple[str, ...]]:
+    """The tables of a body whose rows are known before they are read, and its products of many rows."""
     types = {n: TileType(v.dtype, v.axes) for n, v in scope.tiles.items()}
     types |= {s.target: s.type for s in body if isinstance(s, Load | Map | Select | Dot | Reduce)}
     loads = [s for s in body if isinstance(s, Load) and s.target in tables and not reads_of(*s.indices)]
     found = tuple(
         s for s in loads if access_of(scope, s.tensor, s.indices, s.type.axes).strides[s.type.axes[0].rank] is None
     )
-    last = ""
+    products: list[str] = []
     for s in body:
         if isinstance(s, Dot):
             roles = roles_of(s, types[s.left], types[s.right])
             many = roles.row is not None and roles.row.size > FEW_ROWS and roles.column is not None
-            last = s.target if many and not roles.loops and not roles.deep_loops else last
-    return found, last
+            if many and not roles.loops and not roles.deep_loops:
+                products.append(s.target)
+    return found, tuple(products)
 
 
-def emit_ahead(scope: Scope, ahead: Ahead) -> tuple[str, str]:
-    """Declares, in a block of their own, the indices of the next tile and a function that asks for one row; gives the number of rows (C++), and the function."""
+def emit_ahead(scope: Scope, ahead: Ahead, product: str) -> tuple[str, str]:
+    """Declares, in a block of their own, the indices of the next tile and a function that asks for one row.
+
+    Gives the number of rows that a product asks for (C++), and the function.
+    """
     write, fresh = scope.writer, scope.names.fresh
     last, program = fresh("last_tile"), fresh("program_ahead")
     index = scope.indices[ahead.loop.rank]
@@ -61,13 +67,22 @@ def emit_ahead(scope: Scope, ahead: Ahead) -> tuple[str, str]:
     write.line(f"const long {index} = {last} ? {_first_tile(scope, ahead.loop)} : {ahead.following};")
     tables = [f for s in ahead.tables if (f := _function(scope, s.tensor, s.indices, s.type.axes, 0))]
     whole = [f for s in first if (f := _function(scope, s.tensor, s.indices, s.type.axes, 0))]
-    ask, row = fresh("ask"), fresh("row")
+    ask, row, rows = fresh("ask"), fresh("row"), fresh("rows")
+    inside, outside = (sum(size for _, size in asked) for asked in (tables, (*whole, *here)))
+    write.line(f"const long {rows} = {last} ? {inside + outside} : {inside};")
+    share, shares = ahead.products.index(product), len(ahead.products)
+    count = rows if share + 1 == shares else f"{rows} * {share + 1} / {shares}"
+    before = fresh("before") if share else ""
+    if before:
+        write.line(f"const long {before} = {rows} * {share} / {shares};  // asked for by earlier products")
+        count = f"{count} - {before}"
     with write.block(f"const auto {ask} = [&](long {row}) __attribute__((always_inline))", "};"):
+        if before:
+            write.line(f"{row} += {before};")
         for name, size in (*tables, *whole, *here):
             write.line(f"if ({row} < {size}) return {name}({row});")
             write.line(f"{row} -= {size};")
-    inside = sum(size for _, size in tables)
-    return f"{last} ? {inside + sum(size for _, size in (*whole, *here))} : {inside}", ask
+    return count, ask
 
 
 def _function(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from einsum_compiler.backends.cpu.ahead import product_that_asks
+from einsum_compiler.backends.cpu.ahead import products_that_ask
 from einsum_compiler.backends.cpu.loads import emit_load
 from einsum_compiler.backends.cpu.products import emit_dot
 from einsum_compiler.backends.cpu.rows import emit_hidden, tables_of
@@ -70,8 +70,8 @@ def emit_body(
             scope.writer.line(f"if ({scope.trim.name}.all.end == 0) return;")
     tables = tables_of(scope, body)
     if scope.ahead is not None:
-        rows, product = product_that_asks(scope, body, tables)
-        scope.ahead = replace(scope.ahead, tables=rows, product=product) if rows else None
+        rows, products = products_that_ask(scope, body, tables)
+        scope.ahead = replace(scope.ahead, tables=rows, products=products) if rows else None
     pending = list(body)
     while pending:
         unit = _next_unit(scope, pending, kept, tables)

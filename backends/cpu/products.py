@@ -92,7 +92,8 @@ def _emit_product(
         how = f"({first}) ? {start} : tile::update<{result.ctype}>{{true, nullptr}}"
     packed: list[int] = []
     with write.block(), ExitStack() as nest:
-        asked = emit_ahead(scope, scope.ahead) if scope.ahead and scope.ahead.product == dot.target else None
+        ahead = scope.ahead if scope.ahead and dot.target in scope.ahead.products else None
+        asked = emit_ahead(scope, ahead, dot.target) if ahead else None
         for axis in (*roles.loops, *roles.deep_loops):
             i = positions[axis.rank]
             nest.enter_context(write.block(f"for (long {i} = 0; {i} < {axis.size}; ++{i})"))

@@ -40,12 +40,12 @@ class Trim:
 
 @dataclass(frozen=True)
 class Ahead:
-    """The loop whose body is emitted, the variable with its next tile (-1 after its last), the tables that it reads, and the product that asks for them."""
+    """The loop whose body is emitted, the variable with its next tile (-1 after its last), the tables that it reads, and the products that ask for them."""
 
     loop: Loop
     following: str
     tables: tuple[Load, ...] = ()
-    product: str = ""
+    products: tuple[str, ...] = ()
 
 
 @dataclass
