@@ -247,17 +247,16 @@ def by_structure(
     scalars: Mapping[str, float],
 ) -> tuple[ScoredPlan, ...]:
     """The best plan without splits of every way to cut a program into kernels, those too that a rough estimate rules out; arguments as of ``candidate_plans``."""
-    from einsum_compiler.planning import scalar_types
+    from einsum_compiler.planning import scalar_types, sum_dtypes
 
     extents = all_extents(derivation.normalized, extents)
     setting = Setting(extents, dtypes, scalar_types(derivation, scalars), scalars, device)
     cuts = structures(derivation, extents, dtypes, device, inf, larger=True)
     found = []
     for parts in cuts:
+        typed = replace(setting, dtypes={**dtypes, **sum_dtypes(parts, dtypes)})
         with suppress(PlanError):
-            best = [
-                min(_unsplit(Pricing(p, setting), GRIDS[backend]), key=lambda o: o.prediction.seconds) for p in parts
-            ]
+            best = [min(_unsplit(Pricing(p, typed), GRIDS[backend]), key=lambda o: o.prediction.seconds) for p in parts]
             found.append(ScoredPlan(plan_of_options(derivation, best), together(o.prediction for o in best)))
     return tuple(found)
 

@@ -16,7 +16,7 @@ from einsum_compiler.ir.build import reads_of
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import Binary, Call, Expression, Reduction, walk
 from einsum_compiler.ir.plan import Accumulation
-from einsum_compiler.ir.types import bytes_of
+from einsum_compiler.ir.types import bytes_of, is_float
 from einsum_compiler.passes.accumulate import WIDE, accumulated_ranks
 from einsum_compiler.passes.kernel_cascade import KernelCascade, ranks_carried, reduced_ranks
 from einsum_compiler.passes.kernel_shape import ROWS
@@ -88,13 +88,16 @@ def _groups(parts: Sequence[KernelCascade]) -> frozenset[tuple[frozenset[str], t
 def accumulating(
     default: Sequence[KernelCascade], dtypes: Mapping[str, str]
 ) -> Iterator[tuple[list[tuple[str, ...]], tuple[Accumulation, ...]]]:
-    """One kernel in place of two, where it can accumulate all that the other writes; a type narrower than sums have is rounded by a kernel of its own."""
+    """One kernel in place of two, where it can accumulate all that the other writes; a type narrower than sums have is rounded by a kernel of its own.
+
+    What is accumulated in memory are real numbers: counts, of any type, are not.
+    """
     real = "f64" if "f64" in dtypes.values() else "f32"
     for host in default:
         for other in default:
             own = [e for e in other.cascade.equations if e.target.tensor in other.outputs]
             sums = [(e.target.tensor, accumulated_ranks(e, host.program)) for e in own]
-            if other is host or not all(ranks for _, ranks in sums):
+            if other is host or not all(ranks and is_float(dtypes.get(name, real)) for name, ranks in sums):
                 continue
             narrow = {name for name, _ in sums if dtypes.get(name, real) != real}
             accumulated = tuple(Accumulation(n + WIDE if n in narrow else n, ranks) for n, ranks in sums)

@@ -236,3 +236,19 @@ def test_a_sum_that_is_still_added_up_is_not_read() -> None:
     ):
         ec.compile(text, plan=plan, backend="cpu")(torch.randn(20, 20))
     ec.compile(text, backend="cpu").validate(torch.randn(300, 300))
+
+
+MAP_AND_SUM = "cascade f(X[m,n]) -> Y[m,n], C[m] {{ Y[m,n] = relu(X[m,n])  C[m] = sum[n]({}) }}"
+
+
+def test_explain_prices_accumulated_sums_whose_output_is_narrow() -> None:
+    kernel = ec.compile(MAP_AND_SUM.format("relu(X[m,n])"))
+    assert "Y, C.sum: " in kernel.explain(torch.randn(5, 7, dtype=torch.bfloat16))
+
+
+def test_counts_are_not_accumulated_in_memory() -> None:
+    """What is added up there has the type of real sums, f32, which holds no count beyond 2 ** 24."""
+    kernel = ec.compile(MAP_AND_SUM.format("1 where X[m,n] > 0"))
+    default = kernel_cascades(kernel.derivation, {"m": 5, "n": 7})
+    assert not list(accumulating(default, {"X": "f32", "Y": "f32", "C": "i64"}))
+    assert list(accumulating(default, {"X": "f32", "Y": "f32", "C": "f32"}))
