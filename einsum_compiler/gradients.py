@@ -50,23 +50,23 @@ class GradientKernels:
         return tuple(p.name for p in self.backward.cascade.parameters if p.default is None)
 
 
-def gradient_kernels(kernel: Kernel, given: Mapping[str, Any]) -> GradientKernels:
-    """The kernels for the tensors among the arguments that require gradients, and for the sizes of all.
+def gradient_kernels(kernel: Kernel, given: Mapping[str, Any]) -> GradientKernels | None:
+    """The kernels for the tensors among the arguments that require gradients, and for the sizes of all; None where no output depends on those but by choices.
 
     Raises ``PlanError`` where the cascade has none, or cannot save what the plan says.
     """
     types = {n: dtype_name(t.dtype) or "" for n, t in given.items() if isinstance(t, torch.Tensor)}
     wanted = tuple(n for n in types if given[n].requires_grad)
     key = wanted, tuple(types.items()), () if kernel.saves is not None else _sizes(given)
-    found = kernel.gradients.get(key)
-    if found is None:
-        derived = _Derived(kernel, wanted, types)
-        saved = kernel.saves if kernel.saves is not None else _chosen(derived, given)
-        same = next((k for (w, t, _), k in kernel.gradients.items() if (w, t) == key[:2] and k.saved == saved), None)
-        found = same or derived.kernels(saved)
-        if len(kernel.gradients) >= REMEMBERED:
-            kernel.gradients.clear()
-        kernel.gradients[key] = found
+    if key in kernel.gradients:
+        return kernel.gradients[key]
+    derived = _Derived(kernel, wanted, types)
+    saved = kernel.saves if kernel.saves is not None else _chosen(derived, given)
+    known = (k for (w, t, _), k in kernel.gradients.items() if (w, t) == key[:2] and k is not None and k.saved == saved)
+    found = next(known, None) or derived.kernels(saved)
+    if len(kernel.gradients) >= REMEMBERED:
+        kernel.gradients.clear()
+    kernel.gradients[key] = found
     return found
 
 
@@ -102,8 +102,8 @@ class _Derived:
     def differentiated(self) -> Differentiated:
         return self._made
 
-    def kernels(self, saved: tuple[str, ...]) -> GradientKernels:
-        """The forward and the backward kernel."""
+    def kernels(self, saved: tuple[str, ...]) -> GradientKernels | None:
+        """The forward and the backward kernel; None where there is nothing to go back to."""
         from einsum_compiler.kernel import Kernel
         from einsum_compiler.passes.differentiate import Gradient
 
@@ -113,6 +113,8 @@ class _Derived:
         if gradient is None:
             gradient = self._made.gradient(saved)
             store.save("gradients", key, gradient)
+        if not gradient.gradients:
+            return None
         forward, backward = (
             Kernel(
                 str(cascade),
@@ -174,8 +176,11 @@ def _sizes(given: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def differentiable_call(kernel: Kernel, given: Mapping[str, Any]) -> Any:
-    """The outputs of a call, with their place in autograd's graph. ``given``: the arguments by name."""
+    """The outputs of a call, with their place in autograd's graph where they have one. ``given``: the arguments by name."""
     kernels = gradient_kernels(kernel, given)
+    if kernels is None:
+        with torch.no_grad():
+            return kernel.call_now((), {n: v.detach() if isinstance(v, torch.Tensor) else v for n, v in given.items()})
     tensors = {n: v for n, v in given.items() if isinstance(v, torch.Tensor)}
     numbers = {n: v for n, v in given.items() if n not in tensors}
     found = _Differentiable.apply(  # type: ignore[no-untyped-call]

@@ -99,7 +99,7 @@ class Kernel(Described):
         self.origin, self.budget = origin, budget
         self._executables: dict[object, dict[object, Executable]] = {}
         self._prepared: dict[object, PreparedCall] = {}
-        self.gradients: dict[tuple[object, object, object], GradientKernels] = {}
+        self.gradients: dict[tuple[object, object, object], GradientKernels | None] = {}
         # What a traced call reads, as plain attributes; a wrong text is an error now, not at the first call.
         self.names = tuple(binder(self.cascade).names)
         self.parameters = tuple(p.name for p in self.cascade.parameters)

@@ -188,9 +188,11 @@ class Operator:
 
             given = self._given(tensors, numbers)
             # A graph that PyTorch kept from another process names the backward operator, and traces the forward one only.
-            backward = gradient_kernels(self.kernel, given).backward
-            operator(backward, tuple(n for n in backward.parameters if isinstance(given.get(n), torch.Tensor)))
-            return differentiable_call(self.kernel, given)
+            kernels = gradient_kernels(self.kernel, given)
+            if kernels is not None:
+                parameters = kernels.backward.parameters
+                operator(kernels.backward, tuple(n for n in parameters if isinstance(given.get(n), torch.Tensor)))
+                return differentiable_call(self.kernel, given)
         with torch._C._AutoDispatchBelowAutograd():
             return self.overload.redispatch(keys & torch._C._after_autograd_keyset, *tensors, **numbers)
 

@@ -23,6 +23,8 @@ def residual_report(kernel: Kernel, binding: Binding) -> str:
     Every one of them is planned for this, so it takes as long as as many first calls without their compilations. Raises ``PlanError`` where there is no gradient.
     """
     made, taken = residuals_of(kernel, binding)
+    if not made.exists:
+        return "saved for the backward pass: nothing, for no output has a gradient along what requires one"
     backend = kernel.compiling_backend(binding.tensors)
     found = compared_residuals(kernel, made, binding, backend, taken)
     chosen, *others = found

@@ -91,6 +91,8 @@ def chosen_residuals(
 
 
 def _chosen(kernel: Kernel, made: Differentiated, binding: Binding, device: Device) -> Residuals:
+    if not made.exists:
+        return Residuals(())
     usual, *others = _worth_planning(kernel, made, binding, device)
     if not others:
         return Residuals(usual)

@@ -97,6 +97,11 @@ class Differentiated:
         self.residuals = tuple(e.target.tensor for e in legal)
         self.usual = tuple(e.target.tensor for e in legal if isinstance(e.value, Reduction))
 
+    @property
+    def exists(self) -> bool:
+        """Whether any output has a derivative along anything that is wanted."""
+        return bool(self._gradients)
+
     def _with_adjoints(self) -> tuple[Cascade, dict[str, str], dict[str, str], tuple[Certificate, ...]]:
         """The cascade that computes gradients from inputs and cotangents, with nothing saved; its inputs by output, its outputs by input; what was proved."""
         equations, gradients, cotangents = self._adjoint_equations()

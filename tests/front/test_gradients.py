@@ -116,3 +116,19 @@ def test_extents_that_no_tensor_of_the_backward_cascade_has(text: str, shapes: l
         found.append(torch.autograd.grad(loss, wanted))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=0)
+
+
+def test_outputs_that_depend_on_inputs_by_choices_alone_have_no_history() -> None:
+    kernel = ec.compile(
+        "cascade seen(X[m,n]) -> H: bool[m,n], C[m] { H[m,n] = X[m,n] > 0  C[m] = sum[n](1 where H[m,n]) }"
+    )
+    x = torch.randn(5, 7, requires_grad=True)
+    for call in (kernel, torch.compile(kernel, backend="eager")):
+        seen, count = call(x)
+        assert torch.equal(seen, x > 0)
+        assert torch.equal(count, (x > 0).sum(1))
+        assert not seen.requires_grad
+        assert not count.requires_grad
+    assert kernel.explain(x).endswith(
+        "saved for the backward pass: nothing, for no output has a gradient along what requires one"
+    )
