@@ -132,3 +132,11 @@ def test_outputs_that_depend_on_inputs_by_choices_alone_have_no_history() -> Non
     assert kernel.explain(x).endswith(
         "saved for the backward pass: nothing, for no output has a gradient along what requires one"
     )
+
+
+def test_groups_of_a_size_that_is_a_parameter() -> None:
+    kernel = ec.compile("cascade scaled(X[m,e], Z[o,g]; per: int) -> Y[m,o] { Y[m,o] = X[m,e] * Z[o,e // per] }")
+    x, z = doubles((3, 32), (5, 4))
+    found = torch.autograd.grad(kernel(x, z, per=8).square().sum(), (x, z))
+    expected = torch.autograd.grad((x @ z.repeat_interleave(8, 1).T).square().sum(), (x, z))
+    assert all(torch.allclose(a, b) for a, b in zip(found, expected, strict=True))

@@ -47,6 +47,13 @@ def test_one_query_of_grouped_heads_takes_the_heads_of_a_group_as_rows() -> None
     assert partition(kernel, extents).tile("h") == 4
 
 
+def test_heads_grouped_by_a_parameter_have_a_plan_for_all_its_values() -> None:
+    extents = {"b": 1, "h": 8, "g": 2, "m": 1, "n": 100, "e": 16}
+    text = TEXT.replace("K[b,g,n,e])", "K[b,g,n,e]; group: int)").replace("H // G", "group")
+    (kernel,) = fuse(normalize(parse(text).cascade()), extents)
+    assert {t.rank: t.size for t in partition(kernel, extents).program}["h"] == 1
+
+
 def test_powers_of_two_where_a_backend_needs_them() -> None:
     extents = {"b": 1, "h": 4, "g": 2, "m": 37, "n": 37, "e": 8}
     (kernel,) = fuse(normalize(parse(TEXT).cascade()), extents)
