@@ -77,7 +77,7 @@ def test_rows_of_the_next_tile_are_asked_for_where_they_lie_anywhere() -> None:
     # In both products of both bodies: keys and values of the next tile, the queries of the next program, the rows that this one writes.
     assert sorted(asked) == sorted([("0", "K"), ("0", "V"), ("0", "Q"), ("1", "O")] * 4)
     # Each product asks for half of them.
-    shares = [re.sub(r"_\d+", "", s) for s in re.findall(r"asking_for<float>\(64, \d+, ([^,]+), ", source)]
+    shares = [re.sub(r"_\d+", "", s) for s in re.findall(r"asking_for<float>\(\d+, \d+, ([^,]+), ", source)]
     assert shares == ["rows * 1 / 2", "rows - before"] * 2
     lines = {n: torch.randn(1, 2, 64, 16) for n in "QKV"}
     assert "ask_for_row" not in ec.compile(EXAMPLES / "softmax.ein", backend="cpu").source("cpu", **lines)
