@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from einsum_compiler.cost.visits import Filter
+from einsum_compiler.cost.visits import NOWHERE, Filter
 from einsum_compiler.ir.build import conjunction, less
 from einsum_compiler.ir.expression import Expression, Extent, map_children
 from einsum_compiler.ir.fold import substitute
@@ -26,7 +26,7 @@ def boxed_extents(plan: KernelPlan, extents: Mapping[str, int]) -> dict[str, int
 
 def boxed_filter(condition: Filter, plan: KernelPlan, extents: Mapping[str, int]) -> Filter:
     """A filter over a merged rank, written in row-major coordinates with constant extents, in the coordinates of the plan's boxes."""
-    if plan.stream is None or not plan.box:
+    if plan.stream is None or not plan.box or condition == NOWHERE:
         return condition
     rank, group = plan.stream.rank, tuple(t.rank for t in plan.box)
     coordinates = box_coordinates(rank, group, tuple(t.size for t in plan.box))

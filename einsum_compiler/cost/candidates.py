@@ -161,7 +161,7 @@ class Pricing:
             context = LoweringContext(s.dtypes, s.scalars, extents, parameters)
             kernel, predicates = skeleton(derived.final, replace(plan, box=()), context)
             ranks = [s.rank.removesuffix(".1") for s in kernel.body if isinstance(s, Loop)]
-            filters = tuple((r, filter_of(p, s.numbers, s.tensors)) for r, p in zip(ranks, predicates, strict=True))
+            filters = tuple((r, filter_of(r, p, s.numbers, s.tensors)) for r, p in zip(ranks, predicates, strict=True))
             self._corrected[key] = any(c.form in ("running", "finite rank") for c in derived.certificates)
             self._skeletons[key] = skeleton_of(kernel, predicates), filters
         return self._skeletons[key]

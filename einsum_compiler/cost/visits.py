@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from einsum_compiler.cost.shape import Visited
-from einsum_compiler.ir.build import ceil_divide, conjunction, conjuncts, parameters_of, ranks_of, reads_of
-from einsum_compiler.ir.expression import Constant, Expression, Extent
+from einsum_compiler.ir.build import ceil_divide, conjunction, conjuncts, less, parameters_of, ranks_of, reads_of
+from einsum_compiler.ir.expression import Constant, Expression, Extent, Rank
 from einsum_compiler.ir.plan import KernelPlan, RankTile
 from einsum_compiler.ir.tile import ProgramRank, Schedule
+from einsum_compiler.passes.analysis.index_sets import NotAffine, Split, tile_ranges
 
 ROWS, COLUMNS = 6, 8  # of the blocks that the CPU backend leaves out
 MOST_ROWS = 48  # tiles along a program rank that are looked at; beyond that every k-th
@@ -35,14 +36,23 @@ class Filter:
     reads: bool
 
 
-def filter_of(predicate: frozenset[Expression], numbers: Mapping[str, float], tensors: Collection[str] = ()) -> Filter:
-    """A loop's filter, sorted into what can be evaluated with these numbers and tensors, and the rest."""
+NOWHERE = Filter(Constant(False), frozenset(), False)
+
+
+def filter_of(
+    rank: str, predicate: frozenset[Expression], numbers: Mapping[str, float], tensors: Collection[str] = ()
+) -> Filter:
+    """The filter of a loop over tiles of ``rank``, sorted into what can be evaluated with these numbers and tensors, and the rest."""
     known = [
         c
         for c in predicate
         if all(r.tensor in tensors for r in reads_of(c)) and numbers.keys() >= set(parameters_of(c))
     ]
     combined = conjunction(sorted(known, key=str)) or Constant(True)
+    # A filter that holds nowhere does so for tiles of any size: its loop is never written.
+    found = tile_ranges(combined, Split(rank, f"{rank}.1", 1), ())
+    if not isinstance(found, NotAffine) and not found.ranges:
+        return NOWHERE
     return Filter(combined, frozenset(ranks_of(combined)), len(known) < len(predicate))
 
 
@@ -104,7 +114,9 @@ def visited(
 
     size = plan.tile(rank)
     total = -(-extents[rank] // size)
-    if condition.ranks <= {rank} and not condition.reads:
+    if condition == NOWHERE:
+        return Visited(0.0, 0.0, 0.0)
+    if set(conjuncts(condition.known)) <= {less(Rank(rank), Extent(rank))} and not condition.reads:
         full = extents[rank] // size
         return Visited(full, total - full, total)
     tiles = [t for t in plan.program if t.rank in condition.ranks]
