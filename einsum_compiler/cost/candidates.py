@@ -17,7 +17,8 @@ from einsum_compiler.cost.gpu_model import WARPS, DoesNotFit, TooLarge, predict_
 from einsum_compiler.cost.prediction import Prediction, together
 from einsum_compiler.cost.rounding import MOST_GROWTH, growth, limit
 from einsum_compiler.cost.shape import Operand, Shape, Visited
-from einsum_compiler.cost.skeletons import Skeleton, skeleton_of
+from einsum_compiler.cost.skeletons import skeleton_of
+from einsum_compiler.cost.steps import Skeleton
 from einsum_compiler.cost.structures import structures
 from einsum_compiler.cost.visits import Filter, filter_of, trimmed, visited
 from einsum_compiler.derivation import Derivation, KernelDerivation, derive_kernel

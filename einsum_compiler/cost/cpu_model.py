@@ -16,7 +16,7 @@ from einsum_compiler.cost.cpu import vector_bytes
 from einsum_compiler.cost.device import Device
 from einsum_compiler.cost.prediction import Prediction
 from einsum_compiler.cost.shape import Shape, Visited
-from einsum_compiler.cost.skeletons import Fetch, Packing, Product, Step, Sweep, Tile, Write, lane
+from einsum_compiler.cost.steps import Fetch, Packing, Product, Step, Sweep, Tile, Write, lane
 
 # Cycles; docs/decisions.md says what they were taken from.
 LATENCY = 4.0  # of a multiply-add

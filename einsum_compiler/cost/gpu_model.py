@@ -15,7 +15,7 @@ from einsum_compiler.backends.triton.layout import MOST_ELEMENTS
 from einsum_compiler.cost.device import Device
 from einsum_compiler.cost.prediction import Prediction
 from einsum_compiler.cost.shape import Shape
-from einsum_compiler.cost.skeletons import Fetch, Product, Sweep, Tile
+from einsum_compiler.cost.steps import Fetch, Product, Sweep, Tile
 
 SMALLEST_DOT = 16
 GROUP_ROWS = 64  # of an instruction of a warp group; fewer rows run as instructions of single warps

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from math import sqrt
 
 from einsum_compiler.cost.shape import Shape
-from einsum_compiler.cost.skeletons import Sum
+from einsum_compiler.cost.steps import Sum
 
 # In units of the last place. Twice the error of plain PyTorch and a rounding band are about 7 (docs/decisions.md).
 MOST_GROWTH = 5.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
-from einsum_compiler.cost.skeletons import Fetch, Skeleton, Step, Tile, Write
+from einsum_compiler.cost.steps import Fetch, Skeleton, Step, Tile, Write
 from einsum_compiler.ir.plan import KernelPlan
 
 

@@ -1,176 +1,37 @@
-"""What a kernel does in one program, apart from the sizes of its tiles: made once by lowering one plan, then priced for many.
+"""The steps of a tile program, apart from the sizes of its tiles: made once by lowering one plan, then priced for many.
 
 Statements of a tile program do not change with the sizes of its tiles (only whether a rank is tiled at all changes them), so one skeleton serves all
-plans that tile the same ranks. Axes are named as in tile programs: ``m.0`` inside a tile, other ranks held whole.
+plans that tile the same ranks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from einsum_compiler.backends.cpu.schedule import latest
 from einsum_compiler.backends.cpu.simplify import simplify
-from einsum_compiler.ir.expression import (
-    Binary,
-    Call,
-    Cast,
-    Comparison,
-    Conditional,
-    Constant,
-    Expression,
-    Membership,
-    Rank,
-    Read,
-    Unary,
-    children,
-    walk,
+from einsum_compiler.cost.operation_counts import count_operations
+from einsum_compiler.cost.steps import (
+    Fetch,
+    LoopSkeleton,
+    Operation,
+    Packing,
+    Product,
+    Skeleton,
+    Step,
+    Sum,
+    Sweep,
+    Tile,
+    Write,
+    lane,
 )
+from einsum_compiler.ir.expression import Binary, Call, Expression, Rank, Read, walk
 from einsum_compiler.ir.tile import Dot, Load, Loop, Map, Reduce, Select, Statement, Store, TileKernel
 from einsum_compiler.ir.tile_ranges import expressions_of, loop_body, reads_in
 from einsum_compiler.ir.types import bytes_of
 from einsum_compiler.passes.analysis.value_ranges import ValueRange, expression_range
-
-# What a function is made of; all others are one simple operation.
-PARTS: Mapping[str, tuple[str, ...]] = {
-    "exp": ("exp",), "exp2": ("exp",), "exp.nonpositive": ("exp",), "exp2.nonpositive": ("exp",), "log": ("log",), "sqrt": ("sqrt",),
-    "rsqrt": ("sqrt", "divide"), "tanh": ("tanh",), "sin": ("sin",), "cos": ("sin",), "sigmoid": ("exp", "divide", "simple", "simple"),
-    "softplus": ("exp", "log", "simple", "simple"), "silu": ("exp", "divide", "simple", "simple"), "erf": ("exp", "divide", *("simple",) * 12),
-    "gelu": ("exp", "divide", *("simple",) * 14), "uniform": ("simple",) * 60,
-}  # fmt: skip
-BINARY: Mapping[str, tuple[str, ...]] = {
-    "/": ("divide",),
-    "//": ("integer",),
-    "%": ("integer",),
-    "**": ("exp", "log", "simple"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """A tile in scratch or registers: its axes and the bytes of an element."""
-
-    axes: tuple[str, ...]
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """``count`` operations of a kind at every point of the axes."""
-
-    kind: str
-    axes: frozenset[str]
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """Maps, selects and at most one reduction in one loop nest. ``kept``: axes of its results; ``over``: axes that are reduced; ``fresh``: what is written
-    where no tile dies."""
-
-    kept: tuple[str, ...]
-    over: tuple[str, ...]
-    operations: tuple[Operation, ...]
-    reads: tuple[Tile, ...]
-    writes: tuple[Tile, ...]
-    fresh: tuple[Tile, ...]
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        return (*self.kept, *self.over)
-
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """A product of tiles. ``dtypes`` of the operands, the left one with the rows; ``adjacent``: whether the right operand lies with its depth innermost;
-    ``source``: the tensor that the right operand is a tile of."""
-
-    batch: tuple[str, ...]
-    rows: tuple[str, ...]
-    columns: tuple[str, ...]
-    depth: tuple[str, ...]
-    dtypes: tuple[str, str]
-    adjacent: bool
-    result: Tile
-    accumulates: bool
-    rescales: bool
-    strided: bool
-    packed: bool = False  # the right operand, before the loop
-    source: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Packing:
-    """A right operand of products with these ``rows`` that a loop does not change, packed before it; ``adjacent``, ``source``: see ``Product``.
-
-    ``always``: however it lies in the source.
-    """
-
-    tile: Tile
-    rows: tuple[str, ...]
-    depth: tuple[str, ...]
-    adjacent: bool
-    source: str
-    always: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    """A tile of an input. ``indices``: the program and loop ranks that its place depends on; ``scattered``: gathered element by element."""
-
-    tensor: str
-    tile: Tile
-    dtype: str
-    indices: frozenset[str]
-    scattered: bool
-    operand: bool  # of a product
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """A tile of an output. ``adds``: to what is there; ``indices``: the program and loop ranks that its place depends on; ``direct``: by the product itself."""
-
-    tensor: str
-    tile: Tile
-    adds: bool
-    indices: frozenset[str]
-    direct: bool = False
-
-
-Step = Sweep | Product | Packing | Fetch | Write
-
-
-@dataclass(frozen=True, slots=True)
-class Sum:
-    """A sum that is no product of tiles: the axes that are reduced, and whether vectors lie along one of them (else along the results).
-
-    ``signed``: its terms may be of both signs.
-    """
-
-    over: tuple[str, ...]
-    along: bool
-    signed: bool = True
-
-
-@dataclass(frozen=True)
-class LoopSkeleton:
-    """A loop over tiles: the conjuncts that decide which are visited, and what is done in full and in partial ones."""
-
-    predicate: frozenset[Expression]
-    full: tuple[Step, ...]
-    partial: tuple[Step, ...]
-    carried: tuple[Tile, ...]
-    sums: tuple[Sum, ...] = ()
-
-
-@dataclass(frozen=True)
-class Skeleton:
-    """One kernel: what stands outside its loops, and the loops in order."""
-
-    outside: tuple[Step, ...]
-    loops: tuple[LoopSkeleton, ...]
-    sums: tuple[Sum, ...] = ()
 
 
 def skeleton_of(kernel: TileKernel, predicates: Sequence[frozenset[Expression]]) -> Skeleton:
@@ -208,13 +69,6 @@ def _sums(body: Sequence[Statement], kinds: Mapping[str, tuple[Tile, str]]) -> t
             terms = expression_range(s.value, values)
             found.append(Sum(over, lane(s.type.ranks, over, reads) in over, terms.low < 0 < terms.high))
     return tuple(dict.fromkeys(found))
-
-
-def lane(kept: tuple[str, ...], over: tuple[str, ...], reads: Sequence[Tile]) -> str:
-    """The axis that vectors lie along, as ``backends.cpu.sweeps`` chooses."""
-    if not over:
-        return kept[-1] if kept else ""
-    return min([*reversed(over), *kept[-1:]], key=lambda a: sum(a in t.axes and t.axes[-1] != a for t in reads))
 
 
 def _types(body: Sequence[Statement]) -> dict[str, tuple[Tile, str]]:
@@ -328,7 +182,7 @@ def _sweep(
     operations: dict[tuple[str, frozenset[str]], int] = {}
     for s in group:
         for node in expressions_of(s):
-            _count(node, kinds, operations)
+            count_operations(node, kinds, operations)
         if isinstance(s, Reduce):
             key = ("simple", frozenset(_space(s)))
             operations[key] = operations.get(key, 0) + 1
@@ -351,34 +205,6 @@ def _sweep(
     )
 
 
-def _count(
-    node: Expression, kinds: Mapping[str, tuple[Tile, str]], found: dict[tuple[str, frozenset[str]], int]
-) -> frozenset[str]:
-    """Adds the operations of an expression and gives its axes."""
-    if isinstance(node, Rank):
-        return frozenset({node.name}) if node.name.endswith(".0") or "." not in node.name else frozenset()
-    if isinstance(node, Read):
-        return frozenset(kinds[node.tensor][0].axes) if node.tensor in kinds else frozenset()
-    axes = frozenset[str]().union(*(_count(child, kinds, found) for child in children(node)))
-    parts: tuple[str, ...] = ()
-    match node:
-        case Call(function=function):
-            parts = PARTS.get(function, ("simple",))
-        case Binary(operator="**", right=Constant(value=int() as power)) if 0 < power <= 4:
-            parts = ("simple",) * (power - 1)
-        case Binary(operator=operator):
-            parts = BINARY.get(operator, ("simple",))
-        case Comparison(operators=operators):
-            parts = ("simple",) * len(operators)
-        case Conditional() | Unary() | Cast():
-            parts = ("simple",)
-        case Membership():
-            parts = ("integer",)
-    for part in parts:
-        found[part, axes] = found.get((part, axes), 0) + 1
-    return axes
-
-
 def _is_scaled(node: Expression) -> bool:
     """``acc`` or ``acc * s``: applied while the product is added."""
     return isinstance(node, Read) or (
@@ -389,7 +215,7 @@ def _is_scaled(node: Expression) -> bool:
 def _accumulator(s: Dot, kinds: Mapping[str, tuple[Tile, str]]) -> Sweep:
     assert s.accumulator is not None
     operations: dict[tuple[str, frozenset[str]], int] = {}
-    _count(s.accumulator, kinds, operations)
+    count_operations(s.accumulator, kinds, operations)
     tile = kinds[s.target][0]
     counted = tuple(Operation(kind, axes, n) for (kind, axes), n in operations.items())
     return Sweep(tile.axes, (), counted, (tile,), (tile,), ())

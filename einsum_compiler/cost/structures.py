@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import ceil, prod
 
 from einsum_compiler.cost.device import Device
-from einsum_compiler.cost.skeletons import BINARY, PARTS
+from einsum_compiler.cost.operation_counts import BINARY, PARTS
 from einsum_compiler.derivation import Derivation, kernel_cascades
 from einsum_compiler.ir.build import reads_of
 from einsum_compiler.ir.errors import PlanError
