@@ -306,7 +306,7 @@ def report(rows: Iterable[dict[str, Any]], missing: Sequence[str]) -> tuple[dict
     lines += [
         "",
         (
-            "The plans of a case are all that the exhaustive grid of `cost/candidates.py` has: tiles of 12 to 192 rows, 64, 128 and 256 columns, 16 to 512 of a stream, 64 and 256 of a contiguous rank, "
+            "The plans of a case are all that the exhaustive grid of `cost/grids.py` has: tiles of 12 to 192 rows, 64, 128 and 256 columns, 16 to 512 of a stream, 64 and 256 of a contiguous rank, "
             "as far as they differ after rounding to the extents; corrections or one more sweep; splits; up to three ways to cut the program into kernels, one kernel varied while the others keep their best tiles; orders of contractions. "
             "Where fewer were timed than the grid has, half of those are the ones with the least predicted times, and half lie evenly among the others. "
             "Each that was timed was checked against float64 before, and ran at least twice; those that it refused are in `plans.json` with the reason."

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from einsum_compiler.cost.candidates import Option, plan_of_options
+from einsum_compiler.cost.candidates import plan_of_options
 from einsum_compiler.cost.device import Device
 from einsum_compiler.cost.gpu_model import WARPS
+from einsum_compiler.cost.options import Option
 from einsum_compiler.cost.prediction import Prediction, together
 from einsum_compiler.derivation import Derivation
 from einsum_compiler.ir.errors import PlanError, ToolchainError

@@ -1,6 +1,6 @@
 """The kernels in place of one whose streamed rank, or a rank that it would hold whole, is split: more programs, then a merge of their states.
 
-Whether and into how many chunks is chosen by predicted time (``cost.candidates``); the split cascade depends on the rank and the tile only, so it is
+Whether and into how many chunks is chosen by predicted time (``cost.options``); the split cascade depends on the rank and the tile only, so it is
 derived once and kept.
 """
 

@@ -1,7 +1,7 @@
 """``partition``: the size of every tile of a kernel.
 
 Law: a rank that some streamed operand lacks gives reuse (each element loaded serves the whole tile), so such ranks get tiles; the others are
-spread over programs one coordinate at a time. How large the tiles are is given: ``cost.candidates`` asks for many sizes and predicts the time of each.
+spread over programs one coordinate at a time. How large the tiles are is given: ``cost.grids`` asks for many sizes and predicts the time of each.
 """
 
 from __future__ import annotations

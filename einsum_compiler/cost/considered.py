@@ -8,10 +8,10 @@ from dataclasses import replace
 from rich.table import Table
 
 from einsum_compiler import tables
-from einsum_compiler.cost.candidates import Pricing, Setting
 from einsum_compiler.cost.choice import Choice
 from einsum_compiler.cost.device import Device, device_for, is_present
 from einsum_compiler.cost.prediction import Prediction
+from einsum_compiler.cost.pricing import Pricing, Setting
 from einsum_compiler.derivation import Derivation
 from einsum_compiler.ir.extents import all_extents
 from einsum_compiler.ir.plan import KernelPlan, Plan

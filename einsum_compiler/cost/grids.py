@@ -1,0 +1,60 @@
+"""Sizes of tiles that are tried, and the plans of a kernel that have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+
+from einsum_compiler.ir.plan import KernelPlan
+from einsum_compiler.passes.partition import Partition, Reuse, partition
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The tile sizes that are tried: of rows, columns, the streamed rank, and the contiguous rank where nothing is reused."""
+
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    stream: tuple[int, ...]
+    vector: tuple[int, ...]
+    powers_of_two: bool = False
+
+
+GRIDS = {
+    "cpu": Grid((24, 48, 64, 96, 128, 192), (64, 128, 256), (32, 64, 128, 256, 512), (64, 256)),
+    "triton": Grid((16, 32, 64, 128), (32, 64, 128), (32, 64, 128), (256, 1024), True),
+}
+EXHAUSTIVE = {
+    "cpu": Grid((12, 24, 48, 64, 96, 128, 192), (64, 128, 256), (16, 32, 64, 128, 256, 512), (64, 256)),
+    "triton": Grid((16, 32, 64, 128, 256), (16, 32, 64, 128, 256), (16, 32, 64, 128, 256), (64, 256, 1024), True),
+}  # fmt: skip
+
+
+def tilings(
+    found: Reuse,
+    extents: Mapping[str, int],
+    grid: Grid,
+    warps: int = 0,
+    reach: Mapping[str, int] | None = None,
+    batches: bool = True,
+    lanes: int = 0,
+) -> Iterator[KernelPlan]:
+    """Every plan of a kernel whose tiles have the sizes of a grid, each once. ``reach``, ``lanes``: see ``passes.boxes``; ``batches``: see ``Partition``.
+
+    With ``lanes`` boxes for filters that cut tiles come first, so that they are taken where the price, which does not know of cuts, is the same.
+    """
+    seen: set[KernelPlan] = set()
+    streams = grid.stream if found.kernel.stream else grid.stream[:1]
+    # A matrix unit does the products of a batch one by one, and rows of several ranks are a batch of what has only one of them.
+    for shared_rows in (True,) if batches else (True, False):
+        for rows, columns, stream, vector in product(grid.rows, grid.columns, streams, grid.vector):
+            sizes = Partition(rows, columns, stream, vector, grid.powers_of_two, warps)
+            for cut in dict.fromkeys((lanes, 0)):
+                options = replace(sizes, batches=batches, shared_rows=shared_rows, lanes=cut)
+                plan = partition(found, extents, options, reach)
+                if plan not in seen:
+                    seen.add(plan)
+                    yield plan
+                if not plan.box:
+                    break
