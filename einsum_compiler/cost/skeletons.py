@@ -31,7 +31,8 @@ from einsum_compiler.ir.expression import Binary, Call, Expression, Rank, Read, 
 from einsum_compiler.ir.tile import Dot, Load, Loop, Map, Reduce, Select, Statement, Store, TileKernel
 from einsum_compiler.ir.tile_ranges import expressions_of, loop_body, reads_in
 from einsum_compiler.ir.types import bytes_of
-from einsum_compiler.passes.analysis.value_ranges import ValueRange, expression_range
+from einsum_compiler.passes.analysis.range_arithmetic import ValueRange
+from einsum_compiler.passes.analysis.value_ranges import expression_range
 
 
 def skeleton_of(kernel: TileKernel, predicates: Sequence[frozenset[Expression]]) -> Skeleton:

@@ -8,15 +8,8 @@ import pytest
 import torch
 
 from einsum_compiler.ir.parser import parse
-from einsum_compiler.passes.analysis.value_ranges import (
-    ANYTHING,
-    COUNT,
-    NUMBER,
-    ValueRange,
-    constant_range,
-    expression_range,
-    ranges,
-)
+from einsum_compiler.passes.analysis.range_arithmetic import ANYTHING, COUNT, NUMBER, ValueRange, constant_range
+from einsum_compiler.passes.analysis.value_ranges import expression_range, ranges
 from tests.passes import zoo
 from tests.passes.support import inputs_of, run
 
