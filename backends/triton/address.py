@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from einsum_compiler.backends.triton.expressions import Scope, print_value
+from einsum_compiler.backends.triton.combine import Scope
+from einsum_compiler.backends.triton.expressions import print_value
 from einsum_compiler.backends.triton.frame import Frame
 from einsum_compiler.backends.triton.value import PRODUCT, SUM, Value, cast, spread, union
 from einsum_compiler.ir.errors import BackendError

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from einsum_compiler.backends.triton.expressions import Scope
+from einsum_compiler.backends.triton.combine import Scope
 from einsum_compiler.backends.triton.layout import Dimension, Layout
 from einsum_compiler.backends.triton.names import Names
 from einsum_compiler.backends.triton.value import TRITON_TYPES, Dimensions, Value, literal

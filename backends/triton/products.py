@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from einsum_compiler.backends.triton.expressions import Scope, converted, print_value
+from einsum_compiler.backends.triton.combine import Scope, converted
+from einsum_compiler.backends.triton.expressions import print_value
 from einsum_compiler.backends.triton.frame import Frame
 from einsum_compiler.backends.triton.layout import dot_classes, is_matrix_product
 from einsum_compiler.backends.triton.value import Dimensions, Value, filled, permuted, spread

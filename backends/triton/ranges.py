@@ -12,7 +12,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
-from einsum_compiler.backends.triton.expressions import Scope, print_value
+from einsum_compiler.backends.triton.combine import Scope
+from einsum_compiler.backends.triton.expressions import print_value
 from einsum_compiler.backends.triton.frame import Frame
 from einsum_compiler.backends.triton.value import SUM, cast
 from einsum_compiler.ir.errors import BackendError

@@ -5,16 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from einsum_compiler.backends.triton.address import address
+from einsum_compiler.backends.triton.combine import Scope, as_computed, conjunction, converted, extreme, where
 from einsum_compiler.backends.triton.descriptors import Box, box_of
-from einsum_compiler.backends.triton.expressions import (
-    Scope,
-    as_computed,
-    conjunction,
-    converted,
-    extreme,
-    print_value,
-    where,
-)
+from einsum_compiler.backends.triton.expressions import print_value
 from einsum_compiler.backends.triton.frame import Frame, Tile
 from einsum_compiler.backends.triton.products import print_product
 from einsum_compiler.backends.triton.ranges import headed
