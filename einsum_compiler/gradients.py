@@ -40,9 +40,9 @@ class GradientKernels:
 
     @cached_property
     def read(self) -> tuple[str, ...]:
-        """What the backward kernel reads, besides cotangents: inputs, parameters and saved tensors (``X.saved`` is ``X`` as it was written)."""
-        cotangents = set(self.gradient.cotangents.values())
-        return tuple(n for n in self.backward.names if n not in cotangents)
+        """What the backward kernel reads, besides cotangents and extents: inputs, parameters and saved tensors (``X.saved`` is ``X`` as it was written)."""
+        others = {*self.gradient.cotangents.values(), *(set(self.backward.parameters) - set(self.forward.parameters))}
+        return tuple(n for n in self.backward.names if n not in others)
 
     @cached_property
     def required(self) -> tuple[str, ...]:
@@ -194,7 +194,7 @@ def _backward_numbers(
 ) -> dict[str, Any]:
     """The numbers of a backward call: those of the forward call, and extents that no tensor of the backward cascade has."""
     found = {n: v for n, v in numbers.items() if n in kernels.read}
-    missing = [n for n in kernels.required if n not in found and n not in tensors]
+    missing = [n for n in kernels.required if n not in found and (n not in tensors or n not in kernel.parameters)]
     if missing:
         # A tensor without axes has a value only when the kernel runs; no extent depends on it.
         known = {n: 0.0 if n in kernel.parameters else v for n, v in tensors.items()}

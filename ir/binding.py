@@ -160,6 +160,9 @@ class Binder:
 
     def tensor(self, declared: Tensor, given: dict[str, Any]) -> Any:
         value = given[declared.name]
+        if getattr(value, "is_nested", False):
+            lengths = ("lengths are a tensor of their own: where n < LEN[b]",)
+            raise ShapeError(f"{declared.name}: expected a dense tensor, found a nested one", declared.span, lengths)
         shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
         if shape is None or dtype is None:
             raise ShapeError(

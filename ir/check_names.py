@@ -50,9 +50,11 @@ def check_declarations(facts: Facts) -> None:
     for tensor in cascade.inputs:
         _declare(declared, tensor.name, "input", tensor.span)
     for parameter in cascade.parameters:
-        _declare(declared, parameter.name, "parameter", parameter.span)
-        # An extent is read bare and a tensor with brackets, so they may share a name, as those that inputs bind do.
+        # An extent is read bare and a tensor with brackets, so they may share a name, as those that inputs bind do. In the text of a user, whose
+        # calls name arguments, an input and a parameter may not; what a pass makes a parameter of has no place in a text.
         is_extent = parameter.name != parameter.name.lower() and parameter.name.lower() in facts.carried
+        if parameter.span is not None or declared.get(parameter.name) != "input":
+            _declare(declared, parameter.name, "parameter", parameter.span)
         if parameter.name in facts.computed and not is_extent:
             raise SpecError(f"{parameter.name!r} is a parameter and a tensor: give one another name", parameter.span)
         if parameter.name in facts.ranks and parameter.name != ELLIPSIS:

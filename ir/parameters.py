@@ -69,7 +69,7 @@ def stand_in(parameter: Scalar, tensor: Any, inputs: Mapping[str, Any]) -> Numbe
 def is_meta(value: Any) -> bool:
     """Whether it is a tensor without values."""
     device = getattr(value, "device", None)
-    return device is not None and device.type == "meta"
+    return getattr(device, "type", None) == "meta"  # the device of a number of NumPy is a text
 
 
 def is_symbol(value: Any) -> bool:

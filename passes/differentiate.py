@@ -15,7 +15,18 @@ from einsum_compiler.ir.build import conjunction, reads_of
 from einsum_compiler.ir.cascade import Cascade, Equation, Scalar, Target, Tensor
 from einsum_compiler.ir.check_types import declared_types
 from einsum_compiler.ir.errors import PlanError
-from einsum_compiler.ir.expression import Binary, Call, Constant, Expression, Extent, Rank, Read, Reduction, walk
+from einsum_compiler.ir.expression import (
+    Binary,
+    Call,
+    Constant,
+    Expression,
+    Extent,
+    Rank,
+    Read,
+    Reduction,
+    transform,
+    walk,
+)
 from einsum_compiler.ir.extents import equalities, expressions
 from einsum_compiler.ir.types import is_integer
 from einsum_compiler.passes.certificate import Certificate
@@ -277,7 +288,24 @@ def _with_extents(cascade: Cascade) -> Cascade:
     for node in values:
         needed |= {node.rank} if isinstance(node, Extent) else set(node.ranks) if isinstance(node, Reduction) else set()
     extents = tuple(Scalar(r.upper(), "int") for r in sorted(needed - known))
-    return replace(cascade, parameters=(*extents, *cascade.parameters))
+    return replace(_beside(cascade, {p.name for p in extents}), parameters=(*extents, *cascade.parameters))
+
+
+def _beside(cascade: Cascade, extents: Collection[str]) -> Cascade:
+    """The cascade whose inputs have other names than these parameters, for a call names its arguments: ``K.saved`` in place of ``K``."""
+    renamed = {t.name: f"{t.name}.saved" for t in cascade.inputs if t.name in extents}
+    if not renamed:
+        return cascade
+
+    def read(node: Expression) -> Expression:
+        return replace(node, tensor=renamed[node.tensor]) if isinstance(node, Read) and node.tensor in renamed else node
+
+    equations = tuple(
+        replace(e, value=transform(e.value, read), where=None if e.where is None else transform(e.where, read))
+        for e in cascade.equations
+    )
+    inputs = tuple(replace(t, name=renamed.get(t.name, t.name)) for t in cascade.inputs)
+    return replace(cascade, inputs=inputs, equations=equations)
 
 
 def _parameters(equation: Equation) -> set[str]:

@@ -191,6 +191,17 @@ def test_numbers_arrays_and_layouts() -> None:
     assert "X: expected a dense tensor, found the layout torch.sparse_coo" in message(
         lambda: kernel(torch.ones(3).to_sparse())
     )
+    nested = torch.nested.as_nested_tensor([torch.ones(3), torch.ones(2)])
+    assert "X: expected a dense tensor, found a nested one" in message(lambda: kernel(nested))
+
+
+def test_a_tensor_may_have_the_name_of_an_extent_that_no_input_binds() -> None:
+    """The kernel has a parameter for the extent of k, which is that of i, beside the tensor K."""
+    kernel = ec.compile(
+        "cascade f(K[i,e]) -> W[i,e] { S[i,e] = exp(K[i,e])  W[i,e] = sum[k](S[k,e] where k < i) }", backend="cpu"
+    )
+    keys = torch.randn(37, 3, dtype=torch.float64)
+    assert torch.allclose(kernel(keys), keys.exp().cumsum(0) - keys.exp())
 
 
 def test_a_cascade_by_name() -> None:

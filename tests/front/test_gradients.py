@@ -140,3 +140,10 @@ def test_groups_of_a_size_that_is_a_parameter() -> None:
     found = torch.autograd.grad(kernel(x, z, per=8).square().sum(), (x, z))
     expected = torch.autograd.grad((x @ z.repeat_interleave(8, 1).T).square().sum(), (x, z))
     assert all(torch.allclose(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_an_input_with_the_name_of_an_extent_that_the_backward_cascade_is_given() -> None:
+    kernel = ec.compile("cascade f(X[k], K[m]) -> O[m] { O[m] = X[k] * K[m] }")
+    x, y = doubles((5,), (3,))
+    (found,) = torch.autograd.grad(kernel(x, y.detach()).sum(), x)
+    assert torch.allclose(found, y.sum().expand(5))
