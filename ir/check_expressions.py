@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from einsum_compiler.ir.cascade import ELLIPSIS, Equation
 from einsum_compiler.ir.errors import SpecError
 from einsum_compiler.ir.expression import (
@@ -60,6 +62,8 @@ def check_equation(facts: Facts, equation: Equation) -> None:
                     node.span,
                     (f"give it an equation of its own: I[...] = {node.operator}[{','.join(node.ranks)}](...)",),
                 )
+            if isinstance(node, Call):
+                _check_ranks_named(facts, node, {r for t in equation.targets for r in t.ranks})
             _check_node(facts, node)
     if equation.where is not None:
         for node in walk(equation.where):
@@ -138,7 +142,7 @@ def _unknown(facts: Facts, name: str, node: Expression) -> SpecError:
         shape = ",".join(r or "0" for r in facts.axes.get(name, ()))
         return SpecError(f"{name} is a tensor: a read names its indices", node.span, (f"write {name}[{shape}]",))
     known = [*facts.parameters, *facts.tensors, *sorted(facts.ranks), *(r.upper() for r in sorted(facts.ranks))]
-    notes = did_you_mean(name, known)
+    notes = did_you_mean(name, [*known, *(c for c in ("true", "false", "inf", "pi") if c == name.lower())])
     if not notes:
         notes = (f"a scalar parameter is declared after ';': ({'...; ' + name})",)
     return SpecError(f"unknown name {name!r}: no parameter, rank or extent", node.span, notes)
@@ -171,16 +175,13 @@ def _check_call(facts: Facts, node: Call) -> None:
                 f"{name} takes {counted(len(expected), 'argument')} ({', '.join(expected)}), found {found}", node.span
             )
         return
+    _check_ranks_named(facts, node, ())
     if name in FUNCTIONS:
         function = FUNCTIONS[name]
-        if (name in REDUCTIONS or name in DERIVED_REDUCTIONS) and found == 1:
-            raise _names_ranks(name, node)
         if not function.least <= found <= function.most:
             expects = counted(function.least, "argument") + (" or more" if function.most > function.least else "")
             raise SpecError(f"{name} takes {expects}, found {found}", node.span)
         return
-    if name in REDUCTIONS or name in DERIVED_REDUCTIONS or name in SELECTIONS:
-        raise _names_ranks(name, node)
     if name in facts.tensors:
         raise SpecError(f"{name} is a tensor: its indices stand in brackets", node.span, (f"write {name}[...]",))
     if name in facts.parameters:
@@ -191,11 +192,19 @@ def _check_call(facts: Facts, node: Call) -> None:
     raise SpecError(f"unknown function {name!r}", node.span, unknown(name, known, f"def {name}(x) = ..."))
 
 
-def _names_ranks(name: str, node: Call) -> SpecError:
-    ranks = [r for r in summed_ranks(node)]
+def _check_ranks_named(facts: Facts, node: Call, left: Collection[str]) -> None:
+    """A reduction or a selection names its ranks: those that the left side lacks, or else the last."""
+    name = node.function
+    reduces = name in REDUCTIONS or name in DERIVED_REDUCTIONS
+    if name in facts.definitions or not (reduces or name in SELECTIONS):
+        return
+    if name in FUNCTIONS and len(node.arguments) > 1:
+        return
+    ranks = summed_ranks(node)
+    over = [r for r in ranks if r not in left] or ranks[-1:]
     shown = ", ".join(map(print_expression, node.arguments))
-    notes = (f"write {name}[{ranks[-1]}]({shown})",) if ranks else ()
-    return SpecError(f"{name} names the ranks it is over: {name}[ranks](...)", node.span, notes)
+    notes = (f"write {name}[{','.join(over)}]({shown})",) if over else ()
+    raise SpecError(f"{name} names the ranks it is over: {name}[ranks](...)", node.span, notes)
 
 
 def _check_selection(facts: Facts, equation: Equation, node: Selection) -> None:

@@ -8,6 +8,12 @@ from collections.abc import Iterable
 ELSEWHERE = {
     "pow": "a power is written x ** y",
     "square": "a power is written x ** 2",
+    "log2": "it is log(x) / log(2)",
+    "log10": "it is log(x) / log(10)",
+    "log1p": "it is log(1 + x)",
+    "expm1": "it is exp(x) - 1",
+    "logsigmoid": "it is -softplus(-x)",
+    "reciprocal": "it is 1 / x",
     "argmin": "it is argmax of the value with the other sign",
     "cumsum": "a running sum has a rank of its own: C[i] = sum[n](X[n] where n <= i)",
     "log_softmax": "it is S[n] less logsumexp[n](S[n])",

@@ -137,7 +137,13 @@ def _descend(node: Expression, ranks: tuple[str, ...]) -> Expression:
 def _ambiguous(node: Expression, parts: tuple[Expression, ...], rank: str) -> SpecError:
     """A rank below ``+`` or ``-`` inside of both factors or of a power; one inside a function has no reading at all, which is said first."""
     for part in parts:
-        _place(part, (rank,))
+        try:
+            _place(part, (rank,))
+        except SpecError as error:
+            if getattr(node, "operator", "") == "**":
+                raise
+            note = f"write sum[{rank}]({print_expression(node)}), or each sum where it is meant"
+            return SpecError(error.message, error.span, (note,))
     return SpecError(
         f"the sum over {rank} has two readings here: of the whole product, or of the terms inside the parentheses",
         node.span,
@@ -175,7 +181,7 @@ def _inside(node: Expression, ranks: tuple[str, ...]) -> SpecError:
     return SpecError(
         f"{rank} not on the left and only inside {what}, which a sum does not enter",
         node.span,
-        (f"write {listed(offers, 'or')}",),
+        (f"write {listed(offers, 'or')}", *(("a power is written **",) if what.endswith(" ^") else ())),
     )
 
 

@@ -79,7 +79,11 @@ def _power(base: Value, exponent: Value, dtype: str, level: int, real: str) -> V
         code = operand(base, kind) if level == LANE else to_type(base, kind).code
         return Value(f"tile::power<{number}>({code})", kind, level)
     if dtype not in ("f32", "f64"):
-        raise BackendError("the CPU backend raises integers to constant powers from 0 to 16 only")
+        raise BackendError(
+            "the CPU backend raises integers to constant powers from 0 to 16 only",
+            None,
+            ("a real base gives a real power: 2.0 ** x in place of 2 ** x; a whole power of two is 1 << x",),
+        )
     if level < LANE:
         return Value(f"tile::pow({to_type(base, dtype).code}, {to_type(exponent, dtype).code})", dtype, level)
     return Value(f"tile::pow({operand(base, dtype)}, {operand(exponent, dtype)})", dtype, LANE)
