@@ -21,6 +21,13 @@ def value_of(parameter: Scalar, given: Mapping[str, Any], names: Mapping[str, An
     if parameter.name not in given:
         assert parameter.default is not None  # the arguments were matched
         value = evaluate_scalar(parameter.default, names)
+        whole = parameter.dtype == "int" or (parameter.dtype is not None and is_integer(parameter.dtype))
+        if whole and isinstance(value, float) and not (value.is_integer() or math.isnan(value)):
+            raise ShapeError(
+                f"{parameter.name}: expected an int, found the default {value}",
+                parameter.span,
+                ("'/' is real; the integer quotient is written //",),
+            )
         return _converted(value, parameter.dtype) if parameter.dtype else value
     value = given[parameter.name]
     item = getattr(value, "item", None)

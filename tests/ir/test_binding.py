@@ -156,3 +156,12 @@ def test_a_warm_call_needs_no_heavy_library() -> None:
 def test_an_extent_that_only_a_called_cascade_reduces() -> None:
     text = "cascade pooled(X[b,t]; I = T // 2, R = 2) -> P[b,i] { P[b,i] = logsumexp[r](X[b,2 * i + r]) }"
     assert bind(parse(text).cascade(), (torch.zeros(3, 11),), {}).extents == {"b": 3, "t": 11, "i": 5, "r": 2}
+
+
+def test_a_default_is_not_rounded_to_an_int() -> None:
+    cascade = parse("cascade f(X[m]; k: int = M / 2) -> Y[m] { Y[m] = X[m] * k }").cascade()
+    assert bind(cascade, (torch.zeros(4),), {}).scalars == {"k": 2}
+    with pytest.raises(ShapeError) as caught:
+        bind(cascade, (torch.zeros(5),), {})
+    assert caught.value.message == "k: expected an int, found the default 2.5"
+    assert caught.value.notes == ("'/' is real; the integer quotient is written //",)
