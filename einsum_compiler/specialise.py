@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from einsum_compiler import knobs, store
 from einsum_compiler.building import BUILT, Built, Entry, build, emitted, load_entry, nothing
+from einsum_compiler.constants import constants_of, filter_parameters
 from einsum_compiler.cost.device import device_for
 from einsum_compiler.crash import Case, reproducible, step
 from einsum_compiler.derivation import (
@@ -29,7 +30,7 @@ from einsum_compiler.ir.operators import REDUCTIONS
 from einsum_compiler.ir.plan import Plan
 from einsum_compiler.ir.tile import TileKernel
 from einsum_compiler.ir.torch_types import dtype_name
-from einsum_compiler.planning import PlannedKernel, constants_of, filter_parameters, plan_kernels, scalar_types
+from einsum_compiler.planning import PlannedKernel, plan_kernels, scalar_types
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -168,7 +169,7 @@ def specialise(
         fixed = frozenset[str]().union(
             *(constants_of(p.part.cascade, p.plan, wanted.scalars).parameters for p in planned)
         )
-        compared = filter_parameters(planned, wanted.scalars) - fixed
+        compared = filter_parameters((p.part.cascade for p in planned), wanted.scalars) - fixed
     outputs, introduced = tuple(t.name for t in derivation.declared.outputs), tuple(p.extents for p in planned)
     if first and all(b.run is not nothing for b in built):
         store.save("executables", key, Entry(tuple(b.portable() for b in built), outputs, introduced, fixed, compared))

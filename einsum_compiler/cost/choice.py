@@ -84,8 +84,8 @@ def _shown(plans: Sequence[ScoredPlan]) -> list[ScoredPlan]:
 
 def class_of(derivation: Derivation, extents: Mapping[str, int]) -> dict[str, int]:
     """The extents with those that no kernel holds constant rounded to their class. Those of ranks that kernels read as one are not asked for."""
+    from einsum_compiler.constants import constants_of
     from einsum_compiler.passes.partition import partition
-    from einsum_compiler.planning import constants_of
 
     constant: set[str] = set()
     free: set[str] = set()

@@ -102,8 +102,8 @@ class Pricing:
         return frozenset(t.rank for t in plan.program if t.size > 1), plan.contexts, plan.rows
 
     def _skeleton(self, plan: KernelPlan) -> tuple[Skeleton, tuple[tuple[str, Filter], ...]]:
+        from einsum_compiler.constants import constants_of
         from einsum_compiler.passes.lowering.lower import LoweringContext, skeleton
-        from einsum_compiler.planning import constants_of
 
         key = self._tiled_ranks(plan)
         if key not in self._skeletons:

@@ -122,7 +122,7 @@ def _candidates(
     kernel: Kernel, binding: Binding, backend: str, options: Options
 ) -> tuple[dict[str, Trial], tuple[str, ...]]:
     """The trials to make by plan, the default first; and what the kernels of the default hold constant."""
-    from einsum_compiler.planning import constants_of
+    from einsum_compiler.constants import constants_of
     from einsum_compiler.specialise import check_call, plan_of, request
     from einsum_compiler.tuning.candidates import candidates
 

@@ -15,12 +15,12 @@ from einsum_compiler.cost.structures import accumulating
 from einsum_compiler.derivation import kernel_cascades
 from einsum_compiler.ir.binding import bind
 from einsum_compiler.ir.errors import PlanError
+from einsum_compiler.ir.extents import all_extents
 from einsum_compiler.ir.plan import Accumulation, Plan, parse_plan
 from einsum_compiler.ir.tile import TileProgram
 from einsum_compiler.ir.tile_parser import parse_kernel
 from einsum_compiler.passes.partition import Partition, partition
 from einsum_compiler.passes.traffic.exact import traffic_of
-from einsum_compiler.planning import all_extents
 from einsum_compiler.specialise import lower_planned, plan_of, request
 from tests.budget import assert_within_budget
 from tests.variants.agreement import assert_close, evaluated, interpreted
