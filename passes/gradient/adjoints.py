@@ -21,7 +21,6 @@ from einsum_compiler.ir.expression import (
     Binary,
     Comparison,
     Conditional,
-    Constant,
     Expression,
     Extent,
     Parameter,
@@ -29,11 +28,11 @@ from einsum_compiler.ir.expression import (
     Read,
     Reduction,
     Selection,
-    Unary,
     walk,
 )
 from einsum_compiler.passes.domains import Conditions, Domains
-from einsum_compiler.passes.gradient.derivatives import ONE, ZERO, Derivatives
+from einsum_compiler.passes.gradient.derivatives import ONE, ZERO, Derivatives, scaled
+from einsum_compiler.passes.gradient.inverses import Opened, inverses, opened_index
 from einsum_compiler.passes.scope import free_ranks, replace_reads, substitute
 
 Names = Callable[[str], str]
@@ -119,7 +118,7 @@ class Adjoints:
             slope = self._derivatives.partial(body, variable, value)
             if slope is None:
                 continue
-            term = _scaled(gradient, slope)
+            term = scaled(gradient, slope)
             if only is not None:
                 term = Conditional(only, term, ZERO)
             exists = self._domains.of(slope)
@@ -137,11 +136,12 @@ class Adjoints:
             held = {*known, *filters, *exists}
             filters_here = (*filters, *(c for c in needed if c not in held))
             conditions = tuple(dict.fromkeys((*known, *filters_here, *exists)))
-            yield self._collected(variable, points, term, filters_here, conditions)
+            yield self._collected(variable, tuple(equation.target.ranks), points, term, filters_here, conditions)
 
     def _collected(
         self,
         variable: Read | Parameter,
+        left: tuple[str, ...],
         points: tuple[str, ...],
         term: Expression,
         filters: Conditions,
@@ -151,13 +151,37 @@ class Adjoints:
         name = variable.tensor if isinstance(variable, Read) else variable.name
         indices = variable.indices if isinstance(variable, Read) else ()
         axes = self._axes[name] if isinstance(variable, Read) else ()
+        if opened := self._opened(axes, indices, points):
+            return self._through(opened, name, axes, indices, left, points, term, filters)
+        return self._summed(name, f"{name}.grad", axes, indices, left, points, term, filters, conditions)
+
+    def _opened(
+        self, axes: tuple[str, ...], indices: tuple[Expression, ...], points: tuple[str, ...]
+    ) -> dict[str, Opened]:
+        """Axes whose index is a function of one place in a table."""
+        found = {a: opened_index(i, points, self._axes) for a, i in zip(axes, indices, strict=True)}
+        return {a: o for a, o in found.items() if o}
+
+    def _summed(
+        self,
+        name: str,
+        stem: str,
+        axes: tuple[str, ...],
+        indices: tuple[Expression, ...],
+        left: tuple[str, ...],
+        points: tuple[str, ...],
+        term: Expression,
+        filters: Conditions,
+        conditions: Conditions,
+    ) -> Contribution:
+        """The term summed over all points at which the indices are what the axes say."""
         bare: dict[str, str] = {}  # rank of a point -> the axis it runs along
         for axis, index in zip(axes, indices, strict=True):
             if isinstance(index, Rank) and index.name in points and index.name not in bare:
                 bare[index.name] = axis
         named = {r for axis, i in zip(axes, indices, strict=True) if bare.get(_rank(i)) != axis for r in free_ranks(i)}
-        # In the order of the axes, which is the order in memory.
-        along = dict.fromkeys(r for i in indices for r in free_ranks(i) if r in points)
+        # In the order of the axes, which is the order in memory; those that share an axis in the order of the points.
+        along = dict.fromkeys(r for i in indices for r in sorted({*free_ranks(i)} & {*points}, key=points.index))
         kept = tuple(r for r in along if r in bare or r in named)
         summed = tuple(r for r in points if r not in kept)
         # The points' ranks by the names that the axes have; others get out of their way.
@@ -186,52 +210,68 @@ class Adjoints:
             if bare.get(_rank(i)) != axis
         ]
         if not equal:
-            made.append(self._equation(f"{name}.grad", axes, summed, term, where))
+            made.append(self._equation(stem, axes, summed, term, where))
             # A sum exists everywhere; a map where its operands do.
             found = () if summed or len(made) > 1 else tuple(substitute(c, at) for c in conditions)
             return Contribution(name, tuple(made), found)
-        inverse = self._inverses(equal, tuple(r for r in kept if r not in axes))
-        paired = len([r for r in kept if r not in axes]) - len(inverse) > 1
+        # What the equation sums stays a sum; its left side has the ranks that are solved for.
+        order = [renamed.get(r, r) for r in (*(r for r in points if r not in left), *left)]
+        solved = [r for r in order if r in kept and r not in axes]
+        found_at = inverses(equal, solved, self._part)
+        paired = len([r for r in kept if r not in axes]) - sum(bool(i.part) for i in found_at) > 1
         pointwise = any(set(free_ranks(r)) >= {*kept, *summed} for r in walk(term) if isinstance(r, Read))
         after = summed if paired and pointwise else ()
         kept, summed = (*after, *kept), tuple(r for r in summed if r not in after)
         made.append(self._equation(f"{name}.grad.at", kept, summed, term, where))
-        equal = [c for c in equal if c not in inverse]
-        places = {name: place for name, place, _ in inverse.values()}
+        places = {i.rank: i.place for i in found_at}
         gathered = tuple(
             r
-            for r in (*kept, *(rank for _, _, rank in inverse.values()))
+            for r in (*kept, *(i.part for i in found_at if i.part))
             if r not in axes and r not in places and r not in after
         )
         whole = substitute(_whole(made[-1]), places)
-        equal = [substitute(c, places) for c in equal]
+        equal = [substitute(c, places) for c in equal if all(c is not i.condition for i in found_at)]
+        equal += [i.within for i in found_at if not i.part]
         last = Reduction("sum", gathered, whole, conjunction(equal)) if gathered else whole
         outside = None if gathered else conjunction(equal)
         if after:
             part = Target(self._name(f"{name}.grad.part"), tuple(map(Rank, (*after, *axes))))
             made.append(Equation((part,), last, outside))
             last, outside = Reduction("sum", after, _whole(made[-1])), None
-        made.append(Equation((Target(self._name(f"{name}.grad"), tuple(map(Rank, axes))),), last, outside))
+        made.append(Equation((Target(self._name(stem), tuple(map(Rank, axes))),), last, outside))
         return Contribution(name, tuple(made), () if gathered else tuple(equal))
 
-    def _inverses(
-        self, equal: list[Expression], bound: tuple[str, ...]
-    ) -> dict[Expression, tuple[str, Expression, str]]:
-        """For each equation ``i // c == j`` between a summed rank and an axis: the rank i, its coordinate ``c*j + r``, and the new rank r < c."""
-        found: dict[Expression, tuple[str, Expression, str]] = {}
-        for condition in equal:
-            match condition:
-                case Comparison(operands=(Binary(operator="//", left=Rank(name=name), right=divisor), Rank() as axis)):
-                    others = [c for c in equal if c is not condition]
-                    if name not in bound or free_ranks(divisor) or name in free_ranks(*others):
-                        continue
-                    rank = self._parts.get((name, divisor))
-                    if rank is None:
-                        rank = self._parts[name, divisor] = self._name(f"{name}_part")
-                        self.scalars.append(Scalar(rank.upper(), "int", divisor))
-                    place = Binary("+", Binary("*", axis, divisor), Rank(rank))
-                    found[condition] = (name, place, rank)
-        return found
+    def _through(
+        self,
+        opened: dict[str, Opened],
+        name: str,
+        axes: tuple[str, ...],
+        indices: tuple[Expression, ...],
+        left: tuple[str, ...],
+        points: tuple[str, ...],
+        term: Expression,
+        filters: Conditions,
+    ) -> Contribution:
+        """The gradient at the places in tables, of which there are few, then the sums over those with one value."""
+        meeting: dict[str, str] = {}
+        for axis, found in opened.items():
+            meeting[axis] = self._name(f"{found.along}_of")
+            self.scalars.append(Scalar(meeting[axis].upper(), "int", Extent(found.along)))
+        places = tuple(opened[a].place if a in opened else i for a, i in zip(axes, indices, strict=True))
+        ranks = tuple(meeting.get(a, a) for a in axes)
+        before = self._summed(name, f"{name}.grad.places", ranks, places, left, points, term, filters, ())
+        equal = [Comparison(("==",), (opened[a].index(Rank(r)), Rank(a))) for a, r in meeting.items()]
+        value = Reduction("sum", tuple(meeting.values()), _whole(before.equations[-1]), conjunction(equal))
+        target = Target(self._name(f"{name}.grad"), tuple(map(Rank, axes)))
+        return Contribution(name, (*before.equations, Equation((target,), value)), ())
+
+    def _part(self, name: str, divisor: Expression) -> str:
+        """The rank of the coordinates of ``name`` with one quotient by a divisor."""
+        rank = self._parts.get((name, divisor))
+        if rank is None:
+            rank = self._parts[name, divisor] = self._name(f"{name}_part")
+            self.scalars.append(Scalar(rank.upper(), "int", divisor))
+        return rank
 
     def _equation(
         self, stem: str, left: tuple[str, ...], summed: tuple[str, ...], term: Expression, where: Expression | None
@@ -251,15 +291,3 @@ def _rank(index: Expression) -> str:
 
 def _whole(equation: Equation) -> Read:
     return Read(equation.target.tensor, equation.target.indices)
-
-
-def _scaled(gradient: Expression, slope: Expression) -> Expression:
-    if slope == ONE:
-        return gradient
-    if slope == Constant(-1):
-        return Unary("-", gradient)
-    if isinstance(slope, Unary) and slope.operator == "-":
-        return Unary("-", _scaled(gradient, slope.operand))
-    if isinstance(slope, Binary) and slope.operator == "/" and slope.left == ONE:
-        return Binary("/", gradient, slope.right)
-    return Binary("*", gradient, slope)

@@ -209,3 +209,16 @@ def _sum(left: Expression | None, right: Expression | None) -> Expression | None
     if isinstance(right, Unary) and right.operator == "-":
         return Binary("-", left, right.operand)
     return Binary("+", left, right)
+
+
+def scaled(gradient: Expression, slope: Expression) -> Expression:
+    """``gradient * slope``, as a person would write it."""
+    if slope == ONE:
+        return gradient
+    if slope == Constant(-1):
+        return Unary("-", gradient)
+    if isinstance(slope, Unary) and slope.operator == "-":
+        return Unary("-", scaled(gradient, slope.operand))
+    if isinstance(slope, Binary) and slope.operator == "/" and slope.left == ONE:
+        return Binary("/", gradient, slope.right)
+    return Binary("*", gradient, slope)

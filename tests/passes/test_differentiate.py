@@ -224,3 +224,53 @@ def test_derivatives_against_sympy(name: str, function: object) -> None:
     symbol = sp.Symbol("x", positive=True)
     slope_of = sp.lambdify(symbol, sp.diff(function(symbol), symbol), "mpmath")  # type: ignore[operator]
     torch.testing.assert_close(found, torch.tensor([float(slope_of(v)) for v in x.tolist()], dtype=torch.float64))
+
+
+INVERSES = {
+    "a shift": (
+        "cascade s(Z[z]; T = Z - 1) -> Y[t] { Y[t] = Z[t + 1]**2 }",
+        "Z",
+        ["Z.grad.at[t] = Y.grad[t] * (2 * Z[t + 1])", "Z.grad[z] = Z.grad.at[z - 1] where 0 <= z - 1 < T"],
+    ),
+    "a convolution": (
+        "cascade c(X[b,c,x], W[o,c,k]; T = X - K + 1) -> Y[b,o,t] { Y[b,o,t] = X[b,c,t + k] * W[o,c,k] }",
+        "X",
+        [
+            "X.grad.at[b,c,t,k] = sum[o](Y.grad[b,o,t] * W[o,c,k])",
+            "X.grad[b,c,x] = sum[k](X.grad.at[b,c,x - k,k] where 0 <= x - k < T)",
+        ],
+    ),
+    "one with strides": (
+        "cascade c(X[x], W[k]; T = (X - K) // 2 + 1) -> Y[t] { Y[t] = X[2 * t + k] * W[k] }",
+        "X",
+        ["X.grad.at[t,k] = Y.grad[t] * W[k]", "X.grad[x] = sum[t](X.grad.at[t,x - 2 * t] where 0 <= x - 2 * t < K)"],
+    ),
+    "distances": (
+        "cascade d(S[b,m,n], T[r]) -> Y[b,m,n] { Y[b,m,n] = S[b,m,n] * T[n - m + M - 1] }",
+        "T",
+        [
+            "T.grad.at[b,m,n] = Y.grad[b,m,n] * S[b,m,n]",
+            "T.grad.part[b,r] = sum[m](T.grad.at[b,m,r + m - M + 1] where 0 <= r + m - M + 1 < N)",
+            "T.grad[r] = sum[b](T.grad.part[b,r])",
+        ],
+    ),
+    "distances in a table": (
+        "cascade d(S[b,m,n], T[u], B: i32[r]) -> Y[b,m,n] { Y[b,m,n] = S[b,m,n] * T[B[n - m + M - 1] + 1] }",
+        "T",
+        [
+            "T.grad.at[b,m,n] = Y.grad[b,m,n] * S[b,m,n]",
+            "T.grad.part[b,r_of] = sum[m](T.grad.at[b,m,r_of + m - M + 1] where 0 <= r_of + m - M + 1 < N)",
+            "T.grad.places[r_of] = sum[b](T.grad.part[b,r_of])",
+            "T.grad[u] = sum[r_of](T.grad.places[r_of] where B[r_of] + 1 == u)",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", INVERSES)
+def test_indices_are_inverted(what: str) -> None:
+    """What points meet costs as many as meet, not as many as there are pairs of points."""
+    text, variable, expected = INVERSES[what]
+    check(text)
+    gradient = differentiate(of(text)[1], [variable], "f64")
+    assert [line.strip() for line in str(gradient.backward).splitlines()[1:-1]] == expected

@@ -1,0 +1,98 @@
+"""Where an index has one value: the inverse of an index expression along one of its ranks.
+
+    sum[m,n](X[m,n]) where n - m + M - 1 == r     is     sum[m](X[m, r + m - M + 1])
+    sum[t](X[t]) where t // c == j                is     sum[r](X[c*j + r]) with r < c
+
+    sum[m,n](X[m,n]) where B[n - m + M - 1] == u   is     sum[r](sum[m](X[m, r + m - M + 1])) where B[r] == u
+
+An equality that is asked at every pair of points costs as many as there are points of both; its inverse costs the points that meet. A coordinate outside of
+its rank is a read that does not exist, as everywhere in the language.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from einsum_compiler.ir.build import ranks_of
+from einsum_compiler.ir.expression import Binary, Comparison, Constant, Expression, Extent, Rank, Read, walk
+from einsum_compiler.passes.analysis.affine import reopened, term
+from einsum_compiler.passes.scope import free_ranks, replace_reads
+
+Parts = Callable[[str, Expression], str]  # names the rank of the coordinates within one quotient
+
+
+@dataclass(frozen=True)
+class Inverse:
+    """The coordinate of ``rank`` at which ``condition`` holds; one for each coordinate of ``part``, if that is named."""
+
+    condition: Expression
+    rank: str
+    place: Expression
+    part: str = ""
+
+    @property
+    def within(self) -> Expression:
+        """Whether the coordinate is one that the rank has."""
+        return Comparison(("<=", "<"), (Constant(0), self.place, Extent(self.rank)))
+
+
+def inverses(equal: Sequence[Expression], bound: Sequence[str], part_of: Parts) -> tuple[Inverse, ...]:
+    """Of equations ``index == axis`` those with an inverse along a rank of ``bound`` that no other equation names; the last such rank is taken."""
+    found: list[Inverse] = []
+    for condition in equal:
+        free = [r for r in bound if r not in ranks_of(*(c for c in equal if c is not condition))]
+        if isinstance(condition, Comparison) and (inverse := _inverse(condition, free, part_of)):
+            found.append(inverse)
+    return tuple(found)
+
+
+def _inverse(condition: Comparison, free: Sequence[str], part_of: Parts) -> Inverse | None:
+    index, axis = condition.operands
+    match index:
+        case Binary(operator="//", left=Rank(name=name), right=divisor) if name in free and not ranks_of(divisor):
+            part = part_of(name, divisor)
+            return Inverse(condition, name, Binary("+", Binary("*", axis, divisor), Rank(part)), part)
+    return next(_affine(condition, index, axis, free), None)
+
+
+def _affine(condition: Comparison, index: Expression, axis: Expression, free: Sequence[str]) -> Iterator[Inverse]:
+    """Along the last rank whose coefficient is one: coordinates of the last rank of a left side lie side by side in memory."""
+    form = reopened(index)
+    for name in reversed(free):
+        coefficient = next((c for t, c in form.terms if t == Rank(name)), 0)
+        rest = form - term(Rank(name)) * coefficient
+        if abs(coefficient) == 1 and name not in ranks_of(rest.expression()):
+            place = ((reopened(axis) - rest) * coefficient).expression()
+            # A bare rank would say that both extents are one.
+            yield Inverse(condition, name, Binary("+", place, Constant(0)) if isinstance(place, Rank) else place)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An index that depends on points through one read of a table: what the table is read at, the rank it is read along, and the index as a function of that."""
+
+    place: Expression
+    along: str
+    index: Callable[[Expression], Expression]
+
+
+def opened_index(index: Expression, points: Sequence[str], axes: Mapping[str, Sequence[str]]) -> Opened | None:
+    """An index whose points meet before a table is read: where it depends on several ranks of ``points``, all inside of one axis of one read."""
+    wanted = set(free_ranks(index)) & set(points)
+    for read in walk(index):
+        if not isinstance(read, Read) or len(wanted) < 2:
+            continue
+        used = [n for n, i in enumerate(read.indices) if set(free_ranks(i)) & wanted]
+        hidden = replace_reads(index, {read: Constant(0)})
+        if len(used) == 1 and set(free_ranks(read)) >= wanted and not set(free_ranks(hidden)) & wanted:
+            return Opened(read.indices[used[0]], axes[read.tensor][used[0]], _with_place(index, read, used[0]))
+    return None
+
+
+def _with_place(index: Expression, read: Read, position: int) -> Callable[[Expression], Expression]:
+    def at(place: Expression) -> Expression:
+        indices = (*read.indices[:position], place, *read.indices[position + 1 :])
+        return replace_reads(index, {read: replace(read, indices=indices)})
+
+    return at
