@@ -7,15 +7,16 @@ spread over programs one coordinate at a time. How large the tiles are is given:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import gcd, prod
+from dataclasses import dataclass, field
+from math import gcd, inf, prod
 
 from einsum_compiler.ir.build import ranks_of, reads_of
 from einsum_compiler.ir.errors import SpecError
-from einsum_compiler.ir.expression import Binary, Expression, Rank, Reduction, walk
+from einsum_compiler.ir.expression import Binary, Expression, Rank, Read, Reduction, walk
 from einsum_compiler.ir.launch import Launch
 from einsum_compiler.ir.plan import KernelPlan, RankTile
 from einsum_compiler.ir.scalar import evaluate_scalar
+from einsum_compiler.passes.analysis.affine import reopened
 from einsum_compiler.passes.boxes import choose_boxes
 from einsum_compiler.passes.kernel_cascade import KernelCascade
 
@@ -47,6 +48,7 @@ class Reuse:
 
     ``batched``: program ranks that no product has in one operand only. A tile of them is as many products, which share nothing; a matrix unit does one at a time.
     ``held``: rows that every program has whatever its tiles, the coordinates of chunks that it computes streamed tiles of.
+    ``steps``: program ranks along which a streamed read runs through memory in steps of so many elements.
     """
 
     kernel: KernelCascade
@@ -54,12 +56,18 @@ class Reuse:
     groups: Mapping[str, int]
     batched: frozenset[str] = frozenset()
     held: int = 1
+    steps: Mapping[str, int] = field(default_factory=dict)
 
 
 def reuse(kernel: KernelCascade, extents: Mapping[str, int]) -> Reuse:
     """The reuse in a kernel; it depends on extents only through divisors such as ``H // G``."""
     return Reuse(
-        kernel, tuple(_streamed_reads(kernel)), _groups(kernel, extents), _batched(kernel), _held(kernel, extents)
+        kernel,
+        tuple(ranks_of(*read.indices) for read in _streamed_reads(kernel)),
+        _groups(kernel, extents),
+        _batched(kernel),
+        _held(kernel, extents),
+        _steps(kernel),
     )
 
 
@@ -83,7 +91,7 @@ def partition(
     reused = [r for r in kernel.program if r not in chunks and any(r not in ranks for ranks in streamed)]
     if not options.batches:
         reused = [r for r in reused if r not in found.batched] or ([] if chunks else reused)
-    reused.sort(key=lambda r: -extents[r])
+    reused.sort(key=lambda r: (-extents[r], found.steps.get(r, inf)))
     rows = max(1, options.rows // found.held)
     if options.powers_of_two:
         rows = 1 << (rows.bit_length() - 1)
@@ -123,11 +131,12 @@ def partition(
             tiles[rank] = max(t for t in range(1, group + 1) if group % t == 0 and t * taken <= rows)
             break
     if not reused and taken == 1 and not chunks and kernel.program:
-        # No reuse: vectors along the rank that is contiguous in memory.
-        last = [ranks[-1] for ranks in streamed if ranks] + [kernel.program[-1]]
-        chosen = next((r for r in last if r in tiles), None)
-        if chosen is not None and (kernel.stream is None or any(ranks and ranks[-1] == chosen for ranks in streamed)):
-            tiles[chosen] = tile_class(extents[chosen], options.vector, options.powers_of_two)
+        # No reuse: vectors along the rank whose coordinates lie next to each other in memory.
+        nearest = min(
+            found.steps, key=lambda r: found.steps[r], default=kernel.program[-1] if kernel.stream is None else None
+        )
+        if nearest is not None:
+            tiles[nearest] = tile_class(extents[nearest], options.vector, options.powers_of_two)
     streams = [
         RankTile(r, max(16, tile_class(extents[r], options.stream, options.powers_of_two))) for r in kernel.streams
     ]
@@ -191,14 +200,18 @@ def _groups(kernel: KernelCascade, extents: Mapping[str, int]) -> dict[str, int]
     return {r: n for r, n in found.items() if n > 1 and r not in barred}
 
 
-def _streamed_reads(kernel: KernelCascade) -> list[tuple[str, ...]]:
-    """The ranks of every read of memory inside the loop (of every read, if there is no loop)."""
+def _streamed_reads(kernel: KernelCascade) -> list[Read]:
+    """Every read of memory inside the loop (every read, if there is no loop)."""
     inputs = {t.name for t in kernel.cascade.inputs}
-    found = []
-    for equation in kernel.cascade.equations:
-        for read in reads_of(equation.value, equation.where):
-            ranks = ranks_of(*read.indices)
-            if read.tensor in inputs and (not kernel.streams or set(kernel.streams) & set(ranks)):
-                bare = tuple(i.name for i in read.indices if isinstance(i, Rank))
-                found.append((*(r for r in ranks if r not in bare), *bare))
+    reads = [r for e in kernel.cascade.equations for r in reads_of(e.value, e.where) if r.tensor in inputs]
+    return [r for r in reads if not kernel.streams or set(kernel.streams) & set(ranks_of(*r.indices))]
+
+
+def _steps(kernel: KernelCascade) -> dict[str, int]:
+    """The least coefficients that program ranks have in the last index of a streamed read."""
+    found: dict[str, int] = {}
+    for read in _streamed_reads(kernel):
+        for name, coefficient in reopened(read.indices[-1]).terms if read.indices else ():
+            if isinstance(name, Rank) and name.name in kernel.program:
+                found[name.name] = min(found.get(name.name, abs(coefficient)), abs(coefficient))
     return found

@@ -221,7 +221,9 @@ class Adjoints:
         paired = len([r for r in kept if r not in axes]) - sum(bool(i.part) for i in found_at) > 1
         pointwise = any(set(free_ranks(r)) >= {*kept, *summed} for r in walk(term) if isinstance(r, Read))
         after = summed if paired and pointwise else ()
-        kept, summed = (*after, *kept), tuple(r for r in summed if r not in after)
+        # A rank that is solved for lies last: neighbours along the axis are neighbours in memory.
+        kept = tuple(sorted((*after, *kept), key=[i.rank for i in found_at if not i.part].count))
+        summed = tuple(r for r in summed if r not in after)
         made.append(self._equation(f"{name}.grad.at", kept, summed, term, where))
         places = {i.rank: i.place for i in found_at}
         gathered = tuple(

@@ -59,3 +59,20 @@ def test_powers_of_two_where_a_backend_needs_them() -> None:
     (kernel,) = fuse(normalize(parse(TEXT).cascade()), extents)
     plan = partition(kernel, extents, Partition(powers_of_two=True))
     assert all(t.size & (t.size - 1) == 0 for t in (*plan.program, *((plan.stream,) if plan.stream else ())))
+
+
+@pytest.mark.parametrize(
+    ("text", "tiled"),
+    [
+        ("cascade c(X[m,n], T[r]) -> Y[r] { Y[r] = sum[m](X[m,r + m - M + 1]) * T[r] }", "r"),  # side by side
+        ("cascade c(X[b,t], T[i]) -> Y[b,i] { Y[b,i] = max[r](X[b,2 * i + r]) * T[i] }", "i"),  # every second one
+        ("cascade c(X[b,c,y,x], W[p]) -> Y[b,c,y,x] { Y[b,c,y,x] = sum[p](X[b,c,y + p,x + 1] * W[p]) }", "x"),  # of two
+        ("cascade c(X[m,n]) -> Y[m] { Y[m] = sum[n](X[m,n]) }", ""),  # vectors along the sum
+    ],
+)
+def test_vectors_along_neighbours_in_memory(text: str, tiled: str) -> None:
+    cascade = normalize(parse(text).cascade())
+    extents = dict.fromkeys("bcimnrtyx", 100) | {"p": 3, "r": 199 if "X[m,r" in text else 3}
+    (kernel,) = fuse(cascade, extents)
+    tiles = {t.rank: t.size for t in partition(kernel, extents).program}
+    assert max(tiles, key=lambda r: tiles[r]) == tiled if tiled else set(tiles.values()) == {1}
