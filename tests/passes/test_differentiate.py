@@ -236,8 +236,8 @@ INVERSES = {
         "cascade c(X[b,c,x], W[o,c,k]; T = X - K + 1) -> Y[b,o,t] { Y[b,o,t] = X[b,c,t + k] * W[o,c,k] }",
         "X",
         [
-            "X.grad.at[b,c,t,k] = sum[o](Y.grad[b,o,t] * W[o,c,k])",
-            "X.grad[b,c,x] = sum[k](X.grad.at[b,c,x - k,k] where 0 <= x - k < T)",
+            "X.grad.at[b,c,k,t] = sum[o](Y.grad[b,o,t] * W[o,c,k])",
+            "X.grad[b,c,x] = sum[k](X.grad.at[b,c,k,x - k] where 0 <= x - k < T)",
         ],
     ),
     "one with strides": (
