@@ -33,7 +33,7 @@ torch.testing.assert_close(out, torch.nn.functional.scaled_dot_product_attention
 
 
 def environment(cache: Path) -> dict[str, str]:
-    """With bytecode kept, as where the package is installed: compiling seventy modules is half of a start, and the garbage of it another third."""
+    """With bytecode kept, as where the package is installed: compiling seventy modules takes 0.08 s, and may set off a collection of all that torch made, 0.1 s."""
     kept = {n: v for n, v in os.environ.items() if n != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, "EINSUM_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT)}
 
