@@ -206,7 +206,9 @@ class Expressions:
             if stride == "1":
                 code = f"tile::load({pointer}, j)"
             else:
-                code = f"tile::load(tile::strided<const {view.ctype}>{{{pointer}, 0, {stride}}}, 0, j)"
+                # Columns run into the padding of rows; along another axis there is none, and what lies beyond is not the tile's.
+                size = next(a.size for a in view.axes if a.rank == self.lane)
+                code = f"tile::load_apart({pointer}, {stride}, {size}, j)"
             value = self.bind(Value(code, kind, LANE), name)
         else:
             level = ROW if view.axes else FIXED

@@ -147,3 +147,19 @@ def test_an_input_with_the_name_of_an_extent_that_the_backward_cascade_is_given(
     x, y = doubles((5,), (3,))
     (found,) = torch.autograd.grad(kernel(x, y.detach()).sum(), x)
     assert torch.allclose(found, y.sum().expand(5))
+
+
+def test_vectors_along_an_axis_without_padding_end_with_it() -> None:
+    """Vectors along two heads, which are the first axis of a product: lanes beyond them lay behind the scratch memory."""
+    text = """cascade duality(B[b,s,n], C[b,t,n], X[b,s,h,d], DT[b,s,h], A[h]) -> Y[b,t,h,d] {
+      L[b,s,h] = -softplus(DT[b,s,h]) * exp(A[h])
+      CS[b,t,h] = sum[s](L[b,s,h] where s <= t)
+      W[b,h,t,s] = C[b,t,n] * B[b,s,n] * exp(CS[b,t,h] - CS[b,s,h]) where s <= t
+      Y[b,t,h,d] = W[b,h,t,s] * X[b,s,h,d] }"""
+    torch.manual_seed(0)
+    shapes = ((2, 37, 3), (2, 37, 3), (2, 37, 2, 5), (2, 37, 2), (2,))
+    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    found = torch.autograd.grad(ec.compile(text)(*inputs).square().sum(), inputs)
+    expected = torch.autograd.grad(ec.reference(text)(*inputs).square().sum(), inputs)
+    for f, e in zip(found, expected, strict=True):
+        torch.testing.assert_close(f, e, rtol=1e-9, atol=1e-9 * float(e.abs().max()))

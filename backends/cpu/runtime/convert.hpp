@@ -186,10 +186,10 @@ template <class T, class I, class M> TILE_INLINE auto gather(const T* p, I index
     for (int l = 0; l < LANES; ++l) lane[l] = mask[l] ? widen(p[index[l]]) : otherwise;
     return load_raw<vec<computed_type<T>>>(lane);
 }
-// Elements `step` apart, for a row whose columns are not adjacent.
-template <class T, class J> TILE_INLINE auto load(strided<T> m, long i, J j) {
+// Elements `step` apart, for a row whose columns are not adjacent; 0 from `columns` on.
+template <class T, class J> TILE_INLINE auto load_apart(T* p, long step, long columns, J j) {
     computed_type<T> lane[LANES] = {};
-    for (int l = 0; l < j.count; ++l) lane[l] = widen(m(i, j.first + l));
+    for (int l = 0; l < j.count && j.first + l < columns; ++l) lane[l] = widen(p[(j.first + l) * step]);
     return load_raw<vec<computed_type<T>>>(lane);
 }
 template <class T, class J, class V> TILE_INLINE void store(strided<T> m, long i, J j, V v) {

@@ -106,7 +106,7 @@ template <class T, class J, class V> TILE_INLINE void add_step(T* to, long step,
     if (step == 1) store(to, j, load((const T*)to, j) + v);
     else {
         const strided<T> m{to, 0, step};
-        store(m, 0, j, load(m, 0, j) + v);
+        store(m, 0, j, load_apart(to, step, j.first + j.count, j) + v);
     }
 }
 
