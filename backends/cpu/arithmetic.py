@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from einsum_compiler.backends.cpu.conditions import logical
 from einsum_compiler.backends.cpu.functions import FUNCTIONS
-from einsum_compiler.backends.cpu.values import LANE, REGISTER, Value, common, operand, scalar_type, to_type
+from einsum_compiler.backends.cpu.values import LANE, REGISTER, Value, common, literal, operand, scalar_type, to_type
 from einsum_compiler.backends.cpu.view import C_TYPES, c_type
 from einsum_compiler.ir.errors import BackendError
 from einsum_compiler.ir.expression import Expression
@@ -28,6 +28,8 @@ def binary(printer: Expressions, operator: str, left_node: Expression, right_nod
         code = f"{operand(a, 'bool')} ^ {operand(b, 'bool')}" if level == LANE else f"{a.atom} != {b.atom}"
         return Value(code, "bool", level, simple=False)
     level, (left, right) = printer.combine(left, right)
+    if operator == "/" and left.constant is not None and right.constant in (2, 4, 8):
+        return literal(left.constant / right.constant, printer.real)  # exact: 1/2 as an exponent is a root
     dtype = printer.real if operator == "/" else common(left.dtype, right.dtype, printer.real)
     if dtype == "i32" or (dtype == "coord" and operator == "*" and left.constant is None and right.constant is None):
         dtype = "i64"  # 32 bits hold what was loaded and positions, not what is computed from them
@@ -72,12 +74,15 @@ def _integer_division(operator: str, left: Value, right: Value, dtype: str, leve
 
 def _power(base: Value, exponent: Value, dtype: str, level: int, real: str) -> Value:
     number = exponent.constant
-    if isinstance(number, float) and number == int(number):
+    if isinstance(number, float) and number.is_integer():
         number = int(number)
     if isinstance(number, int) and (abs(number) <= 16 if base.is_float else 0 <= number <= 16):
         kind = real if base.is_float else "i64"
         code = operand(base, kind) if level == LANE else to_type(base, kind).code
         return Value(f"tile::power<{number}>({code})", kind, level)
+    if isinstance(number, float) and abs(number) <= 4 and (2 * number).is_integer() and dtype in ("f32", "f64"):
+        code = operand(base, dtype) if level == LANE else to_type(base, dtype).code
+        return Value(f"tile::half_power<{int(2 * number)}>({code})", dtype, level)
     if dtype not in ("f32", "f64"):
         raise BackendError(
             "the CPU backend raises integers to constant powers from 0 to 16 only",

@@ -50,6 +50,8 @@ def count_operations(
             parts = PARTS.get(function, ("simple",))
         case Binary(operator="**", right=Constant(value=int() as power)) if 0 < power <= 4:
             parts = ("simple",) * (power - 1)
+        case Binary(operator="**", right=Constant(value=float() as power)) if abs(power) <= 4 and 2 * power % 2 == 1:
+            parts = ("sqrt", *("simple",) * int(abs(power)), *("divide",) * (power < 0))
         case Binary(operator=operator):
             parts = BINARY.get(operator, ("simple",))
         case Comparison(operators=operators):

@@ -74,10 +74,12 @@ void asking(long m, long n, long k, const float* a, const float* b, float* c, lo
 int vector_bytes() { return VECTOR_BYTES; }
 %s
 EACH(exp2_5, float, exp2_nonpositive<5>(a)) EACH(exp2_3, float, exp2_nonpositive<3>(a)) EACH(exp_5, float, exp_nonpositive<5>(a)) EACH(exp_difference, float, exp_difference(a))
-EACH(max_, float, max(a, b)) EACH(min_, float, min(a, b)) EACH(pow_, float, pow(a, b)) EACH(select_, float, select(a < b, a, 7.0f))
+EACH(max_, float, max(a, b)) EACH(min_, float, min(a, b)) EACH(pow_, float, pow(a, b)) EACH(pow_shared_, float, pow(a, *y)) EACH(pow_shared_f64, double, pow(a, *y))
+EACH(select_, float, select(a < b, a, 7.0f))
 EACH(floor_divide_i32, int32_t, floor_divide(a, b)) EACH(modulo_i32, int32_t, modulo(a, b))
 EACH(floor_divide_i64, int64_t, floor_divide(a, b)) EACH(modulo_i64, int64_t, modulo(a, b))
 EACH(modulo_f32, float, modulo(a, b)) EACH(max_scalar, float, max(a, 0.5f)) EACH(cube, float, power<3>(a))
+EACH(half_power_1, float, half_power<1>(a)) EACH(half_power_minus_1, float, half_power<-1>(a)) EACH(half_power_3, float, half_power<3>(a)) EACH(half_power_minus_3, float, half_power<-3>(a)) EACH(half_power_7, float, half_power<7>(a))
 EACH(exp_f64, double, exp(a)) EACH(floor_f64, double, floor(a)) EACH(round_f64, double, round(a))
 PRODUCT(product_f32, float, float, float) PRODUCT(product_f64, double, double, double) PRODUCT(product_bf16, bf16, bf16, float) PRODUCT(product_f16, float, f16, float)
 NEARBY(nearby_f32, float) NEARBY(nearby_f64, double)
@@ -232,6 +234,41 @@ def test_division_floors_and_the_remainder_has_the_sign_of_the_divisor(runtime, 
     np.testing.assert_array_equal(apply(getattr(runtime, "floor_divide_" + kind), x, y), x // y)
     np.testing.assert_array_equal(apply(getattr(runtime, "modulo_" + kind), x, y), x % y)
     apply(getattr(runtime, "modulo_" + kind), x, np.zeros_like(y))  # no trap
+
+
+POWERS = np.array([0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 7, 0.5, -0.5, 1.5, -2.5, 0.1, 16777215, 16777216, 1e9, -1e9, np.inf, -np.inf, np.nan], np.float32)  # fmt: skip
+
+
+def test_powers_have_the_special_values_of_ieee_754(runtime):
+    x, y = map(np.ravel, np.meshgrid(np.concatenate([SPECIAL, SPREAD[:500]]), POWERS))
+    with np.errstate(all="ignore"):
+        exact = np.power(x.astype(np.float64), y.astype(np.float64))
+        near_one = (1 + 1e-3 * SPREAD[:5000]).astype(np.float32)
+        large = (60 / np.log2(np.abs(near_one).astype(np.float64))).astype(np.float32)
+        exact_large = np.power(near_one.astype(np.float64), large.astype(np.float64))
+    result = apply(runtime.pow_, x, y)
+    assert np.max(ulps(result, exact)) <= 1.5
+    assert np.max(ulps(apply(runtime.pow_, near_one, large), exact_large)) <= 1.5
+    zero = exact == 0
+    np.testing.assert_array_equal(np.signbit(result[zero]), np.signbit(exact[zero]))
+    for power in POWERS:
+        one = np.full_like(x[y == power], power) if power == power else np.full(10, power)
+        base = x[: len(one)]
+        with np.errstate(all="ignore"):
+            exact = np.power(base.astype(np.float64), one.astype(np.float64))
+            wide = np.power(base.astype(np.float64) / 3, one.astype(np.float64))
+        assert np.max(ulps(apply(runtime.pow_shared_, base, one), exact)) <= 3, power
+        doubles = apply(runtime.pow_shared_f64, base.astype(np.float64) / 3, one.astype(np.float64))
+        np.testing.assert_allclose(doubles, wide, rtol=1e-15)
+
+
+def test_powers_of_halves_are_products_with_a_root(runtime):
+    x = np.concatenate([SPECIAL, SPREAD[:5000]])
+    for twice in (1, -1, 3, -3, 7):
+        with np.errstate(all="ignore"):
+            exact = np.power(x.astype(np.float64), np.full(len(x), twice / 2))
+        name = f"half_power_{twice}".replace("-", "minus_")
+        assert np.max(ulps(apply(getattr(runtime, name), x), exact)) <= 3, twice
 
 
 def test_float_functions_of_two_arguments_and_f64(runtime):

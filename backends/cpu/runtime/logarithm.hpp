@@ -1,4 +1,4 @@
-// log, log2, log1p and pow.
+// log, log2 and log1p.
 #pragma once
 #include "arithmetic.hpp"
 
@@ -65,30 +65,6 @@ template <class V> TILE_INLINE V log1p(V y) {
         V result = log(u) + (y - (u - 1.0f)) / u;
         result = u == 1.0f ? y : result;
         return select(u == __builtin_inff(), u, select(u == 0.0f, -__builtin_inff(), result));
-    }
-}
-
-// The C library, lane by lane: its powf is good to one unit in the last place and keeps every special value.
-template <class V> TILE_INLINE V pow(V x, V y) {
-    if constexpr (same<V, double>) return __builtin_pow(x, y);
-    else if constexpr (same<V, float>) return __builtin_powf(x, y);
-    else if constexpr (same<element<V>, double>) return map_lanes(x, y, [](double a, double b) { return __builtin_pow(a, b); });
-    else return map_lanes(x, y, [](float a, float b) { return __builtin_powf(a, b); });
-}
-template <class A, class B> TILE_INLINE auto pow(A x, B y) {
-    if constexpr (is_vector<A>) return pow<A>(x, splat_as<A>(element<A>(y)));
-    else if constexpr (is_vector<B>) return pow<B>(splat_as<B>(element<B>(x)), y);
-    else return pow<decltype(x + y)>(x, y);
-}
-// x^N for a small integer, by squaring
-template <int N, class V> TILE_INLINE V power(V x) {
-    if constexpr (N < 0) return element<V>(1) / power<-N>(x);
-    else if constexpr (N == 0) return splat_as<V>(1);
-    else if constexpr (N == 1) return x;
-    else {
-        V half = power<N / 2>(x);
-        if constexpr (N % 2) return half * half * x;
-        else return half * half;
     }
 }
 

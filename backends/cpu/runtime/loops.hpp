@@ -1,6 +1,6 @@
 // Loops over the rows and columns of a tile, and reductions of what a function computes there.
 #pragma once
-#include "exponential.hpp"
+#include "power.hpp"
 #include "trigonometry.hpp"
 
 namespace tile {
