@@ -29,6 +29,7 @@ class Derivation:
     stages: tuple[tuple[str, Cascade], ...]
     warnings: tuple[str, ...] = ()
     reorderable: bool = False  # whether some contraction has another order
+    separable: bool = False  # whether some reductions can have chains of their own
     orders: tuple[str, ...] = ()  # of contractions, where the last stage put them in other orders than written
 
     @property
@@ -86,10 +87,11 @@ def derive(text: str, source: str, name: str | None, generated: bool = False) ->
             verify(cascade)
         stages.append((early.name, cascade))
     with step("reassociate"):
+        from einsum_compiler.passes.apart import has_chains
         from einsum_compiler.passes.reassociate import has_orders
 
-        reorderable = has_orders(cascade)
-    return Derivation(text, source, declared, module, tuple(stages), warnings, reorderable)
+        reorderable, separable = has_orders(cascade), has_chains(cascade)
+    return Derivation(text, source, declared, module, tuple(stages), warnings, reorderable, separable)
 
 
 def output_dtypes(derivation: Derivation, dtypes: Mapping[str, str]) -> dict[str, str]:

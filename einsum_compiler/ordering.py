@@ -56,16 +56,24 @@ def least_orders(derivation: Derivation, extents: Mapping[str, int]) -> tuple[st
     return found
 
 
+def forms(derivation: Derivation, extents: Mapping[str, int]) -> tuple[tuple[str, ...], ...]:
+    """The orders that are planned and compared: as written, with the fewest operations and bytes, and that with chains of their own for reductions (``passes.apart``)."""
+    from einsum_compiler.passes.reassociate import APART
+
+    least = least_orders(derivation, extents)
+    return tuple(dict.fromkeys(((), least, *([(*least, APART)] if derivation.separable else []))))
+
+
 def orders_to_try(derivation: Derivation, extents: Mapping[str, int]) -> tuple[tuple[str, ...], ...]:
     """What a search varies: the orders chosen for these extents, the program as written, and the cheapest other orders of single contractions."""
     if not derivation.reorderable:
-        return ((),)
+        return forms(derivation, extents)
     from einsum_compiler.passes.bracketing.cost import operations_and_bytes
     from einsum_compiler.passes.reassociate import alternatives
 
     with step("reassociate"):
         others = alternatives(derivation.normalized, extents, operations_and_bytes, MOST_TRIED)
-    return tuple(dict.fromkeys((least_orders(derivation, extents), (), *others)))
+    return tuple(dict.fromkeys((least_orders(derivation, extents), *forms(derivation, extents), *others)))
 
 
 def in_orders(derivation: Derivation, orders: tuple[str, ...], dtypes: Mapping[str, str]) -> Ordered:
@@ -84,7 +92,7 @@ def in_orders(derivation: Derivation, orders: tuple[str, ...], dtypes: Mapping[s
         store.save("ordered", key, found)
     _CASCADES[key] = found
     stages = (*derivation.stages, ("reassociate", found.cascade))
-    made = replace(derivation, stages=stages, orders=orders, reorderable=False)
+    made = replace(derivation, stages=stages, orders=orders, reorderable=False, separable=False)
     return Ordered(made, orders, _new_dtypes(derivation, made, dtypes), found.certificates)
 
 

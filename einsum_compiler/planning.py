@@ -12,7 +12,7 @@ from einsum_compiler.derivation import Derivation, kernel_cascades, scalar_dtype
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.extents import all_extents, merged_extents
 from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit
-from einsum_compiler.ordering import Ordered, in_orders, least_orders
+from einsum_compiler.ordering import Ordered, forms, in_orders
 from einsum_compiler.passes.box_order import BoxOrder, box_order
 from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.passes.flatten import merged_group
@@ -94,13 +94,12 @@ def choices(
     device: Device,
     compiled: bool,
 ) -> list[tuple[Choice, Ordered]]:
-    """What is chosen with contractions as written, and in the order with the fewest operations and bytes; the one with the least predicted time first."""
+    """What is chosen for every form of the program (``ordering.forms``); the one with the least predicted time first."""
     from einsum_compiler.cost.choice import choose
 
-    forms = [in_orders(derivation, o, dtypes) for o in dict.fromkeys(((), least_orders(derivation, extents)))]
     found = [
         (choose(f.derivation, f.extents(extents), backend, {**dtypes, **f.dtypes}, numbers, device, compiled), f)
-        for f in forms
+        for f in (in_orders(derivation, orders, dtypes) for orders in forms(derivation, extents))
     ]
     return sorted(found, key=lambda c: _rank(c[0].considered[0][1]))
 

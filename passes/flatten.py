@@ -42,11 +42,11 @@ def flatten(cascade: Cascade, options: Flatten = Flatten()) -> Cascade:
     for group in _groups(cascade):
         if _separable(cascade, group):
             equal = {rank: declared_equal(cascade, rank) or rank for rank in group}
-            cascade = _by_extents(_Merger(cascade, group).merged(), equal)
+            cascade = by_extents(_Merger(cascade, group).merged(), equal)
     return in_order(cascade)
 
 
-def _by_extents(cascade: Cascade, equal: Mapping[str, str]) -> Cascade:
+def by_extents(cascade: Cascade, equal: Mapping[str, str]) -> Cascade:
     """The cascade with extents of other ranks that are equal: the bare reads that said so are no more (``X[i] - X[j]``)."""
 
     def change(node: Expression) -> Expression:

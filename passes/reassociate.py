@@ -19,6 +19,7 @@ from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import Reduction
 from einsum_compiler.ir.extents import all_extents
+from einsum_compiler.passes.apart import apart
 from einsum_compiler.passes.bracketing.certificates import barred, refusal, refused, reordered
 from einsum_compiler.passes.bracketing.cost import operations_and_bytes, ranks_of
 from einsum_compiler.passes.bracketing.held import held_ranks
@@ -115,9 +116,12 @@ def _has_orders(cascade: Cascade) -> bool:
 
 
 def ordered(cascade: Cascade, orders: tuple[str, ...]) -> Transformed:
-    """The cascade in the orders that certificates printed, one after the other; ``defer`` alone where the first order says so."""
+    """The cascade in the orders that certificates printed, one after the other; ``defer`` alone where the first order says so, chains ``apart`` where the last does."""
     certificates: list[Certificate] = []
     for order in orders:
+        if order == APART:
+            cascade = apart(cascade)
+            continue
         if order == DEFERRED:
             deferred = defer(cascade)
             cascade, certificates = deferred.cascade, [*certificates, *deferred.certificates]
@@ -134,6 +138,7 @@ def ordered(cascade: Cascade, orders: tuple[str, ...]) -> Transformed:
 
 
 DEFERRED = "deferred"
+APART = "apart"
 
 
 def orders_of(result: Transformed) -> tuple[str, ...]:

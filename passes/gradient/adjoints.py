@@ -11,7 +11,7 @@ tile, so its points are what the sum costs, and a rank that is summed last is on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from einsum_compiler.ir.build import conjunction, conjuncts
@@ -48,13 +48,20 @@ class Contribution:
 
 
 class Adjoints:
-    """The contributions of the equations of one cascade. ``axes`` gives the ranks of every tensor, ``name`` makes names that nobody has."""
+    """The contributions of the equations of one cascade. ``axes`` gives the ranks of every tensor, ``reductions`` those that are reduced together, ``name`` makes
+    names that nobody has."""
 
     def __init__(
-        self, domains: Domains, axes: dict[str, tuple[str, ...]], differentiable: set[str], name: Names
+        self,
+        domains: Domains,
+        axes: dict[str, tuple[str, ...]],
+        reductions: Collection[tuple[str, ...]],
+        differentiable: set[str],
+        name: Names,
     ) -> None:
         self._domains, self._axes, self._wanted, self._name = domains, axes, differentiable, name
         self._derivatives = Derivatives(domains)
+        self._reductions = reductions
         self.scalars: list[Scalar] = []  # the extents of ranks that index expressions are inverted over
         self._parts: dict[tuple[str, Expression], str] = {}
         self.compared: set[str] = set()  # extrema that points are compared with
@@ -198,12 +205,14 @@ class Adjoints:
         kept, summed = (tuple(renamed.get(r, r) for r in ranks) for ranks in (kept, summed))
         made: list[Equation] = []
         # The innermost first: its sums are as many as the other points. Of two ranks too, where one tensor has all points: its sum over one stands in the loop of
-        # whatever else is summed over that rank there, and products of two tensors, which are better summed at once, have none.
+        # whatever else is summed over that rank there, and products of two tensors, which are better summed at once, have none. A box is summed at once.
         together = any(set(free_ranks(r)) >= {*kept, *summed} for r in walk(term) if isinstance(r, Read))
-        while len(summed) > 2 or (len(summed) == 2 and together and not made):
-            rows = (*kept, *summed[:-1])
-            made.append(self._equation(f"{name}.grad.part", rows, summed[-1:], term, where))
-            term, where, summed = _whole(made[-1]), None, summed[:-1]
+        boxes = self._boxes(summed, {new: r for r, new in renamed.items()}, together)
+        while len(boxes) > 1 and (len(summed) > 2 or (together and not made)):
+            *boxes, box = boxes
+            summed = tuple(r for b in boxes for r in b)
+            made.append(self._equation(f"{name}.grad.part", (*kept, *summed), box, term, where))
+            term, where = _whole(made[-1]), None
         equal: list[Expression] = [
             Comparison(("==",), (substitute(i, at), Rank(axis)))
             for axis, i in zip(axes, indices, strict=True)
@@ -266,6 +275,16 @@ class Adjoints:
         value = Reduction("sum", tuple(meeting.values()), _whole(before.equations[-1]), conjunction(equal))
         target = Target(self._name(f"{name}.grad"), tuple(map(Rank, axes)))
         return Contribution(name, (*before.equations, Equation((target,), value)), ())
+
+    def _boxes(self, ranks: tuple[str, ...], was: dict[str, str], reduced: bool) -> list[tuple[str, ...]]:
+        """Ranks that the same tensors have, together: no sum over one of them serves anything else. ``reduced``: only those that the cascade reduces together."""
+        boxes: dict[tuple[object, ...], list[str]] = {}
+        for rank in ranks:
+            old = was.get(rank, rank)
+            having = frozenset(t for t, axes in self._axes.items() if old in axes)
+            by = frozenset(r for r in self._reductions if old in r)
+            boxes.setdefault((having, (by or rank) if reduced else ()), []).append(rank)
+        return [tuple(b) for b in boxes.values()]
 
     def _part(self, name: str, divisor: Expression) -> str:
         """The rank of the coordinates of ``name`` with one quotient by a divisor."""
