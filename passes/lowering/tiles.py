@@ -126,6 +126,8 @@ class TileWriter(Filters):
         left = self._temporary(f"{name}.left", product.left.value, first=target)
         right = self._temporary(f"{name}.right", product.right.value, first=target)
         left, right = self._same_dtype(left, right)
+        apart = self._apart(domain, over, left, right)
+        domain = domain - apart
         if domain:
             filled = self._neutral("sum", multiply(Read(left), Read(right)), domain, over, product=True)
             assert isinstance(filled, Binary) and isinstance(filled.left, Read) and isinstance(filled.right, Read)
@@ -135,17 +137,28 @@ class TileWriter(Filters):
         type = TileType(self.real, self._ordered(frozenset(axes), target))
         finite = self.facts[left].finite and self.facts[right].finite
         names = tuple(a.rank for a in over)
-        if product.scale is None:
+        if product.scale is None and not apart:
             self.scope.statements.append(Dot(name, type, left, right, names, carried))
             return type, finite
         inner = self._name(f"{name}.sum")
         self.scope.statements.append(Dot(inner, type, left, right, names))
         self.facts[inner] = TileFacts(type, inside=self.scope.loop is not None, finite=finite)
-        value = multiply(Read(inner), product.scale)
+        summed = Read(self._select(inner, apart, 0.0) if apart else inner)
+        value = summed if product.scale is None else multiply(summed, product.scale)
         value = value if carried is None else add(carried, value)
         type = TileType(self.real, self._ordered(self.axes_of(value), target))
         self.scope.statements.append(Map(name, type, value))
         return type, self.stays_finite(value)
+
+    def _apart(self, domain: Domain, over: tuple[Axis, ...], left: str, right: str) -> Domain:
+        """The conjuncts without a summed axis that have axes of both operands. A sum is 0 where they fail, whatever it sums: they are tested once for every sum.
+
+        Those with axes of one operand only fill that operand, which is less.
+        """
+        summed = frozenset(a.rank for a in over)
+        own = [frozenset(self.facts[n].type.ranks) for n in (left, right)]
+        about = {c: self.domain_axes(frozenset({c})) for c in domain}
+        return frozenset(c for c, axes in about.items() if not axes & summed and not any(axes <= o for o in own))
 
     def _same_dtype(self, left: str, right: str) -> tuple[str, str]:
         """Both operands of a product in one floating type: the more precise of the two."""
