@@ -11,6 +11,7 @@ from einsum_compiler.ir.plan import Plan
 from einsum_compiler.ir.tile import TileKernel
 from einsum_compiler.ordering import in_orders
 from einsum_compiler.passes.analysis.levels import PassLevels, pass_levels
+from einsum_compiler.passes.flatten import merged_group
 from einsum_compiler.planning import PlannedKernel, as_plan
 from einsum_compiler.specialise import Request, derive_planned, lower_planned, plan_of, request
 from einsum_compiler.work import Work, work_of
@@ -81,8 +82,8 @@ class Compilation:
         """Of the loops of every kernel that streams the rank, or of its cascade where it does not."""
         total = 0
         for derived in (p.derived for p in self.parts):
-            # The rank itself, or what is inside its chunks.
-            streams = [s for s in derived.plan.streams if s.rank.split(".")[0] == rank]
+            # The rank itself, what is inside its chunks, or what it was merged into.
+            streams = [s for s in derived.plan.streams if rank in _carried(derived, s.rank)]
             if streams:
                 total += (
                     1 if derived.plan.whole else sum(pass_levels(derived.final, f"{s.rank}.1").passes for s in streams)
@@ -92,6 +93,13 @@ class Compilation:
             ):
                 total = max(total, 1)
         return total
+
+
+def _carried(derived: KernelDerivation, stream: str) -> tuple[str, ...]:
+    """The ranks that run with a streamed one: itself, without its chunks, and those that it was merged from."""
+    rank = stream.split(".")[0]
+    box = derived.plan.box if derived.plan.stream and derived.plan.stream.rank == stream else ()
+    return rank, *merged_group(derived.part.cascade, rank), *(t.rank for t in box)
 
 
 def compilation(derivation: Derivation, binding: Binding, backend: str, plan: Plan | None) -> Compilation:

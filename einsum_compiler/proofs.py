@@ -15,6 +15,7 @@ MEANINGS = {
     "finite rank": "{tensor} is kept up to date while {ranks} streams by, with a few sums beside it that one small matrix corrects",
     "whole": "one tile holds all of {ranks}: {tensor} waits there for what it depends on, and reads nothing again",
     "reordered": "the products in {tensor} are multiplied in another order than written, the cheapest at these sizes",
+    "apart": "{tensor} computes what it sums over {ranks} for itself, so that these stream as one rank",
     "refused": "{tensor} waits until what it depends on is finished, which costs a pass over {ranks}",
 }
 LEGEND = "X' is the value that a running X moves to."

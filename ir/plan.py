@@ -13,7 +13,8 @@ the stream, however long it is up to there, and each waits for what it depends o
 Ranks in parentheses are a box: ``program b, (y:8, x:12)  stream y2_x2:(y2:8, x2:16)`` spreads boxes of 8 x 12 over programs, each one axis of 96, and
 streams the merged rank of y2 and x2 box by box (``passes.box_order``).
 ``warps 8 stages 3  persistent 2  copies descriptors`` say how a GPU runs it (``ir.launch``).
-``order O = Q[m,e] * (K[n,e] * V[n,f])`` says in which order a contraction runs, one a line; ``order deferred``, first, that invariant factors left their sums before.
+``order O = Q[m,e] * (K[n,e] * V[n,f])`` says in which order a contraction runs, one a line; ``order deferred``, first, that invariant factors left their sums
+before; ``order apart``, last, that reductions have chains of their own (``passes.apart``).
 ``accumulate DQ over n`` says that DQ is summed over the program rank n in memory: programs that differ in n only run one after the other, each adding its share.
 ``split O, L over n:128 into 16`` says that the kernel of O and L became several: its stream was cut into 16 chunks of whole tiles.
 ``split T over m:32`` says that a rank which the kernel of T sums together with its stream was cut into chunks of 32, as many as it takes; a kernel may be split over several ranks.

@@ -20,9 +20,13 @@ from einsum_compiler.ir.build import reads_of
 from einsum_compiler.ir.cascade import Cascade, Equation, Scalar, Target
 from einsum_compiler.ir.expression import Binary, Expression, Extent, Rank, Read, Reduction, map_children
 from einsum_compiler.ir.extents import declared_equal
+from einsum_compiler.ir.printer import print_expression
+from einsum_compiler.passes.certificate import Certificate, Transformed
 from einsum_compiler.passes.flatten import by_extents, row_major
 from einsum_compiler.passes.order import in_order, live
 from einsum_compiler.passes.scope import all_ranks, definitions, fresh, plain, tensor_names
+
+STEP = "apart"
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,14 @@ def has_chains(cascade: Cascade) -> bool:
     return bool(_chains(cascade))
 
 
-def apart(cascade: Cascade) -> Cascade:
+def apart(cascade: Cascade) -> Transformed:
     """The normalized cascade where such reductions have chains of their own, over one rank in place of several."""
+    certificates: list[Certificate] = []
     for chain in _chains(cascade):
-        cascade = _Copied(cascade, chain).cascade()
-    return in_order(live(cascade))
+        copied = _Copied(cascade, chain)
+        cascade = copied.cascade()
+        certificates += (Certificate(STEP, t, chain.group, "apart", copied.identity(t)) for t in chain.readers)
+    return Transformed(in_order(live(cascade)), tuple(certificates))
 
 
 def _chains(cascade: Cascade) -> list[_Chain]:
@@ -118,6 +125,11 @@ class _Copied:
         parameters = (*self._cascade.parameters, Scalar(self._merged.upper(), None, extent))
         made = replace(self._cascade, parameters=parameters, equations=tuple(equations))
         return by_extents(made, {r: declared_equal(self._cascade, r) or r for r in self._chain.group})
+
+    def identity(self, reader: str) -> str:
+        """What the copies rest on: the two sums that are equal."""
+        (equation,) = self._cascade.equations_of(reader)
+        return f"{print_expression(equation.value)} == {print_expression(self._changed(equation).value)}"
 
     def _changed(self, equation: Equation) -> Equation:
         where = None if equation.where is None else self._expression(equation.where)

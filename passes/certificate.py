@@ -11,9 +11,9 @@ from einsum_compiler.ir.cascade import Cascade
 class Certificate:
     """One decision about one reduction.
 
-    ``form`` is ``deferred``, ``running``, ``finite rank``, ``plain`` (nothing to correct), ``whole`` (one tile holds the ranks) or ``refused``. ``identity`` is what
-    was proved, an equation a line (``X'`` is what ``X`` moves to), ``conditions`` its side conditions and how each is met, ``reason`` (of a refusal) the term that does
-    not separate.
+    ``form`` is ``deferred``, ``running``, ``finite rank``, ``plain`` (nothing to correct), ``whole`` (one tile holds the ranks), ``apart`` (a chain of its own) or
+    ``refused``. ``identity`` is what was proved, an equation a line (``X'`` is what ``X`` moves to), ``conditions`` its side conditions and how each is met, ``reason``
+    (of a refusal) the term that does not separate.
     """
 
     step: str

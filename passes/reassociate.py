@@ -120,7 +120,10 @@ def ordered(cascade: Cascade, orders: tuple[str, ...]) -> Transformed:
     certificates: list[Certificate] = []
     for order in orders:
         if order == APART:
-            cascade = apart(cascade)
+            separate = apart(cascade)
+            if not separate.certificates:
+                raise PlanError("no reductions of this program can have chains of their own")
+            cascade, certificates = separate.cascade, [*certificates, *separate.certificates]
             continue
         if order == DEFERRED:
             deferred = defer(cascade)

@@ -17,6 +17,7 @@ from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import Read, walk
 from einsum_compiler.ir.parser import parse
 from einsum_compiler.nominal import nominal_binding
+from einsum_compiler.ir.printer import print_expression
 from einsum_compiler.passes.analysis.levels import pass_levels
 from einsum_compiler.passes.differentiate import Gradient, differentiate
 from einsum_compiler.passes.domains import Domains
@@ -174,6 +175,22 @@ def test_a_gradient_summed_over_two_ranks_of_one_tensor(inputs: str, equation: s
     gradient = check(f"cascade f({inputs}) -> O[b,m,n] {{\n  {equation}\n}}")
     found = [e.target.ranks for e in gradient.backward.equations if e.target.tensor.startswith("W.grad.part")]
     assert found == parts
+
+
+def test_statistics_of_rows_over_a_grid_are_sums_over_features() -> None:
+    """Gradients of what is reduced over several ranks together are summed over them together, so the product with the output is found there too."""
+    gradient = check("""cascade f(Q[y,x,e], K[v,u,e], V[v,u,f]) -> O[y,x,f] {
+  S[y,x,v,u] = Q[y,x,e] * K[v,u,e] where y <= v
+  MX[y,x]    = max[v,u](S[y,x,v,u])
+  P[y,x,v,u] = exp(S[y,x,v,u] - MX[y,x])
+  D[y,x]     = sum[v,u](P[y,x,v,u])
+  O[y,x,f]   = P[y,x,v,u] / D[y,x] * V[v,u,f]
+}""")
+    found = {e.target.tensor: e for e in gradient.backward.equations}
+    (rows,) = (e for n, e in found.items() if n.endswith(".rows"))
+    assert print_expression(rows.value) == "sum[f](O.grad[y,x,f] * O[y,x,f])"
+    assert not any(".part" in n for n in found)
+    assert [found[n].value.ranks for n in ("Q.grad", "K.grad", "V.grad")] == [("v", "u"), ("y", "x"), ("y", "x")]
 
 
 @pytest.mark.parametrize(

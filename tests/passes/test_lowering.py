@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import einsum_compiler as ec
-from einsum_compiler.ir.tile import Loop, Reduce, Select, Statement
+from einsum_compiler.ir.tile import Dot, Loop, Map, Reduce, Select, Statement
 from einsum_compiler.ir.tile_ranges import loop_body
 from tests.front.visited import kernels
 from tests.variants.agreement import Variant, check, integers
@@ -87,3 +87,17 @@ def test_removed_points_of_a_product_need_not_be_finite(weight: str, where: str)
     )
     near_one = lambda g, shape: torch.rand(shape, generator=g, dtype=torch.float64) * 1e-3 + 1
     check(Variant(weight, text, {"G": near_one, "Z": near_one}), {"m": 37, "n": 41})
+
+
+def test_a_filter_without_a_summed_rank_is_tested_once_for_every_sum() -> None:
+    text = """cascade c(U[m,f], V[n,f]) -> Y[m] {
+  A[m,n] = sum[f](U[m,f] * V[n,f] where n <= m)
+  Y[m]   = sum[n](A[m,n] * A[m,n])
+}"""
+    body = loop_of(text, torch.zeros(40, 8), torch.zeros(50, 8))
+    (dot,) = (s for s in body if isinstance(s, Dot))
+    assert [t.rank for t in dot.type.axes] == ["m.0", "n.0"] and (dot.left, dot.right) == ("U.tile", "V.tile")
+    assert all(len(s.type.axes) <= 2 for s in body if isinstance(s, (Map, Select)))
+    u, v = torch.randn(40, 8, dtype=torch.float64), torch.randn(50, 8, dtype=torch.float64)
+    v[45:] = torch.nan  # no row sees them
+    torch.testing.assert_close(ec.compile(text)(u, v), ec.reference(text)(u, v), rtol=1e-12, atol=1e-12)
