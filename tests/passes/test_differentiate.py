@@ -16,8 +16,8 @@ from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import Read, walk
 from einsum_compiler.ir.parser import parse
-from einsum_compiler.nominal import nominal_binding
 from einsum_compiler.ir.printer import print_expression
+from einsum_compiler.nominal import nominal_binding
 from einsum_compiler.passes.analysis.levels import pass_levels
 from einsum_compiler.passes.differentiate import Gradient, differentiate
 from einsum_compiler.passes.domains import Domains
