@@ -73,7 +73,9 @@ def choose_boxes(
     related = tuple(dict.fromkeys(pairs[r] for r in group if r in pairs))
     if len(related) < 2:
         return None
-    seen = tuple(min(extents[r], (reach or {}).get(r, REACH)) for r in group)
+    # An axis without coordinates has the shares of one.
+    extents = {r: max(1, extents[r]) for r in (*related, *group)}
+    seen = tuple(max(1, min(extents[r], (reach or {}).get(r, REACH))) for r in group)
     places = tuple(related.index(pairs[r]) if r in pairs else None for r in group)
     query, key = _shape(
         tuple(extents[r] for r in related),

@@ -182,3 +182,10 @@ def test_lists_of_a_long_grid_are_fast_and_small() -> None:
     tracemalloc.stop()
     # About 0.03 s on an idle machine (benchmarks/mask_metadata.py measures that); tests share theirs.
     assert best < 0.1 and peak < 50e6
+
+
+@pytest.mark.parametrize("sides", [(0, 4), (4, 0), (0, 0)])
+def test_a_grid_without_points_has_a_plan(sides: tuple[int, int]) -> None:
+    kernel = ec.compile(EXAMPLES / "natten.ein", backend="cpu")
+    found = kernel(*grid(*sides), wy=3, wx=3)
+    assert [tuple(t.shape) for t in found] == [(1, 1, *sides, 16), (1, 1, *sides)]
