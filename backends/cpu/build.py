@@ -18,9 +18,10 @@ from einsum_compiler.ir.errors import BackendError, ToolchainError
 RUNTIME = Path(__file__).resolve().parent / "runtime"
 
 # -O2: -O3 unrolls and versions loops that are vectors already, for twice the compile time.
+# -fwrapv: an index of loaded numbers may overflow; the condition that hides its place must see the number that its address is made of.
 COMMON = (
     "-std=c++17", "-O2", "-shared", "-fPIC", "-fopenmp", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math",
-    "-fvisibility=hidden", "-w",
+    "-fwrapv", "-fvisibility=hidden", "-w",
 )  # fmt: skip
 AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mf16c", "-DVECTOR_BYTES=64")
 AVX2 = ("-mavx2", "-mfma", "-mf16c")

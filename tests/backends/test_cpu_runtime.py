@@ -20,6 +20,7 @@ FLAGS = [
     "-ffp-contract=fast",
     "-fno-math-errno",
     "-fno-trapping-math",
+    "-fwrapv",
     "-fPIC",
     "-shared",
     "-Wall",
