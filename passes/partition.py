@@ -21,6 +21,7 @@ from einsum_compiler.passes.boxes import choose_boxes
 from einsum_compiler.passes.kernel_cascade import KernelCascade
 
 _CLASSES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+VECTOR = 16  # lanes of the widest vectors
 _POWERS = tuple(c for c in _CLASSES if c & (c - 1) == 0)
 
 
@@ -49,6 +50,7 @@ class Reuse:
     ``batched``: program ranks that no product has in one operand only. A tile of them is as many products, which share nothing; a matrix unit does one at a time.
     ``held``: rows that every program has whatever its tiles, the coordinates of chunks that it computes streamed tiles of.
     ``steps``: program ranks along which a streamed read runs through memory in steps of so many elements.
+    ``taps``: streamed ranks that some read adds to a program rank (``X[x + j]``).
     """
 
     kernel: KernelCascade
@@ -57,6 +59,7 @@ class Reuse:
     batched: frozenset[str] = frozenset()
     held: int = 1
     steps: Mapping[str, int] = field(default_factory=dict)
+    taps: frozenset[str] = frozenset()
 
 
 def reuse(kernel: KernelCascade, extents: Mapping[str, int]) -> Reuse:
@@ -68,6 +71,7 @@ def reuse(kernel: KernelCascade, extents: Mapping[str, int]) -> Reuse:
         _batched(kernel),
         _held(kernel, extents),
         _steps(kernel),
+        _taps(kernel),
     )
 
 
@@ -137,15 +141,20 @@ def partition(
         )
         if nearest is not None:
             tiles[nearest] = tile_class(extents[nearest], options.vector, options.powers_of_two)
-    streams = [
-        RankTile(r, max(16, tile_class(extents[r], options.stream, options.powers_of_two))) for r in kernel.streams
-    ]
+    streams = [RankTile(r, _streamed_tile(r, found, extents[r], options)) for r in kernel.streams]
     program = tuple(RankTile(r, tiles[r]) for r in kernel.program)
     stream = streams[0] if streams else None
     return KernelPlan(
         kernel.outputs, program, stream, kernel.resident, Launch(options.warps, options.stages), tuple(streams[1:]),
         accumulated=kernel.accumulated,
     )  # fmt: skip
+
+
+def _streamed_tile(rank: str, found: Reuse, extent: int, options: Partition) -> int:
+    """The coordinates of a streamed rank in a tile. Few taps are one tile of all of them, without a mask; other lengths below a vector's share a kernel."""
+    if rank in found.taps and 0 < extent < VECTOR and not options.powers_of_two:
+        return extent
+    return max(VECTOR, tile_class(extent, options.stream, options.powers_of_two))
 
 
 def _held(kernel: KernelCascade, extents: Mapping[str, int]) -> int:
@@ -215,3 +224,14 @@ def _steps(kernel: KernelCascade) -> dict[str, int]:
             if isinstance(name, Rank) and name.name in kernel.program:
                 found[name.name] = min(found.get(name.name, abs(coefficient)), abs(coefficient))
     return found
+
+
+def _taps(kernel: KernelCascade) -> frozenset[str]:
+    """The streamed ranks that an index adds to a program rank, or takes from it."""
+    found: set[str] = set()
+    for read in _streamed_reads(kernel):
+        for index in read.indices:
+            names = {t.name for t, _ in reopened(index).terms if isinstance(t, Rank)}
+            if names & set(kernel.program):
+                found |= names & set(kernel.streams)
+    return frozenset(found)

@@ -189,6 +189,13 @@ def _emit_copy(
     known = scope.known()
     fill = _fill(load)
     lane = axes[-1] if axes else None
+    of_rows: list[Expression] = []  # bounds of the lanes that change from row to row (``x + j < Q``)
+    if lane is not None:
+        ends = {
+            c: b for c in conditions if (b := upper_bound(c, lane.rank, known)) and not depends(b, {lane.rank}, known)
+        }
+        if not any(depends(c, {lane.rank}, known) for c in conditions if c not in ends):
+            conditions, of_rows = [c for c in conditions if c not in ends], list(ends.values())
     by_row = lane is not None and access.strides[lane.rank] is not None
     by_row = by_row and not any(depends(c, {lane.rank}, known) for c in conditions if lane is not None)
     if lane is not None and not by_row and len(axes) > 1 and (parts := _by_offsets(load, lane, known)) is not None:
@@ -208,7 +215,7 @@ def _emit_copy(
     count = ""
     if by_row and lane is not None:
         count = str(lane.size)
-        for bound in bounds.get(lane.rank, []):
+        for bound in (*bounds.get(lane.rank, []), *of_rows):
             count = f"tile::count_below({printer.integer(bound)}, {count})"
     fixed, row, _ = printer.lines
     write.extend(fixed)

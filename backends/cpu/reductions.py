@@ -14,6 +14,7 @@ from einsum_compiler.backends.cpu.view import C_TYPES, View
 from einsum_compiler.ir.tile import Axis, Reduce
 from einsum_compiler.ir.types import is_float
 
+BLOCK_STEPS = 8  # from here on four chains side by side lose less than one (``fold_steps``)
 FOLDS = {"sum": "sum", "prod": "prod", "max": "maximum", "min": "minimum", "any": "any_of", "all": "all_of"}
 COMBINED = {
     "sum": "{0} + {1}", "prod": "{0} * {1}", "max": "tile::max({0}, {1})", "min": "tile::min({0}, {1})",
@@ -43,6 +44,9 @@ def emit_reduction(scope: Scope, statement: Reduce, space: Space, view: View, co
         skipped = ""
         if lanes_kept and scope.trim and scope.span(space.lane, positions):
             skipped = f"if (!{scope.trim.name}.sees({positions[scope.trim.rows.rank]}, j)) return {identity};"
+        if lanes_kept and not skipped and steps.size < BLOCK_STEPS:
+            _emit_blocks(scope, statement, view, (kept, inner, lanes_kept), positions, printer, result, identity, real)
+            return
         i = positions[steps.rank]
         part = f"tile::fold_steps({fold}(), {identity}, {steps.size}, [&](long {i})"
         before, returned = [], [*row, *([skipped] if skipped else []), *lanes]
@@ -76,6 +80,41 @@ def emit_reduction(scope: Scope, statement: Reduce, space: Space, view: View, co
                 _finish_lanes(scope, statement, view, outer_positions, lanes_kept, real)
             else:
                 finish(scope, statement, view, outer_positions, "total", real)
+
+
+def _emit_blocks(
+    scope: Scope,
+    statement: Reduce,
+    view: View,
+    space: tuple[tuple[Axis, ...], tuple[Axis, ...], Axis],
+    positions: Mapping[str, str],
+    printer: Expressions,
+    result: str,
+    identity: str,
+    real: str,
+) -> None:
+    """A short reduction whose results are lanes: four vectors of results are folded together, so what the lanes of a step share is computed once for them."""
+    kept, inner, lane = space
+    fixed, row, lanes = printer.lines
+    write, fold = scope.writer, f"tile::{FOLDS[statement.operator]}"
+    with write.block():
+        write.extend(fixed)
+        with ExitStack() as around:
+            for axis in kept:
+                around.enter_context(_loop(scope, axis, positions))
+            blocks = f"tile::for_each_block({whole_vectors(lane)}, [&](auto block) __attribute__((always_inline))"
+            around.enter_context(write.block(blocks, "});"))
+            write.line(f"decltype(block.all({identity})) totals = block.all({identity});")
+            with ExitStack() as within:
+                for axis in inner:
+                    within.enter_context(_loop(scope, axis, positions))
+                write.extend(row)
+                with write.block("block.each([&](auto j, int u) __attribute__((always_inline))", "});"):
+                    write.extend(lanes)
+                    write.line(f"totals.part[u] = {fold}()(totals.part[u], {result});")
+            with write.block("block.each([&](auto j, int u) __attribute__((always_inline))", "});"):
+                write.line("const auto total = totals.part[u];")
+                _finish_lanes(scope, statement, view, {a.rank: positions[a.rank] for a in kept}, lane, real)
 
 
 def _loop(scope: Scope, axis: Axis, positions: Mapping[str, str]) -> AbstractContextManager[None]:

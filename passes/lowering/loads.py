@@ -17,8 +17,11 @@ from einsum_compiler.ir.expression import (
 )
 from einsum_compiler.ir.tile import Axis, Load, Reduce, TileType
 from einsum_compiler.ir.types import is_float
+from einsum_compiler.passes.analysis.affine import reopened
 from einsum_compiler.passes.lowering.tile_facts import TileFacts, Tiles
 from einsum_compiler.passes.lowering.translate import Domain
+
+LANES = 16  # of the widest vectors
 
 
 class Loads(Tiles):
@@ -39,7 +42,7 @@ class Loads(Tiles):
                     [n.name] if isinstance(n, Rank) else self.facts[n.tensor].type.ranks if isinstance(n, Read) else ()
                 )
                 order.update(dict.fromkeys(name for name in names if name in sizes))
-        axes = tuple(Axis(r, sizes[r]) for r in order)
+        axes = _longest_neighbours_last(tuple(Axis(r, sizes[r]) for r in order), indices)
         inside = self._is_inside(indices)
         scope = self.scope
         while scope.loop and not inside and scope.outer:
@@ -122,3 +125,16 @@ class Loads(Tiles):
             and self.domain_axes(frozenset({c})) <= axes
             and not any(isinstance(n, Read) and n.tensor == tensor for n in walk(c))
         }
+
+
+def _longest_neighbours_last(axes: tuple[Axis, ...], indices: tuple[Expression, ...]) -> tuple[Axis, ...]:
+    """The axes with the one last along which vectors run: of those that step from neighbour to neighbour in memory (``x`` and ``j`` in ``X[x + j]``) the last one
+    written, unless it has fewer coordinates than a vector has lanes and another has more."""
+    if not axes or axes[-1].size >= LANES:
+        return axes
+    steps = {t.name for t, c in reopened(indices[-1]).terms if isinstance(t, Rank) and c == 1}
+    longer = [a for a in axes if a.rank in steps and a.size >= LANES]
+    if axes[-1].rank not in steps or not longer:
+        return axes
+    last = max(longer, key=lambda a: a.size)
+    return (*(a for a in axes if a != last), last)

@@ -76,3 +76,19 @@ def test_vectors_along_neighbours_in_memory(text: str, tiled: str) -> None:
     (kernel,) = fuse(cascade, extents)
     tiles = {t.rank: t.size for t in partition(kernel, extents).program}
     assert max(tiles, key=lambda r: tiles[r]) == tiled if tiled else set(tiles.values()) == {1}
+
+
+def test_few_taps_are_one_tile_and_other_short_lengths_share_one() -> None:
+    (taps,) = fuse(
+        normalize(parse("cascade c(X[b,t], W[k]) -> Y[b,u] { Y[b,u] = X[b,u + k] * W[k] }").cascade()),
+        dict.fromkeys("btu", 100) | {"k": 3},
+    )
+    (keys,) = fuse(
+        normalize(parse("cascade c(X[b,k], W[k,e]) -> Y[b,e] { Y[b,e] = X[b,k] * W[k,e] }").cascade()),
+        {"b": 9, "e": 9, "k": 3},
+    )
+    extents = dict.fromkeys("btue", 100) | {"k": 3}
+    assert [t.size for t in partition(taps, extents).streams] == [3]
+    assert [t.size for t in partition(taps, extents, Partition(powers_of_two=True)).streams] == [16]
+    assert [t.size for t in partition(taps, extents | {"k": 40}).streams] == [48]
+    assert [t.size for t in partition(keys, extents).streams] == [16]

@@ -166,6 +166,28 @@ template <class Op, class V, class F> TILE_INLINE V fold_steps(Op op, V identity
     return total;
 }
 
+// Some vectors of a row next to each other, for what is computed once for all of them.
+template <int N> struct block_of {
+    template <class V> struct values { V part[N]; };
+    long first;
+    template <class V> TILE_INLINE values<V> all(V x) const {
+        values<V> v;
+#pragma GCC unroll 4
+        for (int u = 0; u < N; ++u) v.part[u] = x;
+        return v;
+    }
+    template <class F> TILE_INLINE void each(F body) const {
+#pragma GCC unroll 4
+        for (int u = 0; u < N; ++u) body(whole{first + u * LANES}, u);
+    }
+};
+// Blocks of whole vectors.
+template <class F> TILE_INLINE void for_each_block(long columns, F body) {
+    long j = 0;
+    for (; j + 4 * LANES <= columns; j += 4 * LANES) body(block_of<4>{j});
+    for (; j < columns; j += LANES) body(block_of<1>{j});
+}
+
 // finish(j, fold of body(:, j)) for every position of columns.
 template <class Op, class F, class G> TILE_INLINE void fold_columns(Op op, long rows, long columns, F body, G finish) {
     using V = decltype(body(0L, whole{0}));

@@ -1,0 +1,54 @@
+"""Sums over a few neighbours: what a tile holds of them, where its vectors run, and that nothing beyond the edges is read."""
+
+import math
+
+import pytest
+import torch
+
+import einsum_compiler as ec
+
+DEPTHWISE = """cascade depthwise(X[b,c,p,q], W[c,i,j]; U: int = P - I + 1, V: int = Q - J + 1) -> O[b,c,u,v] {
+  O[b,c,u,v] = X[b,c,u + i,v + j] * W[c,i,j]
+}"""
+CASES = {
+    "depthwise": (DEPTHWISE, (2, 3, 9, 41), (3, 3, 3)),
+    "beyond the edge": (DEPTHWISE.replace("P - I + 1", "P").replace("Q - J + 1", "Q"), (1, 2, 7, 37), (2, 3, 5)),
+    "strided": (
+        """cascade strided(X[b,c,p,q], W[k,c,i,j]; U: int = (P - I) // 2 + 1, V: int = (Q - J) // 2 + 1) -> O[b,k,u,v] {
+          O[b,k,u,v] = X[b,c,2 * u + i,2 * v + j] * W[k,c,i,j]
+        }""",
+        (1, 4, 9, 43),
+        (5, 4, 3, 3),
+    ),
+    "causal": ("cascade causal(X[b,t,c], W[c,k]) -> O[b,t,c] { O[b,t,c] = X[b,t - k,c] * W[c,k] }", (2, 50, 6), (6, 4)),
+    "a maximum": (
+        "cascade pool(X[p,q], W[j]; V: int = Q - J + 1) -> O[p,v] { O[p,v] = max[j](X[p,v + j] + W[j]) }",
+        (3, 90),
+        (3,),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_short_sums_along_neighbours(name: str) -> None:
+    text, data, taps = CASES[name]
+    torch.manual_seed(0)
+    x, w = torch.randn(data), torch.randn(taps)
+    ec.compile(text).validate(x, w)
+
+
+def test_an_infinite_tap_meets_no_place_beyond_the_edge() -> None:
+    text, data, taps = CASES["beyond the edge"]
+    x, w = torch.ones(data), torch.ones(taps)
+    w[:, -1, -1] = math.inf
+    found = ec.compile(text)(x, w)
+    assert (
+        found[:, :, :-2, :-4].isinf().all() and found[:, :, -2:].isfinite().all() and found[..., -4:].isfinite().all()
+    )
+
+
+def test_a_tile_of_taps_holds_all_of_them_and_vectors_run_along_the_row() -> None:
+    x, w = torch.randn(1, 3, 20, 70), torch.randn(3, 3, 3)
+    kernel = ec.compile(DEPTHWISE)
+    assert "stream i:3" in str(kernel.ir("plan", x, w))
+    assert "j:3, v.0:96] = load X" in str(kernel.ir("tile", x, w))
