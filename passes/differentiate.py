@@ -167,7 +167,8 @@ class Differentiated:
     def _adjoint_equations(self) -> tuple[list[Equation], dict[str, str], dict[str, str]]:
         reached = self._reached()
         reductions = [e.value.ranks for e in self._cascade.equations if isinstance(e.value, Reduction)]
-        adjoints = Adjoints(self._domains, self._axes, reductions, reached, self._fresh)
+        declared = {p.name.lower(): p.default for p in self._cascade.parameters if p.default is not None}
+        adjoints = Adjoints(self._domains, self._axes, reductions, declared, reached, self._fresh)
         self._compared, self._scalars = adjoints.compared, adjoints.scalars
         pending: dict[str, list[Contribution]] = {}
         conditions: dict[str, Conditions] = {}

@@ -11,7 +11,7 @@ tile, so its points are what the sum costs, and a rank that is summed last is on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from einsum_compiler.ir.build import conjunction, conjuncts
@@ -48,20 +48,21 @@ class Contribution:
 
 
 class Adjoints:
-    """The contributions of the equations of one cascade. ``axes`` gives the ranks of every tensor, ``reductions`` those that are reduced together, ``name`` makes
-    names that nobody has."""
+    """The contributions of the equations of one cascade. ``axes`` gives the ranks of every tensor, ``reductions`` those that are reduced together, ``declared``
+    extents by rank that the cascade gives, ``name`` makes names that nobody has."""
 
     def __init__(
         self,
         domains: Domains,
         axes: dict[str, tuple[str, ...]],
         reductions: Collection[tuple[str, ...]],
+        declared: Mapping[str, Expression],
         differentiable: set[str],
         name: Names,
     ) -> None:
         self._domains, self._axes, self._wanted, self._name = domains, axes, differentiable, name
         self._derivatives = Derivatives(domains)
-        self._reductions = reductions
+        self._reductions, self._declared = reductions, declared
         self.scalars: list[Scalar] = []  # the extents of ranks that index expressions are inverted over
         self._parts: dict[tuple[str, Expression], str] = {}
         self.compared: set[str] = set()  # extrema that points are compared with
@@ -226,12 +227,15 @@ class Adjoints:
         # What the equation sums stays a sum; its left side has the ranks that are solved for.
         order = [renamed.get(r, r) for r in (*(r for r in points if r not in left), *left)]
         solved = [r for r in order if r in kept and r not in axes]
-        found_at = inverses(equal, solved, self._part)
+        rows = {renamed.get(r, r) for r in left}
+        found_at = inverses(equal, solved, rows, self._declared, self._part)
         paired = len([r for r in kept if r not in axes]) - sum(bool(i.part) for i in found_at) > 1
         pointwise = any(set(free_ranks(r)) >= {*kept, *summed} for r in walk(term) if isinstance(r, Read))
         after = summed if paired and pointwise else ()
-        # A rank that is solved for lies last: neighbours along the axis are neighbours in memory.
-        kept = tuple(sorted((*after, *kept), key=[i.rank for i in found_at if not i.part].count))
+        # A rank that is solved for along the last axis lies last: neighbours along the axis are neighbours in memory.
+        kept = tuple(
+            sorted((*after, *kept), key=[i.rank for i in found_at if not i.part and i.axis == axes[-1:]].count)
+        )
         summed = tuple(r for r in summed if r not in after)
         made.append(self._equation(f"{name}.grad.at", kept, summed, term, where))
         places = {i.rank: i.place for i in found_at}
@@ -242,7 +246,7 @@ class Adjoints:
         )
         whole = substitute(_whole(made[-1]), places)
         equal = [substitute(c, places) for c in equal if all(c is not i.condition for i in found_at)]
-        equal += [i.within for i in found_at if not i.part]
+        equal += [i.within for i in found_at if not i.part and not i.within_rank]
         last = Reduction("sum", gathered, whole, conjunction(equal)) if gathered else whole
         outside = None if gathered else conjunction(equal)
         if after:
@@ -286,12 +290,12 @@ class Adjoints:
             boxes.setdefault((having, (by or rank) if reduced else ()), []).append(rank)
         return [tuple(b) for b in boxes.values()]
 
-    def _part(self, name: str, divisor: Expression) -> str:
-        """The rank of the coordinates of ``name`` with one quotient by a divisor."""
-        rank = self._parts.get((name, divisor))
+    def _part(self, name: str, number: Expression) -> str:
+        """The rank of the coordinates of ``name`` that one value leaves, ``number`` of them."""
+        rank = self._parts.get((name, number))
         if rank is None:
-            rank = self._parts[name, divisor] = self._name(f"{name}_part")
-            self.scalars.append(Scalar(rank.upper(), "int", divisor))
+            rank = self._parts[name, number] = self._name(f"{name}_part")
+            self.scalars.append(Scalar(rank.upper(), "int", number))
         return rank
 
     def _equation(

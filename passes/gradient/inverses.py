@@ -2,6 +2,7 @@
 
     sum[m,n](X[m,n]) where n - m + M - 1 == r     is     sum[m](X[m, r + m - M + 1])
     sum[t](X[t]) where t // c == j                is     sum[r](X[c*j + r]) with r < c
+    windows that start some places apart           are    those that hold a coordinate (``gradient.windows``)
 
     sum[m,n](X[m,n]) where B[n - m + M - 1] == u   is     sum[r](sum[m](X[m, r + m - M + 1])) where B[r] == u
 
@@ -11,39 +12,35 @@ its rank is a read that does not exist, as everywhere in the language.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from einsum_compiler.ir.build import ranks_of
-from einsum_compiler.ir.expression import Binary, Comparison, Constant, Expression, Extent, Rank, Read, walk
+from einsum_compiler.ir.expression import Binary, Comparison, Constant, Expression, Rank, Read, walk
 from einsum_compiler.passes.analysis.affine import reopened, term
+from einsum_compiler.passes.gradient.inverse import Inverse, Parts
+from einsum_compiler.passes.gradient.windows import windows
 from einsum_compiler.passes.scope import free_ranks, replace_reads
 
-Parts = Callable[[str, Expression], str]  # names the rank of the coordinates within one quotient
 
+def inverses(
+    equal: Sequence[Expression],
+    bound: Sequence[str],
+    rows: Collection[str],
+    declared: Mapping[str, Expression],
+    part_of: Parts,
+) -> tuple[Inverse, ...]:
+    """Of equations ``index == axis`` those with an inverse along ranks of ``bound`` that no other equation names; the last such rank is taken.
 
-@dataclass(frozen=True)
-class Inverse:
-    """The coordinate of ``rank`` at which ``condition`` holds; one for each coordinate of ``part``, if that is named."""
-
-    condition: Expression
-    rank: str
-    place: Expression
-    part: str = ""
-
-    @property
-    def within(self) -> Expression:
-        """Whether the coordinate is one that the rank has."""
-        return Comparison(("<=", "<"), (Constant(0), self.place, Extent(self.rank)))
-
-
-def inverses(equal: Sequence[Expression], bound: Sequence[str], part_of: Parts) -> tuple[Inverse, ...]:
-    """Of equations ``index == axis`` those with an inverse along a rank of ``bound`` that no other equation names; the last such rank is taken."""
+    ``rows``: ranks of the left side; ``declared``: extents by rank that the program gives.
+    """
     found: list[Inverse] = []
     for condition in equal:
         free = [r for r in bound if r not in ranks_of(*(c for c in equal if c is not condition))]
-        if isinstance(condition, Comparison) and (inverse := _inverse(condition, free, part_of)):
-            found.append(inverse)
+        if isinstance(condition, Comparison):
+            pair = windows(condition, free, rows, declared, part_of)
+            one = None if pair else _inverse(condition, free, part_of)
+            found += pair or ([one] if one else [])
     return tuple(found)
 
 

@@ -260,7 +260,31 @@ INVERSES = {
     "one with strides": (
         "cascade c(X[x], W[k]; T = (X - K) // 2 + 1) -> Y[t] { Y[t] = X[2 * t + k] * W[k] }",
         "X",
-        ["X.grad.at[t,k] = Y.grad[t] * W[k]", "X.grad[x] = sum[t](X.grad.at[t,x - 2 * t] where 0 <= x - 2 * t < K)"],
+        [
+            "X.grad.at[t,k] = Y.grad[t] * W[k]",
+            "X.grad[x] = sum[t_part](X.grad.at[x // 2 - t_part,x % 2 + t_part * 2] where 0 <= x % 2 + t_part * 2 < K)",
+        ],
+    ),
+    "taps apart": (
+        "cascade c(X[x], W[k]; T = max(X - 2 * K + 2, 1)) -> Y[t] { Y[t] = X[t + 2 * k] * W[k] }",
+        "X",
+        ["X.grad.at[k,t] = Y.grad[t] * W[k]", "X.grad[x] = sum[k](X.grad.at[k,x - 2 * k] where 0 <= x - 2 * k < T)"],
+    ),
+    "cells": (
+        "cascade c(X[x], W[k]; T = ceil(X / K)) -> Y[t] { Y[t] = sum[k](X[K * t + k]**2 * W[k]) }",
+        "X",
+        [
+            "X.grad.at[t,k] = Y.grad[t] * (2 * X[K * t + k] * W[k])",
+            "X.grad[x] = X.grad.at[x // K,x % K] where 0 <= x // K < T",
+        ],
+    ),
+    "windows of a declared length": (
+        "cascade c(X[x]; s: int = 3, K = s + 2, T = (X - K) // s + 1) -> Y[t] { Y[t] = sum[k](X[t * s + k - 1]**2) }",
+        "X",
+        [
+            "X.grad.at[t,k] = Y.grad[t] * (2 * X[t * s + k - 1])",
+            "X.grad[x] = sum[t_part](X.grad.at[(x + 1) // s - t_part,(x + 1) % s + t_part * s] where 0 <= (x + 1) % s + t_part * s < K)",
+        ],
     ),
     "distances": (
         "cascade d(S[b,m,n], T[r]) -> Y[b,m,n] { Y[b,m,n] = S[b,m,n] * T[n - m + M - 1] }",

@@ -1,0 +1,32 @@
+"""One coordinate solved for: where along a rank an index has a given value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from einsum_compiler.ir.expression import Comparison, Constant, Expression, Extent, Rank
+
+Parts = Callable[[str, Expression], str]  # names the rank of the coordinates that one value leaves, of an extent
+
+
+@dataclass(frozen=True)
+class Inverse:
+    """The coordinate of ``rank`` at which ``condition`` holds; one for each coordinate of ``part``, if that is named. ``within_rank``: it is always one of the rank's."""
+
+    condition: Comparison
+    rank: str
+    place: Expression
+    part: str = ""
+    within_rank: bool = False
+
+    @property
+    def within(self) -> Expression:
+        """Whether the coordinate is one that the rank has."""
+        return Comparison(("<=", "<"), (Constant(0), self.place, Extent(self.rank)))
+
+    @property
+    def axis(self) -> tuple[str, ...]:
+        """The axis along which the index has the value."""
+        value = self.condition.operands[1]
+        return (value.name,) if isinstance(value, Rank) else ()
