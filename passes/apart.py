@@ -13,7 +13,7 @@ only the tiles that its windows leave.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from einsum_compiler.ir.build import reads_of
@@ -54,50 +54,59 @@ def apart(cascade: Cascade) -> Transformed:
 
 
 def _chains(cascade: Cascade) -> list[_Chain]:
+    """One chain for every group of ranks that some sums keep and others reduce."""
     found = []
     for group in dict.fromkeys(r for e in cascade.equations if len(r := _reduced(e)) > 1):
-        chain = _chain(cascade, group)
+        chain = _chain(cascade, group) if _is_box(cascade, group) else None
         if chain is not None:
             found.append(chain)
     return found
 
 
+def _is_box(cascade: Cascade, group: tuple[str, ...]) -> bool:
+    """Whether the same tensors in memory have all ranks of a group: axes of one grid, not batches and lengths."""
+    tensors = (*cascade.inputs, *cascade.outputs)
+    return len({frozenset(t.name for t in tensors if rank in t.ranks) for rank in group}) == 1
+
+
 def _chain(cascade: Cascade, group: tuple[str, ...]) -> _Chain | None:
-    """The chain of the reductions over a group that keep the ranks that others, which keep the group, reduce; if there are both."""
+    """What the reductions over a group read that has ranks which they keep, and which others, that keep the group, reduce."""
     ranks = set(group)
-    own = definitions(cascade)
-    having = {n: e for n, e in own.items() if plain(e) and ranks <= set(e.target.ranks)}
-    others = {
-        r
-        for e in having.values()
-        for read in reads_of(e.value, e.where)
-        if read.tensor in having and ranks.isdisjoint(_reduced(e))
-        for r in _reduced(e)
-        if r in having[read.tensor].target.ranks
-    }
-    readers = [e for e in cascade.equations if set(_reduced(e)) == ranks and plain(e) and others <= set(e.target.ranks)]
-    if not others:
-        return None
-    tensors: set[str] = set()
-    work: list[Equation] = list(readers)
+    having = {n: e for n, e in definitions(cascade).items() if plain(e) and ranks <= set(e.target.ranks)}
+    transposed = [(e, _behind(e, having)) for e in having.values() if ranks.isdisjoint(_reduced(e))]
+    readers: list[str] = []
+    copied: set[str] = set()
+    for reader in cascade.equations:
+        if set(_reduced(reader)) != ranks or not plain(reader):
+            continue
+        behind = _behind(reader, having)
+        kept = set(reader.target.ranks)
+        others = {
+            r for e, own in transposed for n in own & behind for r in {*_reduced(e)} & {*having[n].target.ranks} & kept
+        }
+        tensors = {n for n in behind if others <= set(having[n].target.ranks)}
+        if others and tensors:
+            readers.append(reader.target.tensor)
+            copied |= tensors
+    return _Chain(group, tuple(readers), frozenset(copied)) if readers else None
+
+
+def _behind(reader: Equation, having: Mapping[str, Equation]) -> set[str]:
+    """The tensors with the ranks of a group that an equation depends on at its own coordinates; those that it reads at others come from memory."""
+    found: set[str] = set()
+    work = [reader]
     while work:
-        for read in reads_of(*_parts(work.pop())):
+        equation = work.pop()
+        for read in reads_of(equation.value, equation.where):
             source = having.get(read.tensor)
-            if source is None or read.tensor in tensors or not others <= set(source.target.ranks):
-                continue
-            if read.indices != source.target.indices:
-                return None
-            tensors.add(read.tensor)
-            work.append(source)
-    return _Chain(group, tuple(e.target.tensor for e in readers), frozenset(tensors)) if tensors else None
+            if source is not None and read.tensor not in found and read.indices == source.target.indices:
+                found.add(read.tensor)
+                work.append(source)
+    return found
 
 
 def _reduced(equation: Equation) -> tuple[str, ...]:
     return equation.value.ranks if isinstance(equation.value, Reduction) else ()
-
-
-def _parts(equation: Equation) -> Iterable[Expression | None]:
-    return equation.value, equation.where
 
 
 class _Copied:
@@ -109,6 +118,8 @@ class _Copied:
         self._coordinates = row_major(self._merged, chain.group)
         names = tensor_names(cascade)
         self._names = {t: fresh(f"{t}.{self._merged}", names) for t in chain.tensors}
+        own = definitions(cascade)
+        self._copies = {Read(t, own[t].target.indices): self._names[t] for t in chain.tensors}
 
     def cascade(self) -> Cascade:
         extent: Expression = Extent(self._chain.group[0])
@@ -141,8 +152,8 @@ class _Copied:
         return (*kept, Rank(self._merged))
 
     def _expression(self, node: Expression) -> Expression:
-        if isinstance(node, Read) and node.tensor in self._names:
-            return replace(node, tensor=self._names[node.tensor], indices=self._indices(node.indices))
+        if isinstance(node, Read) and (copy := self._copies.get(Read(node.tensor, node.indices))):
+            return replace(node, tensor=copy, indices=self._indices(node.indices))
         if isinstance(node, Rank):
             return self._coordinates.get(node.name, node)
         changed = map_children(node, self._expression)

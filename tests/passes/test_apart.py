@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+import pytest
 import torch
 
 import einsum_compiler as ec
+from einsum_compiler.backends.reference.evaluate import evaluate
 from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.parser import parse
 from einsum_compiler.ir.plan import parse_plan
 from einsum_compiler.ir.verify import verify
 from einsum_compiler.passes.apart import apart, has_chains
+from einsum_compiler.passes.differentiate import differentiate
 from einsum_compiler.passes.inline import inline
 from einsum_compiler.passes.normalize import normalize
 from tests.budget import assert_within_budget
 from tests.passes.support import evaluated, inputs_of, round_trip, same
+from tests.passes.test_differentiate import arguments
 
 GRIDS = """cascade grids(Q[y,x,e], K[v,u,e]) -> R[y,x], C[v,u] {
   S[y,x,v,u] = Q[y,x,e] * K[v,u,e] where y - 2 <= v <= y + 2 and x - 2 <= u <= x + 2
@@ -94,3 +99,20 @@ def test_windows_on_a_grid_choose_it_and_the_plan_says_so() -> None:
     plain = ec.compile(GRIDS, backend="reference")(**large)
     for found, gold, near in zip(kernel(**large), exact, plain, strict=True):
         assert_within_budget(found, near, gold)
+
+
+@pytest.mark.parametrize("stem", ["disc", "halo", "natten", "swin"])
+def test_backward_passes_of_operators_on_grids(stem: str) -> None:
+    """The gradient of every example on a grid has chains for the sums over queries and over keys, of the same values."""
+    path = Path("examples") / f"{stem}.ein"
+    module = parse(path.read_text())
+    for cascade in module.cascades:
+        declared = normalize(inline(cascade, module))
+        names = [t.name for t in declared.inputs]
+        backward = normalize(differentiate(declared, names, "f64").backward)
+        found = apart(backward)
+        expected = {"Q.grad", "K.grad.at", "V.grad.at"} if any(len(t.ranks) > 4 for t in declared.inputs) else set()
+        assert {c.tensor for c in found.certificates} >= expected
+        tensors, parameters = arguments(backward)
+        values = [evaluate(c, tensors, parameters) for c in (backward, found.cascade)]
+        same(*values)
