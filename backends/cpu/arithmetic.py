@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from einsum_compiler.backends.cpu.conditions import logical
+from einsum_compiler.backends.cpu.coordinates import Bound, constant_bound
 from einsum_compiler.backends.cpu.functions import FUNCTIONS
-from einsum_compiler.backends.cpu.values import LANE, REGISTER, Value, common, literal, operand, scalar_type, to_type
+from einsum_compiler.backends.cpu.values import (
+    LANE,
+    REGISTER,
+    Value,
+    common,
+    largest,
+    literal,
+    operand,
+    scalar_type,
+    to_type,
+)
 from einsum_compiler.backends.cpu.view import C_TYPES, c_type
 from einsum_compiler.ir.errors import BackendError
 from einsum_compiler.ir.expression import Expression
@@ -33,6 +45,43 @@ def binary(printer: Expressions, operator: str, left_node: Expression, right_nod
     dtype = printer.real if operator == "/" else common(left.dtype, right.dtype, printer.real)
     if dtype == "i32" or (dtype == "coord" and operator == "*" and left.constant is None and right.constant is None):
         dtype = "i64"  # 32 bits hold what was loaded and positions, not what is computed from them
+    bound = None
+    if dtype == "coord":
+        bound = _bound(operator, left, right)
+        # Without a bound it is no coordinate, and in lanes it is one only where the bound says so.
+        dtype = "coord" if bound and (level < LANE or printer.names.coordinates.fit(bound)) else "i64"
+    return replace(_operation(printer, operator, left, right, dtype, level), bound=bound)
+
+
+def _bound(operator: str, left: Value, right: Value) -> Bound | None:
+    """A bound on the result of an operator applied to coordinates."""
+    a, b = left.bound, right.bound
+    if a is None or b is None:
+        return None
+    match operator, left.constant, right.constant:
+        case "+" | "-", _, _:
+            return a + b
+        case "*", int(factor), _:
+            return b.times(factor)
+        case "*", _, int(factor):
+            return a.times(factor)
+        case "//", _, int(divisor) if divisor:
+            return a.times(Fraction(1, divisor)) + constant_bound(0 if left.nonnegative and divisor > 0 else 1)
+        case "//", _, _:
+            return a
+        case "%", _, _:
+            return b
+        case "<<", _, int(places) if 0 <= places < 32:
+            return a.times(2**places)
+        case ">>", _, int(places) if 0 <= places < 32:
+            return a
+        case "&" | "|" | "^", _, _:
+            return a + b + constant_bound(1)
+    return None
+
+
+def _operation(printer: Expressions, operator: str, left: Value, right: Value, dtype: str, level: int) -> Value:
+    """The operator applied in a type, at a level."""
     positive = left.nonnegative and right.nonnegative and operator != "-"
     if operator in ("//", "%") and dtype not in ("f32", "f64"):
         return _integer_division(operator, left, right, dtype, level)
@@ -152,10 +201,11 @@ def call(printer: Expressions, function: str, values: list[Value]) -> Value:
         for other in codes[1:]:
             code = f"tile::{function}({code}, {other})"
         positive = (any if function == "max" else all)(v.nonnegative for v in found)
-        return Value(code, dtype, level, nonnegative=positive and dtype not in ("f32", "f64"))
+        return Value(code, dtype, level, nonnegative=positive and dtype not in ("f32", "f64"), bound=largest(*found))
     kind_name = REGISTER[dtype] if level == LANE else scalar_type(dtype)
     code = template.format(*codes, T=kind_name)
-    return Value(code, dtype, level, simple=code.startswith("tile::"), nonnegative=function == "abs")
+    simple = code.startswith("tile::")
+    return Value(code, dtype, level, simple=simple, nonnegative=function == "abs", bound=largest(*found))
 
 
 def _uniform(printer: Expressions, values: list[Value]) -> Value:

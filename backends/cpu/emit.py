@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from einsum_compiler.backends.cpu.bodies import emit_body
+from einsum_compiler.backends.cpu.coordinates import Coordinates
 from einsum_compiler.backends.cpu.loops import emit_loop
 from einsum_compiler.backends.cpu.names import Names
 from einsum_compiler.backends.cpu.order import growing
@@ -45,10 +46,10 @@ def signature_of(kernel: TileKernel) -> Signature:
     return Signature("kernel", (*kernel.inputs, *kernel.outputs, *lists), kernel.extents, integers, reals)
 
 
-def emit_cpu(kernel: TileKernel) -> str:
+def emit_cpu(kernel: TileKernel, coordinates: Coordinates | None = None) -> str:
     """The source of a kernel, one for all instruction sets: ``void kernel(tensors, strides, integers, reals, threads)``.
 
-    Raises ``BackendError`` for what the CPU backend has no code for.
+    ``coordinates``: of that kernel, for which integers take 64 bits; it keeps the limits of the others. Raises ``BackendError`` for what the CPU backend has no code for.
     """
     signature = signature_of(kernel)
     names = Names()
@@ -79,7 +80,16 @@ def emit_cpu(kernel: TileKernel) -> str:
         code = names.of("scalar", name)
         arguments.append(f"const double {code} = reals[{i}];")
         scalars[name] = code, "f64"
-    scope = Scope(kernel, names, Writer(), scalars, extents, tensors, widened=_left_tiles(kernel))
+    scope = Scope(
+        kernel,
+        names,
+        Writer(),
+        scalars,
+        extents,
+        tensors,
+        coordinates or Coordinates(kernel),
+        widened=_left_tiles(kernel),
+    )
     programs, ordered = _program(scope, arguments)
     with ExitStack() as nest:
         for index, count in ordered:

@@ -9,6 +9,7 @@ from einsum_compiler.backends.cpu.affine import Known, depends, links
 from einsum_compiler.backends.cpu.arithmetic import binary, call, cast
 from einsum_compiler.backends.cpu.columns import Columns, is_column
 from einsum_compiler.backends.cpu.conditions import all_of, compared, intervals, logical
+from einsum_compiler.backends.cpu.coordinates import Coordinates, extent_bound
 from einsum_compiler.backends.cpu.values import (
     FIXED,
     LANE,
@@ -16,6 +17,7 @@ from einsum_compiler.backends.cpu.values import (
     ROW,
     Value,
     common,
+    largest,
     literal,
     operand,
     scalar_type,
@@ -52,6 +54,7 @@ class Names:
     indices: Mapping[str, str]
     tiles: Mapping[str, View]
     known: Known
+    coordinates: Coordinates
     fresh: Callable[[str], str]
 
 
@@ -90,7 +93,13 @@ class Expressions:
     def combine(self, *values: Value) -> tuple[int, tuple[Value, ...]]:
         """The level of an operation, its operands of lower levels computed there."""
         level = max(v.level for v in values)
-        return level, tuple(self.bind(v) if v.level < level else v for v in values)
+        return level, tuple(self.bind(self._beside(v, level)) if v.level < level else v for v in values)
+
+    def _beside(self, value: Value, level: int) -> Value:
+        """A scalar as an operand at a level: what lanes of coordinates may cut is no coordinate there."""
+        if level < LANE or value.dtype != "coord" or self.names.coordinates.fit(value.bound):
+            return value
+        return replace(value, dtype="i64")
 
     # -- expressions --------------------------------------------------------------------------------------------------------
 
@@ -144,7 +153,7 @@ class Expressions:
                     return self.bind(to_type(Value(code, "f64"), self.real), name)
                 return Value(code, dtype)
             case Extent(rank=rank):
-                return Value(self.names.extents[rank], "coord", nonnegative=True)
+                return Value(self.names.extents[rank], "coord", nonnegative=True, bound=extent_bound(rank))
             case Rank(name=name):
                 return self._coordinate(name)
             case Read(tensor=name, indices=()):
@@ -186,12 +195,13 @@ class Expressions:
         raise BackendError(f"the CPU backend has no code for {type(node).__name__} in a tile program: {node}")
 
     def _coordinate(self, name: str) -> Value:
+        bound = self.names.coordinates.of(name)
         if name == self.lane:
-            return Value("tile::columns(j)", "coord", LANE, nonnegative=True)
+            return Value("tile::columns(j)", "coord", LANE, nonnegative=True, bound=bound)
         if name in self.positions:
-            return Value(self.positions[name], "coord", ROW, nonnegative=True)
+            return Value(self.positions[name], "coord", ROW, nonnegative=True, bound=bound)
         if name in self.names.indices:
-            return Value(self.names.indices[name], "coord", nonnegative=True)
+            return Value(self.names.indices[name], "coord", nonnegative=True, bound=bound)
         raise BackendError(f"rank {name} is neither an axis here nor an index of the program or a loop around")
 
     def _tile(self, name: str) -> Value:
@@ -284,6 +294,6 @@ class Expressions:
         positive = then.nonnegative and otherwise.nonnegative
         if level < LANE:
             code = f"{condition.atom} ? {to_type(then, dtype).atom} : {to_type(otherwise, dtype).atom}"
-            return Value(code, dtype, level, simple=False, nonnegative=positive)
+            return Value(code, dtype, level, simple=False, nonnegative=positive, bound=largest(then, otherwise))
         code = f"tile::select({condition.code}, {operand(then, dtype)}, {operand(otherwise, dtype)})"
-        return Value(code, dtype, LANE, nonnegative=positive)
+        return Value(code, dtype, LANE, nonnegative=positive, bound=largest(then, otherwise))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from einsum_compiler.backends.cpu.build import Toolchain, instruction_set, load_function, runs_here, shared_object
+from einsum_compiler.backends.cpu.coordinates import LARGEST_EXTENT, Bound, Coordinates, fits
 from einsum_compiler.ir.errors import BackendError, ShapeError
 from einsum_compiler.ir.expression import Expression
 from einsum_compiler.ir.tile import TileKernel
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 Number = float | int | bool
-Arguments = tuple[Any, Any, Any]  # strides, integers, reals
-
-LARGEST_EXTENT = 2**28  # sums of a few coordinates stay in 32 bits
+Arguments = tuple[Any, Any, Any, Any]  # the function, strides, integers, reals
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,19 @@ class Operand:
 
 
 @dataclass(frozen=True)
+class Wider:
+    """What the same kernel is made from whose coordinates have 64 bits where calls beyond some size need them."""
+
+    kernel: TileKernel
+    compiler: str
+
+
+@dataclass(frozen=True)
 class CpuArtifact:
-    """A compiled kernel as data: where it is and how to call it. Pickles; ``load`` makes it callable."""
+    """A compiled kernel as data: where it is and how to call it. Pickles; ``load`` makes it callable.
+
+    ``limits``: bounds of integers that have 32 bits; a call beyond them takes the kernel made of ``wider``, compiled at the first such call.
+    """
 
     name: str
     path: Path
@@ -48,6 +58,8 @@ class CpuArtifact:
     extents: tuple[str, ...]
     integers: tuple[str, ...]
     reals: tuple[str, ...]
+    limits: tuple[Bound, ...] = ()
+    wider: Wider | None = None
 
 
 class CpuKernel:
@@ -68,6 +80,7 @@ class CpuKernel:
         self._strides = ctypes.c_int64 * max(1, sum(o.rank for o in operands))
         self._integers = ctypes.c_int64 * max(1, len(artifact.extents) + len(artifact.integers))
         self._reals = ctypes.c_double * max(1, len(artifact.reals))
+        self._wide: Any = None  # the function for calls beyond the limits
         self._ready: tuple[Any, ...] | None = None  # what the last call was checked for, and its arguments
 
     def describe(self) -> CpuArtifact:
@@ -107,8 +120,20 @@ class CpuKernel:
         if ready is None or signature != ready[0]:
             self._check(operands, scalars, extents, sizes)
             strides = [step for _, steps in signature[0] for step in steps]
-            ready = self._ready = signature, self._strides(*strides), self._integers(*sizes, *integers)
-        return ready[1], ready[2], self._reals(*reals)
+            function = self._function_for(sizes)
+            ready = self._ready = signature, function, self._strides(*strides), self._integers(*sizes, *integers)
+        return ready[1], ready[2], ready[3], self._reals(*reals)
+
+    def _function_for(self, sizes: list[int]) -> Any:
+        """The compiled function whose integers hold what a call of these sizes computes."""
+        artifact = self.artifact
+        if artifact.wider is None or fits(artifact.limits, dict(zip(artifact.extents, sizes, strict=True))):
+            return self._function
+        if self._wide is None:
+            kernel, compiler = artifact.wider.kernel, artifact.wider.compiler
+            path, _ = _object(kernel, Toolchain(compiler, artifact.isa), artifact.path.parent, wide=True)
+            self._wide = load_function(path, artifact.entry)
+        return self._wide
 
     def _launch(self, tensors: Mapping[str, torch.Tensor], arguments: Arguments) -> None:
         if self.threads is None:
@@ -117,7 +142,8 @@ class CpuKernel:
             threads = torch.get_num_threads()
         else:
             threads = self.threads
-        self._function(self._pointers(*[tensors[n].data_ptr() for n in self._names]), *arguments, threads)
+        function, *numbers = arguments
+        function(self._pointers(*[tensors[n].data_ptr() for n in self._names]), *numbers, threads)
 
     def _refuse(self, tensor: torch.Tensor, name: str) -> None:
         wanted = next(o.dtype for o in self.artifact.operands if o.name == name)
@@ -192,11 +218,9 @@ def compile_artifact(
         known = _read(entry)
         if known is not None and known.path.exists():
             return known
-    from einsum_compiler.backends.cpu.emit import emit_cpu, signature_of
+    from einsum_compiler.backends.cpu.emit import signature_of
 
-    path = shared_object(
-        emit_cpu(kernel), toolchain, folder, "".join(c if c.isalnum() else "_" for c in kernel.name)[:40]
-    )
+    path, limits = _object(kernel, toolchain, folder, wide=False)
     signature = signature_of(kernel)
     lists = {f"{s.name}.{part}" for s in kernel.schedules for part in ("offsets", "tiles")}
     operands = tuple(
@@ -211,10 +235,22 @@ def compile_artifact(
         signature.extents,
         signature.integers,
         signature.reals,
+        limits,
+        Wider(kernel, compiler) if limits else None,
     )
     if entry is not None:
         _write(entry, artifact)
     return artifact
+
+
+def _object(kernel: TileKernel, toolchain: Toolchain, folder: Path, wide: bool) -> tuple[Path, tuple[Bound, ...]]:
+    """The shared object of a kernel, and the bounds of what has 32 bits in it."""
+    from einsum_compiler.backends.cpu.emit import emit_cpu
+
+    coordinates = Coordinates(kernel, wide)
+    source = emit_cpu(kernel, coordinates)
+    name = "".join(c if c.isalnum() else "_" for c in kernel.name)[:40]
+    return shared_object(source, toolchain, folder, name), coordinates.limits
 
 
 def _default_folder() -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from einsum_compiler.backends.cpu.affine import Known
 from einsum_compiler.backends.cpu.columns import Columns
+from einsum_compiler.backends.cpu.coordinates import Coordinates
 from einsum_compiler.backends.cpu.expressions import Expressions
 from einsum_compiler.backends.cpu.expressions import Names as Visible
 from einsum_compiler.backends.cpu.names import Names
@@ -58,6 +59,7 @@ class Scope:
     scalars: dict[str, tuple[str, str]]
     extents: dict[str, str]
     tensors: dict[str, TensorOperand]
+    coordinates: Coordinates
     indices: dict[str, str] = field(default_factory=dict)
     tiles: dict[str, View] = field(default_factory=dict)
     arena: Arena = field(default_factory=Arena)
@@ -82,7 +84,9 @@ class Scope:
         self, positions: Mapping[str, str], lane: str | None, real: str, columns: Columns | None = None
     ) -> Expressions:
         """A printer of expressions for one sweep; with ``columns`` it computes what rows share before them."""
-        visible = Visible(self.scalars, self.extents, self.indices, self.tiles, self.known(), self.names.fresh)
+        visible = Visible(
+            self.scalars, self.extents, self.indices, self.tiles, self.known(), self.coordinates, self.names.fresh
+        )
         return Expressions(visible, positions, lane, real, columns)
 
     @contextmanager

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from einsum_compiler.backends.cpu.coordinates import Bound, constant_bound
+
 # Where a value changes: nowhere in the statement, from row to row, from lane to lane.
 FIXED, ROW, LANE = range(3)
 
 # ``coord``: an integer built of positions, extents and small constants. int64 outside of lanes; inside them 32 bits,
-# which it does not leave because a launch refuses larger extents (laws.md, D12).
+# which its bound says it does not leave (``coordinates``).
 REGISTER = {"f32": "float", "f64": "double", "i64": "int64_t", "i32": "int32_t", "coord": "int32_t", "bool": "int32_t"}
 SMALL = 2**20
 
@@ -24,6 +26,7 @@ class Value:
     simple: bool = True
     nonnegative: bool = False
     constant: bool | float | None = None
+    bound: Bound | None = None  # of a coordinate
 
     @property
     def is_float(self) -> bool:
@@ -45,7 +48,8 @@ def literal(number: bool | float, real: str) -> Value:
         return Value("true" if number else "false", "bool", constant=number)
     if isinstance(number, int):
         dtype = "coord" if abs(number) < SMALL else "i64"
-        return Value(str(number), dtype, simple=number >= 0, nonnegative=number >= 0, constant=number)
+        bound = constant_bound(number)
+        return Value(str(number), dtype, simple=number >= 0, nonnegative=number >= 0, constant=number, bound=bound)
     return Value(real_literal(number, real), real, simple=number >= 0, nonnegative=number >= 0, constant=number)
 
 
@@ -99,3 +103,13 @@ def common(left: str, right: str, real: str) -> str:
     if "i64" in (left, right):
         return "i64"
     return "coord" if {left, right} == {"coord", "bool"} else "i64"
+
+
+def largest(*values: Value) -> Bound | None:
+    """A bound on each of several coordinates; None if one has none."""
+    found = constant_bound(1)  # a truth value among them is 0 or 1
+    for value in values:
+        if value.dtype != "bool" and value.bound is None:
+            return None
+        found = found | value.bound if value.bound else found
+    return found
