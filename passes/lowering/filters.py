@@ -63,7 +63,7 @@ class Filters(Loads):
     def _fill_of(self, value: Expression, domain: Domain) -> tuple[float, Domain] | None:
         """What a map holds at points its operands' fills removed."""
         best: tuple[float, Domain] | None = None
-        for read in {n for n in walk(value) if isinstance(n, Read)}:
+        for read in dict.fromkeys(n for n in walk(value) if isinstance(n, Read)):
             fill = self._fill_at(read.tensor, domain)
             if fill is None:
                 continue
@@ -145,16 +145,16 @@ class Filters(Loads):
             for value in dict.fromkeys((identity, float("-inf"), 0.0, float("inf"))):
                 if filled_value(body, self._operand_at(own, {name: value}, product)) == identity:
                     return _replace_read(body, name, self._select(name, own, value))
+        everything = conjunction(sorted(domain, key=str))
         if product:
             # Fill the operand that has most of the axes, computed with all of them.
             assert isinstance(body, Binary) and isinstance(body.left, Read)
             first = self._temporary(
                 f"{body.left.tensor}.all",
-                Conditional(self.translator.place(conjunction(domain)), body.left, Constant(0.0)),
+                Conditional(self.translator.place(everything), body.left, Constant(0.0)),
             )
             return multiply(Read(first), body.right)
-        condition = self.translator.place(conjunction(domain))
-        return Conditional(condition, body, self.identity(operator, self.kind(body)))
+        return Conditional(self.translator.place(everything), body, self.identity(operator, self.kind(body)))
 
     def _finite(self, name: str, domain: Domain) -> str:
         """An operand of a product with 0 where ``domain`` removed points along its own axes, unless it is finite there anyway: ``0 * v``."""

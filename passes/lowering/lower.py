@@ -331,7 +331,7 @@ class _Lowering:
         adds = any(a.tensor == tensor for a in self.plan.accumulated)
         bounds = list(self.tiling.row_bounds(axes))
         if in_range := writer.stream_bounds(ranks):
-            bounds.append(writer.translator.place(conjunction(in_range)))
+            bounds.append(writer.translator.place(conjunction(sorted(in_range, key=str))))
             domain -= in_range
             if not adds:  # elsewhere there is nothing to add, but a store must write every element
                 writer.scope.reduced.append(in_range)
