@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from einsum_compiler.ir.expression import Expression, Rank, walk
+from einsum_compiler.ir.expression import Expression, Rank, Read, Reduction, reads_in, walk
 from einsum_compiler.ir.span import Span
 
 ELLIPSIS = "..."
@@ -33,8 +33,15 @@ class Scalar:
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
+class _RememberingRanks:
+    """A slot beside the fields, as expressions have: no part of the value; not copied, not pickled."""
+
+    __slots__ = ("_ranks",)
+    _ranks: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
-class Target:
+class Target(_RememberingRanks):
     """The left side: a tensor and its indices, each a rank, ``t + 1``, or a constant of an iterative rank."""
 
     tensor: str
@@ -45,7 +52,12 @@ class Target:
     @property
     def ranks(self) -> tuple[str, ...]:
         """The rank of each index; ``t`` for ``t + 1``. A constant or extent has none and is left out."""
-        return tuple(r.name for index in self.indices for r in _first_rank(index))
+        try:
+            return self._ranks
+        except AttributeError:
+            found = tuple(r.name for index in self.indices for r in _first_rank(index))
+            object.__setattr__(self, "_ranks", found)
+            return found
 
 
 def _first_rank(index: Expression) -> tuple[Rank, ...]:
@@ -54,8 +66,17 @@ def _first_rank(index: Expression) -> tuple[Rank, ...]:
     return tuple(n for n in walk(index) if isinstance(n, Rank))[:1]
 
 
+class _RememberingEquation:
+    """Slots beside the fields, as expressions have."""
+
+    __slots__ = ("_carried", "_hash", "_reads")
+    _carried: tuple[str, ...]
+    _hash: int
+    _reads: tuple[Read, ...]
+
+
 @dataclass(frozen=True, slots=True)
-class Equation:
+class Equation(_RememberingEquation):
     """``targets = value where predicate``, or the last case of a tensor with ``else``.
 
     There is one target, but for a call of a cascade with several results.
@@ -67,9 +88,38 @@ class Equation:
     otherwise: bool = False
     span: Span | None = field(default=None, compare=False, repr=False)
 
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            found = hash((self.targets, self.value, self.where, self.otherwise))
+            object.__setattr__(self, "_hash", found)
+            return found
+
     @property
     def target(self) -> Target:
         return self.targets[0]
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """The reads of the value, then those of the filter."""
+        try:
+            return self._reads
+        except AttributeError:
+            found = (*reads_in(self.value), *(() if self.where is None else reads_in(self.where)))
+            object.__setattr__(self, "_reads", found)
+            return found
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """The iteration space: ranks of the target and reduced ranks."""
+        try:
+            return self._carried
+        except AttributeError:
+            reduced = self.value.ranks if isinstance(self.value, Reduction) else ()
+            found = tuple(dict.fromkeys((*self.target.ranks, *reduced)))
+            object.__setattr__(self, "_carried", found)
+            return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ The same nodes serve the cascade (reads of tensors) and the tile program (reads 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
+from functools import cache
 from itertools import chain
 
 from einsum_compiler.ir.span import Span
@@ -171,15 +172,17 @@ class Selection(Expression):
 
 
 _PLAIN = ("Span | None", "str", "bool", "bool | int | float", "tuple[str, ...]")
-_parts_of_kinds: dict[type, tuple[str, ...]] = {}
 
 
+@cache
+def _fields(kind: type[Expression]) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(kind))
+
+
+@cache
 def _parts(kind: type[Expression]) -> tuple[str, ...]:
     """The fields of a kind of node that may hold subexpressions. Kept: trees are walked so often that asking each time shows."""
-    known = _parts_of_kinds.get(kind)
-    if known is None:
-        known = _parts_of_kinds[kind] = tuple(f.name for f in fields(kind) if f.type not in _PLAIN)
-    return known
+    return tuple(f.name for f in fields(kind) if f.type not in _PLAIN)
 
 
 def children(node: Expression) -> tuple[Expression, ...]:
@@ -223,7 +226,8 @@ def reads_in(node: Expression) -> tuple[Read, ...]:
 def map_children(node: Expression, change: Callable[[Expression], Expression]) -> Expression:
     """The node with ``change`` applied to each direct subexpression; the node itself if none changed."""
     changed: dict[str, object] = {}
-    for name in _parts(type(node)):
+    kind = type(node)
+    for name in _parts(kind):
         value = getattr(node, name)
         if isinstance(value, Expression):
             new: object = change(value)
@@ -233,9 +237,16 @@ def map_children(node: Expression, change: Callable[[Expression], Expression]) -
             new = tuple(change(v) if isinstance(v, Expression) else v for v in value)
             if any(a is not b for a, b in zip(new, value, strict=True)):
                 changed[name] = new
-    return replace(node, **changed) if changed else node  # type: ignore[arg-type]
+    if not changed:
+        return node
+    every = {name: changed[name] if name in changed else getattr(node, name) for name in _fields(kind)}
+    return kind(**every)  # ``dataclasses.replace`` asks for the fields anew
 
 
 def transform(node: Expression, change: Callable[[Expression], Expression]) -> Expression:
     """The tree rebuilt from the leaves up, ``change`` applied to every node."""
-    return change(map_children(node, lambda child: transform(child, change)))
+
+    def rebuilt(part: Expression) -> Expression:
+        return change(map_children(part, rebuilt) if _parts(type(part)) else part)
+
+    return rebuilt(node)

@@ -24,14 +24,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from math import inf
 
-from einsum_compiler.ir.build import reads_of
 from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import Rank, Reduction
 from einsum_compiler.ir.plan import Accumulation
 from einsum_compiler.passes.accumulate import accumulated_ranks, accumulation_obstacle, checked_sum, with_wide_sums
+from einsum_compiler.passes.domains import Domains
 from einsum_compiler.passes.kernel_cascade import KernelCascade, Roles, closure, part_of, ranks_carried, reduced_ranks
-from einsum_compiler.passes.kernel_shape import LONG, KernelShape
+from einsum_compiler.passes.kernel_shape import LONG, KernelShape, kernel_shape, sizes_of
 from einsum_compiler.passes.rematerialise import rematerialise
 from einsum_compiler.passes.scope import tensor_names
 from einsum_compiler.passes.stored_domains import with_stored_domains
@@ -72,10 +72,11 @@ def fuse(
         read |= ({name for group in wanted for name in group} - outputs) & {e.target.tensor for e in cascade.equations}
         read |= sums
     share = REPEATED_SHARE if wanted is None else inf
+    sizes, domains = sizes_of(dict(extents)), Domains(cascade)
     while True:
-        stated = with_stored_domains(cascade, read)
+        stated = with_stored_domains(cascade, read, domains)
         shapes = {
-            name: KernelShape(stated, name, read, extents, chunks, partial, share, (roles or {}).get(name))
+            name: kernel_shape(stated, name, read, sizes, chunks, partial, share, (roles or {}).get(name))
             for name in (outputs | read) - sums
         }
         cuts = {cut for shape in shapes.values() for cut in shape.cuts} | _read_elsewhere(stated)
@@ -120,7 +121,7 @@ def _read_elsewhere(cascade: Cascade) -> set[str]:
     own = {e.target.tensor: e.target.indices for e in cascade.equations}
     found = set()
     for equation in cascade.equations:
-        for read in reads_of(equation.value, equation.where):
+        for read in equation.reads:
             if read.tensor in own and read.indices != own[read.tensor]:
                 found.add(read.tensor)
     return found
@@ -134,7 +135,7 @@ def _partial_states(cascade: Cascade, chunks: Collection[str]) -> set[str]:
         work = [e for e in cascade.equations if rank in reduced_ranks(e)]
         while work:
             equation = work.pop()
-            for read in reads_of(equation.value, equation.where):
+            for read in equation.reads:
                 source = defined.get(read.tensor)
                 if source is None or rank not in source.target.ranks:
                     continue
@@ -158,7 +159,7 @@ def _grouped(
     for name in dict.fromkeys(e.target.tensor for e in cascade.equations if e.target.tensor in shapes.keys() | read):
         # A sum that a kernel accumulates has no shape of its own.
         own = shapes[name].equations if name in shapes else closure(cascade, name, read - {name})
-        direct = {r.tensor for e in own for r in reads_of(e.value, e.where)} & read - {name}
+        direct = {r.tensor for e in own for r in e.reads} & read - {name}
         depends[name] = direct.union(*(depends.get(d, ()) for d in direct))
 
     def joins(name: str, group: list[str]) -> bool:
@@ -231,7 +232,7 @@ def _check_unfinished(kernel: KernelCascade) -> None:
     """A sum that programs add up is finished after the last of them: nothing in their kernel can read it."""
     sums = {a.tensor for a in kernel.accumulated}
     for equation in kernel.cascade.equations:
-        for read in reads_of(equation.value, equation.where):
+        for read in equation.reads:
             if read.tensor in sums:
                 raise PlanError(
                     f"'{read.tensor}' cannot be accumulated: '{equation.target.tensor}' reads it in the same kernel, before all programs have added to it"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from einsum_compiler.ir.build import reads_of
 from einsum_compiler.ir.cascade import Cascade, Equation, Scalar, Target, Tensor
 from einsum_compiler.ir.expression import Expression, Extent, Parameter, Reduction, walk
 from einsum_compiler.ir.plan import Accumulation
@@ -49,7 +48,7 @@ def reduced_ranks(equation: Equation) -> tuple[str, ...]:
 
 def ranks_carried(equation: Equation) -> tuple[str, ...]:
     """The iteration space of an equation: ranks of the target and reduced ranks."""
-    return tuple(dict.fromkeys((*equation.target.ranks, *reduced_ranks(equation))))
+    return equation.carried
 
 
 def held_sums(kernel: KernelCascade) -> tuple[str, ...]:
@@ -65,14 +64,14 @@ def closure(cascade: Cascade, name: str, stored: set[str]) -> list[Equation]:
     for equation in reversed(cascade.equations):
         if equation.target.tensor in needed:
             found.append(equation)
-            needed |= {r.tensor for r in reads_of(equation.value, equation.where) if r.tensor not in stored}
+            needed |= {r.tensor for r in equation.reads if r.tensor not in stored}
     return found[::-1]
 
 
 def part_of(cascade: Cascade, names: Sequence[str], kept: set[str], stored: set[str]) -> Cascade:
     """The equations of the tensors ``kept``, with outputs ``names``."""
     equations = tuple(e for e in cascade.equations if e.target.tensor in kept)
-    read = {r.tensor for e in equations for r in reads_of(e.value, e.where)} - kept
+    read = {r.tensor for e in equations for r in e.reads} - kept
     inputs = [t for t in cascade.inputs if t.name in read]
     own = {e.target.tensor: e.target for e in cascade.equations}
     declared = {t.name: t for t in (*cascade.inputs, *cascade.outputs)}

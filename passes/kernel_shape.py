@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from math import ceil, inf, prod
 
-from einsum_compiler.ir.build import reads_of
 from einsum_compiler.ir.cascade import Cascade, Equation
 from einsum_compiler.ir.expression import Reduction
 from einsum_compiler.passes.kernel_cascade import Roles, closure, ranks_carried, reduced_ranks
@@ -19,27 +20,71 @@ STORED_SHARE = 1 / 16
 LARGEST = 4  # times what the caller holds, all inputs and outputs: what is larger is computed again rather than stored
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """Extents by rank, which say whether they are the same as others without being gone through again."""
+
+    items: frozenset[tuple[str, int]]
+    extents: Mapping[str, int] = field(compare=False)
+
+
+def sizes_of(extents: Mapping[str, int]) -> Sizes:
+    return Sizes(frozenset(extents.items()), extents)
+
+
+def kernel_shape(
+    cascade: Cascade,
+    name: str,
+    stored: set[str],
+    sizes: Sizes,
+    chunks: Collection[str],
+    partial: set[str],
+    share: float,
+    roles: Roles | None = None,
+) -> KernelShape:
+    """The roles of the ranks in the kernel of the tensor ``name`` of a cascade. They are the same wherever the same equations make it: in most of the ways to
+    cut a program into kernels, and in most orders of its contractions."""
+    extents = sizes.extents
+    held = sum(prod(extents.get(r, 1) for r in t.ranks) for t in (*cascade.inputs, *cascade.outputs))
+    equations = tuple(closure(cascade, name, stored))
+    # A partial state needs those of its contexts, which are stored for the merge: they belong in the same pass over the chunk.
+    beside = tuple(closure(cascade, name, stored - partial)) if name in partial else equations
+    return _known_shape(name, equations, beside, held, sizes, tuple(chunks), share, roles)
+
+
+@lru_cache(maxsize=16384)
+def _known_shape(
+    name: str,
+    equations: tuple[Equation, ...],
+    beside: tuple[Equation, ...],
+    caller_holds: int,
+    sizes: Sizes,
+    chunks: tuple[str, ...],
+    share: float,
+    roles: Roles | None,
+) -> KernelShape:
+    return KernelShape(name, equations, beside, caller_holds, sizes.extents, chunks, share, roles)
+
+
 class KernelShape:
     """The roles of the ranks in the kernel of one stored tensor, and what would have to be stored before it."""
 
     def __init__(
         self,
-        cascade: Cascade,
         name: str,
-        stored: set[str],
+        equations: tuple[Equation, ...],
+        beside: tuple[Equation, ...],
+        caller_holds: int,
         extents: Mapping[str, int],
         chunks: Collection[str],
-        partial: set[str],
         share: float,
         roles: Roles | None = None,
     ) -> None:
+        """``equations``: that compute the tensor from what is stored; ``beside``: those that belong in the same pass."""
         self.name, self.extents, self.chunks, self.share = name, extents, chunks, share
-        self.caller_holds = sum(prod(extents.get(r, 1) for r in t.ranks) for t in (*cascade.inputs, *cascade.outputs))
-        self.equations = closure(cascade, name, stored)
+        self.caller_holds, self.equations = caller_holds, equations
         self.ranks = self.equations[-1].target.ranks
         self.reductions = [e for e in self.equations if isinstance(e.value, Reduction)]
-        # A partial state needs those of its contexts, which are stored for the merge: they belong in the same pass over the chunk.
-        beside = closure(cascade, name, stored - partial) if name in partial else self.equations
         self.together = [e for e in beside if isinstance(e.value, Reduction)]
         self.reduced = tuple(dict.fromkeys(r for e in self.reductions for r in reduced_ranks(e)))
         self.given = roles
@@ -94,7 +139,7 @@ class KernelShape:
         """The longest chain of reductions over a rank that need one another's results."""
         depth: dict[str, int] = {}
         for e in self.equations:
-            below = max((depth.get(r.tensor, 0) for r in reads_of(e.value, e.where)), default=0)
+            below = max((depth.get(r.tensor, 0) for r in e.reads), default=0)
             depth[e.target.tensor] = below + (rank in reduced_ranks(e))
         return max(depth.values(), default=0)
 
@@ -103,7 +148,7 @@ class KernelShape:
         feeds: set[str] = set()
         for e in self.equations:
             over = reduced_ranks(e)
-            fed = any(r.tensor in feeds for r in reads_of(e.value, e.where))
+            fed = any(r.tensor in feeds for r in e.reads)
             if fed and over and rank not in over:
                 return True
             if fed or rank in over:
@@ -181,7 +226,7 @@ class KernelShape:
         needed, found = {self.name}, set[str]()
         for e in reversed(self.equations):
             if e.target.tensor in needed:
-                for r in reads_of(e.value, e.where):
+                for r in e.reads:
                     (found if r.tensor in cuts else needed).add(r.tensor)
         return found
 
@@ -193,7 +238,7 @@ class KernelShape:
         for e in self.reductions:
             if set(self.streams) & set(ranks_carried(e)):
                 continue
-            work = [r.tensor for r in reads_of(e.value, e.where)]
+            work = [r.tensor for r in e.reads]
             while work:
                 source = made.get(work.pop())
                 if source is None:
@@ -205,5 +250,5 @@ class KernelShape:
                     if carried and name != self.name and size <= STORED_SHARE * self._work(source):
                         found.add(name)
                 else:
-                    work += [r.tensor for r in reads_of(source.value, source.where)]
+                    work += [r.tensor for r in source.reads]
         return found

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import inf
 
 from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.errors import PlanError
@@ -31,7 +32,9 @@ from einsum_compiler.passes.defer import defer
 from einsum_compiler.passes.networks import network_of
 from einsum_compiler.passes.scope import plain
 
-Cost = Callable[[Cascade, Mapping[str, int]], float]
+Cost = Callable[
+    [Cascade, Mapping[str, int], float], float
+]  # exact below the last argument; from there on any number that is no less
 
 ENUMERATED = (
     4  # leaves up to which every bracketing is compared by the cost function; beyond, the one with fewest operations
@@ -93,7 +96,7 @@ def alternatives(cascade: Cascade, extents: Mapping[str, int], cost: Cost, most:
                 if shape.leaving(tree, held) is None:
                     made = Rewriting(form, network).as_tree(tree)
                     if _spaces(made) != _spaces(form):
-                        found[*first, printed(network, tree)] = cost(made, extents)
+                        found[*first, printed(network, tree)] = cost(made, extents, inf)
     return tuple(sorted(found, key=lambda orders: found[orders])[:most])
 
 
@@ -153,6 +156,7 @@ def orders_of(result: Transformed) -> tuple[str, ...]:
 def _improved(cascade: Cascade, extents: Mapping[str, int], cost: Cost) -> Transformed:
     """One network after the other, the last first: each in the order that makes the whole cascade cheapest."""
     certificates: list[Certificate] = []
+    current: float | None = None  # cost of the cascade as it is now
     for name in [e.target.tensor for e in reversed(cascade.equations) if plain(e)]:
         root = next((e for e in cascade.equations if plain(e) and e.target.tensor == name), None)
         network = None if root is None else network_of(cascade, root)
@@ -170,15 +174,17 @@ def _improved(cascade: Cascade, extents: Mapping[str, int], cost: Cost) -> Trans
         leaving = {t: shape.leaving(t, held) for t in orders}
         trees = [t for t, left in leaving.items() if left is None]
         kept = next((left for left in leaving.values() if left is not None), None)
-        least = WORTH * cost(cascade, extents)
+        if current is None:
+            current = cost(cascade, extents, inf)
+        least = WORTH * current
         best: tuple[Tree, Cascade] | None = None
         for tree in trees:
             candidate = rewriting.as_tree(tree)
-            if (price := cost(candidate, extents)) < least:
+            if (price := cost(candidate, extents, least)) < least:
                 least, best = price, (tree, candidate)
         if best is not None:
             certificates.append(reordered(network, best[0]))
-            cascade = best[1]
+            cascade, current = best[1], least
         elif (reason := refusal(network, kept)) is not None:
             certificates.append(reason)
     return Transformed(cascade, tuple(certificates))

@@ -56,8 +56,15 @@ class _Rematerialised:
 
     def _changed(self, equation: Equation) -> Equation:
         """The equation with its reads at other coordinates replaced."""
+        if all(self._stays(r) for r in equation.reads):
+            return equation
         where = None if equation.where is None else transform(equation.where, self._read)
         return replace(equation, value=transform(equation.value, self._read), where=where)
+
+    def _stays(self, read: Read) -> bool:
+        """Whether a read is of what is given or stored, or at its own coordinates."""
+        equation = None if read.tensor in self._stored else self._defined.get(read.tensor)
+        return equation is None or equation.target.indices == read.indices
 
     def _read(self, node: Expression) -> Expression:
         if not isinstance(node, Read) or node.tensor in self._stored:

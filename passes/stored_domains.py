@@ -21,15 +21,16 @@ from einsum_compiler.passes.order import in_order
 from einsum_compiler.passes.scope import definitions, fresh, tensor_names
 
 
-def with_stored_domains(cascade: Cascade, stored: Iterable[str]) -> Cascade:
-    """The cascade in which every read of a stored tensor states where that is defined.
+def with_stored_domains(cascade: Cascade, stored: Iterable[str], domains: Domains | None = None) -> Cascade:
+    """The cascade in which every read of a stored tensor states where that is defined. ``domains``: of this cascade, if they are at hand.
 
     Raises ``PlanError`` where no predicate says so.
     """
-    domains, defined, names = Domains(cascade), definitions(cascade), tensor_names(cascade)
+    domains, defined = domains or Domains(cascade), definitions(cascade)
     partial = {name for name in stored if name in defined and domains.of_tensor(name) != ()}
     if not partial:
         return cascade
+    names = tensor_names(cascade)
     made: dict[Read, Equation] = {}
 
     def stated(node: Expression) -> Expression:
@@ -58,6 +59,8 @@ def with_stored_domains(cascade: Cascade, stored: Iterable[str]) -> Cascade:
         return Read(target.tensor, target.indices)
 
     def changed(equation: Equation) -> Equation:
+        if not any(r.tensor in partial for r in equation.reads):
+            return equation
         where = None if equation.where is None else transform(equation.where, stated)
         return replace(equation, value=transform(equation.value, stated), where=where)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import ceil, inf, prod, sqrt
+from typing import Any, TypeVar
 
 from einsum_compiler.cost.boxed import boxed_extents
 from einsum_compiler.cost.cpu import vector_bytes
@@ -23,6 +24,8 @@ from einsum_compiler.passes.kernel_cascade import KernelCascade, held_sums
 from einsum_compiler.passes.kernel_shape import SHORT
 from einsum_compiler.reach import reach_of
 from einsum_compiler.splitting import chunk_extents
+
+T = TypeVar("T")
 
 MOST_PRODUCTS = 0.5  # of the time of a kernel, beyond which contexts are not computed in sweeps of their own
 ALSO_FINISHED = 4  # tilings
@@ -58,7 +61,7 @@ def options_of(
                 refusals[part.outputs] = cut
                 break
             found.append(cut)
-    found = found or unsplit(Pricing(part, setting), grid)
+    found = found or list(_known(part, setting, grid, _unsplit))
     for splits, base in _worth_splitting(part, setting, found, exhaustive):
         option = _split(derivation, part, setting, replace(grid, stream=(base.size,)), splits)
         if not isinstance(option, Option):
@@ -86,6 +89,33 @@ def _cuts(part: KernelCascade, extents: Mapping[str, int]) -> Iterator[tuple[Ran
         yield (*first, RankSplit(part.outputs, RankTile(longest, size)))
         if size >= extents[longest]:
             break
+
+
+_KNOWN: dict[object, tuple[Any, ...]] = {}
+REMEMBERED = 1024
+
+
+def _known(
+    part: KernelCascade, setting: Setting, grid: Grid, found: Callable[[Pricing, Grid], tuple[T, ...]]
+) -> tuple[T, ...]:
+    """What is found for a part, once: the forms of a program, its cuts into kernels and the choices of what a forward pass saves share most of their parts."""
+    if setting.tensors:
+        return found(Pricing(part, setting), grid)
+    key = found, part, grid, setting.seen_by(part)
+    if key not in _KNOWN:
+        made = found(Pricing(part, setting), grid)
+        if len(_KNOWN) >= REMEMBERED:
+            _KNOWN.clear()
+        _KNOWN[key] = made
+    return _KNOWN[key]
+
+
+def _unsplit(pricing: Pricing, grid: Grid) -> tuple[Option, ...]:
+    return tuple(unsplit(pricing, grid))
+
+
+def _best_tiled(pricing: Pricing, grid: Grid) -> tuple[tuple[Prediction, KernelPlan], ...]:
+    return tuple(_tiled(pricing, grid)[:1])
 
 
 def unsplit(pricing: Pricing, grid: Grid) -> list[Option]:
@@ -211,7 +241,7 @@ def _split(
     if not made.parts:
         return made.certificates
     inner = replace(setting, extents={**setting.extents, **made.extents}, dtypes={**setting.dtypes, **made.dtypes})
-    best = [_tiled(Pricing(p, inner), grid)[0] for p in made.parts]
+    best = [_known(p, inner, grid, _best_tiled)[0] for p in made.parts]
     total = together(p for p, _ in best)
     *chunked, merged = (p.growth for p, _ in best)
     chunks = prod(made.extents[ChunkedRank(c.rank.rank).outer] for c in choices)

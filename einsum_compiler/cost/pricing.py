@@ -18,6 +18,7 @@ from einsum_compiler.cost.skeletons import skeleton_of
 from einsum_compiler.cost.steps import Skeleton
 from einsum_compiler.cost.visits import Filter, filter_of, trimmed, visited
 from einsum_compiler.derivation import KernelDerivation, derive_kernel
+from einsum_compiler.ir.build import extents_of, ranks_of
 from einsum_compiler.ir.plan import KernelPlan
 from einsum_compiler.ir.tile import Loop
 from einsum_compiler.ir.types import bytes_of
@@ -43,6 +44,24 @@ class Setting:
     def parameters(self) -> dict[str, int]:
         """Whole numbers that a kernel may hold constant."""
         return {n: int(v) for n, v in self.numbers.items() if self.scalars.get(n) == "i64"}
+
+    def seen_by(self, part: KernelCascade) -> object:
+        """What the time of a kernel depends on, besides its part of the cascade: equal for parts of different programs, and without what only their other kernels name.
+        Values of ``tensors`` are not in it."""
+        tensors = (*part.cascade.inputs, *part.cascade.outputs)
+        ranks = {r for t in tensors for r in t.ranks} | {r for e in part.cascade.equations for r in e.carried}
+        roots = [root for e in part.cascade.equations for root in (e.value, e.where) if root is not None]
+        roots += [p.default for p in part.cascade.parameters if p.default is not None]
+        ranks |= {*ranks_of(*roots), *extents_of(*roots), *(p.name.lower() for p in part.cascade.parameters)}
+        return (
+            frozenset((r, n) for r, n in self.extents.items() if r in ranks or r.lower() in ranks),
+            frozenset((t.name, self.dtypes[t.name]) for t in tensors),
+            frozenset(self.dtypes.values()),
+            frozenset(self.scalars.items()),
+            frozenset((n, type(v), v) for n, v in self.numbers.items()),
+            self.device.backend,
+            self.device.digest,
+        )
 
 
 class Pricing:

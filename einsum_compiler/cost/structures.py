@@ -12,7 +12,6 @@ from math import ceil, prod
 from einsum_compiler.cost.device import Device
 from einsum_compiler.cost.operation_counts import BINARY, PARTS
 from einsum_compiler.derivation import Derivation, kernel_cascades
-from einsum_compiler.ir.build import reads_of
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import Binary, Call, Expression, Reduction, walk
 from einsum_compiler.ir.plan import Accumulation
@@ -116,7 +115,7 @@ def _neighbours(derivation: Derivation, default: Sequence[KernelCascade]) -> Ite
         rest = [tuple(n for n in group if n not in left_out) for group in groups]
         yield [group for group in rest if group]
     for part in default:
-        read = {r.tensor for e in part.cascade.equations for r in reads_of(e.value, e.where)}
+        read = {r.tensor for e in part.cascade.equations for r in e.reads}
         for e in part.cascade.equations:
             name = e.target.tensor
             if isinstance(e.value, Reduction) and name in read and name not in stored:

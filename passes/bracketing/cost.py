@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
+from math import inf, prod
 
 from einsum_compiler.ir.cascade import Cascade, Equation
 from einsum_compiler.ir.expression import Binary, Call, Comparison, Conditional, Reduction, Unary, walk
@@ -13,11 +13,12 @@ from einsum_compiler.passes.scope import plain
 OPERATIONS_PER_BYTE = 8.0  # of a machine whose arithmetic and memory take equal time
 
 
-def operations_and_bytes(cascade: Cascade, extents: Mapping[str, int]) -> float:
+def operations_and_bytes(cascade: Cascade, extents: Mapping[str, int], enough: float = inf) -> float:
     """Operations of all equations, and bytes of the tensors that kernels read and write (4 per element), as operations.
 
     A sum of products is one operation per point and factor, a map one per point and operator. Which tensors are stored is ``fuse``'s
-    decision; in a cascade with a recurrence, which no kernel runs, only inputs and outputs count.
+    decision; in a cascade with a recurrence, which no kernel runs, only inputs and outputs count. ``enough``: where operations and outputs cost as much alone, it is not
+    asked for, and the cost is that of those.
     """
     total = 0.0
     extents = all_extents(cascade, extents)
@@ -27,7 +28,9 @@ def operations_and_bytes(cascade: Cascade, extents: Mapping[str, int]) -> float:
         body = value.body if isinstance(value, Reduction) else value
         operators = sum(isinstance(n, (Binary, Unary, Call, Comparison, Conditional)) for n in walk(body))
         total += prod(extents[r] for r in ranks) * (operators + isinstance(value, Reduction))
-    return total + OPERATIONS_PER_BYTE * 4 * _stored(cascade, extents)
+    written = float(sum(prod(extents[r] for r in t.ranks) for t in cascade.outputs))
+    least = total + OPERATIONS_PER_BYTE * 4 * written
+    return least if least >= enough else total + OPERATIONS_PER_BYTE * 4 * _stored(cascade, extents)
 
 
 def _stored(cascade: Cascade, extents: Mapping[str, int]) -> float:

@@ -234,8 +234,8 @@ def test_every_order_of_random_cascades_has_the_same_values(
     sizes = dict(zip("mnef", extents, strict=True))
     for cost in (
         operations_and_bytes,
-        lambda c, e: float(-len(c.equations)),
-        lambda c, e: float(crc32(str(c).encode()) % 97),
+        lambda c, e, _: float(-len(c.equations)),
+        lambda c, e, _: float(crc32(str(c).encode()) % 97),
     ):
         found = chosen(normal, sizes, cost)
         verify(found.cascade)
