@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
-from functools import cache
 from itertools import chain
+from typing import Any
 
 from einsum_compiler.ir.span import Span
 
@@ -173,16 +173,23 @@ class Selection(Expression):
 
 _PLAIN = ("Span | None", "str", "bool", "bool | int | float", "tuple[str, ...]")
 
+_fields_of_kinds: dict[type, tuple[str, ...]] = {}
+_parts_of_kinds: dict[type, tuple[str, ...]] = {}
 
-@cache
+
 def _fields(kind: type[Expression]) -> tuple[str, ...]:
-    return tuple(f.name for f in fields(kind))
+    known = _fields_of_kinds.get(kind)
+    if known is None:
+        known = _fields_of_kinds[kind] = tuple(f.name for f in fields(kind))
+    return known
 
 
-@cache
 def _parts(kind: type[Expression]) -> tuple[str, ...]:
     """The fields of a kind of node that may hold subexpressions. Kept: trees are walked so often that asking each time shows."""
-    return tuple(f.name for f in fields(kind) if f.type not in _PLAIN)
+    known = _parts_of_kinds.get(kind)
+    if known is None:
+        known = _parts_of_kinds[kind] = tuple(f.name for f in fields(kind) if f.type not in _PLAIN)
+    return known
 
 
 def children(node: Expression) -> tuple[Expression, ...]:
@@ -239,7 +246,7 @@ def map_children(node: Expression, change: Callable[[Expression], Expression]) -
                 changed[name] = new
     if not changed:
         return node
-    every = {name: changed[name] if name in changed else getattr(node, name) for name in _fields(kind)}
+    every: dict[str, Any] = {name: changed[name] if name in changed else getattr(node, name) for name in _fields(kind)}
     return kind(**every)  # ``dataclasses.replace`` asks for the fields anew
 
 

@@ -14,7 +14,7 @@ from einsum_compiler.cost.options import Option, options_of, unsplit
 from einsum_compiler.cost.prediction import Prediction, together
 from einsum_compiler.cost.pricing import Pricing, Setting
 from einsum_compiler.cost.rounding import MOST_GROWTH, limit
-from einsum_compiler.cost.structures import structures
+from einsum_compiler.cost.structures import ranked, structures
 from einsum_compiler.derivation import Derivation
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.extents import all_extents
@@ -80,12 +80,11 @@ def search(
     grid = (EXHAUSTIVE if exhaustive else GRIDS)[backend]
     refusals: dict[tuple[str, ...], tuple[Certificate, ...]] = {}
     margin = 1.5 if exhaustive else 1.0
-    usual = structures(derivation, extents, dtypes, device, margin)
-    plans, ways = _plans(derivation, usual, setting, grid, exhaustive, refusals)
+    cuts = ranked(derivation, extents, dtypes, device)
+    plans, ways = _plans(derivation, cuts.within(margin), setting, grid, exhaustive, refusals)
     if min(p.growth for p in plans.values()) > MOST_GROWTH:
         # Sums that end inside of a kernel cannot be split, those of a kernel of their own can.
-        every = structures(derivation, extents, dtypes, device, inf)
-        more, ways_of_more = _plans(derivation, every, setting, grid, exhaustive, refusals)
+        more, ways_of_more = _plans(derivation, cuts.within(inf), setting, grid, exhaustive, refusals)
         plans, ways = {**plans, **more}, {**ways, **ways_of_more}
     most = limit(p.growth for p in plans.values())
     exact = (ScoredPlan(p, t) for p, t in plans.items() if t.growth <= most)

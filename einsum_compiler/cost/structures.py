@@ -7,6 +7,7 @@ every equation over its iteration space, repeated for program ranks that it lack
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import ceil, prod
 
 from einsum_compiler.cost.device import Device
@@ -37,6 +38,36 @@ def structures(
     What is stored between kernels may be as large as what the caller holds, all inputs and outputs together, but no larger; ``larger``: of any size, and
     every way to store less.
     """
+    return ranked(derivation, extents, dtypes, device, larger).within(margin)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The kernels by the laws of ``fuse`` and their rough seconds; other ways with theirs, the best first."""
+
+    default: tuple[KernelCascade, ...]
+    seconds: float
+    others: tuple[tuple[float, tuple[KernelCascade, ...]], ...]
+    larger: bool
+
+    def within(self, margin: float) -> list[tuple[KernelCascade, ...]]:
+        """The default, and the others below ``margin`` of its seconds, as many as are looked at closer."""
+        stored = _between(self.default)
+        near = [parts for seconds, parts in self.others if seconds < margin * self.seconds]
+        return [
+            self.default,
+            *(parts for i, parts in enumerate(near) if i < MOST or (self.larger and _between(parts) < stored)),
+        ]
+
+
+def ranked(
+    derivation: Derivation,
+    extents: Mapping[str, int],
+    dtypes: Mapping[str, str],
+    device: Device,
+    larger: bool = False,
+) -> Ranked:
+    """Every way that ``structures`` chooses from."""
     default = kernel_cascades(derivation, extents)
     normalized = derivation.normalized
     held = sum(_elements(t.ranks, extents) for t in (*normalized.inputs, *normalized.outputs))
@@ -56,12 +87,8 @@ def structures(
         if _groups(parts) in seen or not fits:
             continue
         seen.add(_groups(parts))
-        seconds = rough_seconds(parts, extents, dtypes, device)
-        if seconds < margin * usual:
-            found.append((seconds, parts))
-    stored = _between(default)
-    ordered = [parts for _, parts in sorted(found, key=lambda f: f[0])]
-    return [default, *(parts for i, parts in enumerate(ordered) if i < MOST or (larger and _between(parts) < stored))]
+        found.append((rough_seconds(parts, extents, dtypes, device), parts))
+    return Ranked(default, usual, tuple(sorted(found, key=lambda f: f[0])), larger)
 
 
 def _elements(ranks: Sequence[str], extents: Mapping[str, int]) -> int:
