@@ -58,10 +58,12 @@ def least_orders(derivation: Derivation, extents: Mapping[str, int]) -> tuple[st
 
 def forms(derivation: Derivation, extents: Mapping[str, int]) -> tuple[tuple[str, ...], ...]:
     """The orders that are planned and compared: as written, with the fewest operations and bytes, and that with chains of their own for reductions (``passes.apart``)."""
+    from einsum_compiler.passes.apart import has_chains
     from einsum_compiler.passes.reassociate import APART
 
     least = least_orders(derivation, extents)
-    return tuple(dict.fromkeys(((), least, *([(*least, APART)] if derivation.separable else []))))
+    separable = has_chains(_transformed(derivation, least).cascade) if least else derivation.separable
+    return tuple(dict.fromkeys(((), least, *([(*least, APART)] if separable else []))))
 
 
 def orders_to_try(derivation: Derivation, extents: Mapping[str, int]) -> tuple[tuple[str, ...], ...]:
@@ -80,6 +82,14 @@ def in_orders(derivation: Derivation, orders: tuple[str, ...], dtypes: Mapping[s
     """The derivation in these orders. Raises ``PlanError`` for an order that no contraction of the program has."""
     if not orders:
         return Ordered(derivation)
+    found = _transformed(derivation, orders)
+    stages = (*derivation.stages, ("reassociate", found.cascade))
+    made = replace(derivation, stages=stages, orders=orders, reorderable=False, separable=False)
+    return Ordered(made, orders, _new_dtypes(derivation, made, dtypes), found.certificates)
+
+
+def _transformed(derivation: Derivation, orders: tuple[str, ...]) -> Transformed:
+    """The cascade in these orders, derived once."""
     key = store.key_of("ordered", derivation.text, derivation.declared.name, orders)
     found = _CASCADES.get(key) or store.load("ordered", key, Transformed)
     if found is None:
@@ -91,9 +101,7 @@ def in_orders(derivation: Derivation, orders: tuple[str, ...], dtypes: Mapping[s
             verify(found.cascade)
         store.save("ordered", key, found)
     _CASCADES[key] = found
-    stages = (*derivation.stages, ("reassociate", found.cascade))
-    made = replace(derivation, stages=stages, orders=orders, reorderable=False, separable=False)
-    return Ordered(made, orders, _new_dtypes(derivation, made, dtypes), found.certificates)
+    return found
 
 
 def _new_dtypes(before: Derivation, after: Derivation, dtypes: Mapping[str, str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.parser import parse
 from einsum_compiler.ir.plan import parse_plan
 from einsum_compiler.ir.verify import verify
+from einsum_compiler.ordering import forms
 from einsum_compiler.passes.apart import apart, has_chains
 from einsum_compiler.passes.differentiate import differentiate
 from einsum_compiler.passes.inline import inline
@@ -116,3 +117,17 @@ def test_backward_passes_of_operators_on_grids(stem: str) -> None:
         tensors, parameters = arguments(backward)
         values = [evaluate(c, tensors, parameters) for c in (backward, found.cascade)]
         same(*values)
+
+
+def test_an_order_of_contractions_may_leave_nothing_to_copy() -> None:
+    text = """cascade linear(Q[y,x,e], K[v,u,e], V[v,u,f]) -> O[y,x,f], C[v,u] {
+  S[y,x,v,u] = Q[y,x,e] * K[v,u,e]
+  O[y,x,f]   = S[y,x,v,u] * V[v,u,f]
+  C[v,u]     = sum[y,x](S[y,x,v,u])
+}"""
+    assert has_chains(normal(text))
+    kernel = ec.compile(text, backend="cpu")
+    sizes = kernel.binding(**{n: torch.zeros(40, 40, 8) for n in "QKV"}).extents
+    with_orders = forms(kernel.derivation, sizes)
+    assert () in with_orders and len(with_orders[1]) == 2 and len(with_orders) == 2
+    assert "kernel" in kernel.ir("plan", **{n: torch.zeros(40, 40, 8) for n in "QKV"})
