@@ -23,6 +23,7 @@ from einsum_compiler.ir.extents import declared_equal
 from einsum_compiler.ir.printer import print_expression
 from einsum_compiler.passes.certificate import Certificate, Transformed
 from einsum_compiler.passes.flatten import by_extents, row_major
+from einsum_compiler.passes.kernel_cascade import reduced_ranks
 from einsum_compiler.passes.order import in_order, live
 from einsum_compiler.passes.scope import all_ranks, definitions, fresh, plain, tensor_names
 
@@ -56,7 +57,7 @@ def apart(cascade: Cascade) -> Transformed:
 def _chains(cascade: Cascade) -> list[_Chain]:
     """One chain for every group of ranks that some sums keep and others reduce."""
     found = []
-    for group in dict.fromkeys(r for e in cascade.equations if len(r := _reduced(e)) > 1):
+    for group in dict.fromkeys(r for e in cascade.equations if len(r := reduced_ranks(e)) > 1):
         chain = _chain(cascade, group) if _is_box(cascade, group) else None
         if chain is not None:
             found.append(chain)
@@ -73,16 +74,19 @@ def _chain(cascade: Cascade, group: tuple[str, ...]) -> _Chain | None:
     """What the reductions over a group read that has ranks which they keep, and which others, that keep the group, reduce."""
     ranks = set(group)
     having = {n: e for n, e in definitions(cascade).items() if plain(e) and ranks <= set(e.target.ranks)}
-    transposed = [(e, _behind(e, having)) for e in having.values() if ranks.isdisjoint(_reduced(e))]
+    transposed = [(e, _behind(e, having)) for e in having.values() if ranks.isdisjoint(reduced_ranks(e))]
     readers: list[str] = []
     copied: set[str] = set()
     for reader in cascade.equations:
-        if set(_reduced(reader)) != ranks or not plain(reader):
+        if set(reduced_ranks(reader)) != ranks or not plain(reader):
             continue
         behind = _behind(reader, having)
         kept = set(reader.target.ranks)
         others = {
-            r for e, own in transposed for n in own & behind for r in {*_reduced(e)} & {*having[n].target.ranks} & kept
+            r
+            for e, own in transposed
+            for n in own & behind
+            for r in {*reduced_ranks(e)} & {*having[n].target.ranks} & kept
         }
         tensors = {n for n in behind if others <= set(having[n].target.ranks)}
         if others and tensors:
@@ -103,10 +107,6 @@ def _behind(reader: Equation, having: Mapping[str, Equation]) -> set[str]:
                 found.add(read.tensor)
                 work.append(source)
     return found
-
-
-def _reduced(equation: Equation) -> tuple[str, ...]:
-    return equation.value.ranks if isinstance(equation.value, Reduction) else ()
 
 
 class _Copied:
