@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from einsum_compiler.ir.cascade import ELLIPSIS, Cascade, Equation
-from einsum_compiler.ir.expression import Binary, Constant, Expression, Extent, Rank, Read, Selection, walk
+from einsum_compiler.ir.expression import Binary, Call, Constant, Expression, Extent, Rank, Read, Selection, walk
 from einsum_compiler.ir.scalar import evaluate_scalar
 from einsum_compiler.ir.span import Span
 
@@ -131,7 +131,7 @@ def all_extents(cascade: Cascade, extents: Mapping[str, int]) -> dict[str, int]:
 
 
 def merged_extents(cascade: Cascade, extents: Mapping[str, int]) -> dict[str, int]:
-    """The extents of ranks that a pass made of others, of those that ``extents`` lacks: ``V_U = V * U``."""
+    """The extents of ranks that a pass made, of those that ``extents`` lacks, from the others: ``V_U = V * U``, ``K2 = I``."""
     found: dict[str, int] = {}
     for parameter in cascade.parameters:
         rank = parameter.name.lower()
@@ -139,7 +139,7 @@ def merged_extents(cascade: Cascade, extents: Mapping[str, int]) -> dict[str, in
             continue
         names = {r.upper(): n for r, n in {**extents, **found}.items()}
         if all(
-            isinstance(n, (Binary, Constant)) or (isinstance(n, Extent) and n.rank.upper() in names)
+            isinstance(n, (Binary, Call, Constant)) or (isinstance(n, Extent) and n.rank.upper() in names)
             for n in walk(parameter.default)
         ):
             found[rank] = int(evaluate_scalar(parameter.default, names))

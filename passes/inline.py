@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from einsum_compiler.ir.build import conjunction, conjuncts
-from einsum_compiler.ir.cascade import ELLIPSIS, Cascade, Equation, Module, Target
+from einsum_compiler.ir.cascade import ELLIPSIS, Cascade, Equation, Module, Scalar, Target
 from einsum_compiler.ir.definitions import called_at, expand_cascade
-from einsum_compiler.ir.errors import SpecError
+from einsum_compiler.ir.errors import PlanError, SpecError
 from einsum_compiler.ir.expression import (
     Binary,
     CascadeCall,
@@ -28,6 +28,7 @@ from einsum_compiler.ir.expression import (
     map_children,
     walk,
 )
+from einsum_compiler.ir.extents import declared_equal
 from einsum_compiler.ir.implicit_sums import explicit_sums
 from einsum_compiler.ir.span import Span
 from einsum_compiler.passes.order import in_order
@@ -67,7 +68,8 @@ class _Inliner:
         cascade = explicit_sums(expand_cascade(cascade, self._module))
         caller = _Caller(cascade, self)
         equations = [made for e in cascade.equations for made in caller.equation(e)]
-        return in_order(replace(cascade, equations=tuple(equations)))
+        parameters = (*cascade.parameters, *caller.extents)
+        return in_order(replace(cascade, parameters=parameters, equations=tuple(equations)))
 
 
 class _Caller:
@@ -76,8 +78,9 @@ class _Caller:
     def __init__(self, cascade: Cascade, inliner: _Inliner) -> None:
         self._inliner = inliner
         self._names = tensor_names(cascade)
-        self._ranks = all_ranks(cascade)
+        self._ranks = all_ranks(cascade) | {p.name.lower() for p in cascade.parameters}
         self._made: list[Equation] = []
+        self.extents: list[Scalar] = []  # of the ranks that only callees have
 
     def equation(self, equation: Equation) -> list[Equation]:
         """The equation with its calls replaced, after the equations of the callees."""
@@ -137,7 +140,8 @@ class _Caller:
             else:
                 ranks.update({theirs: (ours,) for theirs, ours in zip(declared.ranks, names, strict=True)})
         ranks[ELLIPSIS] = tuple(others)
-        for rank in sorted(all_ranks(callee) - set(ranks)):
+        own = sorted(all_ranks(callee) - set(ranks))
+        for rank in own:
             # A rank of the callee's own; the digit keeps its extent a name that prints and parses.
             ranks[rank] = (fresh(rank, self._ranks),)
             self._ranks.add(ranks[rank][0])
@@ -153,6 +157,17 @@ class _Caller:
             if value is None:
                 raise SpecError(f"{callee.name} needs the parameter {parameter.name}", call.span)
             binding.scalars[parameter.name] = value if parameter.name in given else binding.expression(value)
+        for rank in own:
+            source = declared_equal(callee, rank)  # none of a selection, which says its extent itself
+            if source is not None:
+                extent = binding.scalars.get(source.upper()) or binding.expression(Extent(source))
+                if any(isinstance(n, Parameter) for n in walk(extent)):
+                    raise PlanError(
+                        f"the extent of rank {rank} of {callee.name} depends on a parameter of the caller",
+                        call.span,
+                        (f"give {callee.name} a number, an extent, or a tensor with this rank",),
+                    )
+                self.extents.append(Scalar(ranks[rank][0].upper(), None, extent))
         return binding
 
 
