@@ -6,7 +6,7 @@ from einsum_compiler.ir.builder import CONSTANTS
 from einsum_compiler.ir.cascade import ELLIPSIS, Cascade, Definition, Module
 from einsum_compiler.ir.errors import SpecError
 from einsum_compiler.ir.expression import CascadeCall, Extent, Parameter, Rank, Read, Reduction, Selection, walk
-from einsum_compiler.ir.extents import expressions, index_rank, known_extents
+from einsum_compiler.ir.extents import expressions, index_rank, known_extents, with_whole
 from einsum_compiler.ir.facts import Facts
 from einsum_compiler.ir.hints import counted, did_you_mean
 from einsum_compiler.ir.operators import DERIVED_REDUCTIONS, FUNCTIONS, REDUCTIONS, SELECTIONS
@@ -52,7 +52,8 @@ def check_declarations(facts: Facts) -> None:
     for parameter in cascade.parameters:
         # An extent is read bare and a tensor with brackets, so they may share a name, as those that inputs bind do. In the text of a user, whose
         # calls name arguments, an input and a parameter may not; what a pass makes a parameter of has no place in a text.
-        is_extent = parameter.name != parameter.name.lower() and parameter.name.lower() in facts.carried
+        # Passes cut a rank into tiles (s.1 and s.0), and no axis of its own may be left: its extent is one still.
+        is_extent = parameter.name != parameter.name.lower() and parameter.name.lower() in with_whole(facts.carried)
         if parameter.span is not None or declared.get(parameter.name) != "input":
             _declare(declared, parameter.name, "parameter", parameter.span)
         if parameter.name in facts.computed and not is_extent:

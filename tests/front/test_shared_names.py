@@ -16,10 +16,23 @@ cascade f(X[m,n], W[n,f]) -> O[m,h] {
 """
 AN_OUTPUT = "cascade f(A[n], M[m,n]) -> E[m,e] { E[m,e] = M[m,n] * A[n] * A[e] }"
 
+A_RANK_THAT_TILES_ARE_CUT_FROM = """
+cascade f(X[t]) -> Y[t] {
+  S[t] = sum[s](X[s] * (S - s) where s <= t)
+  Y[t] = X[t] - S[t]
+}
+"""
 
+
+@pytest.mark.filterwarnings("ignore:.*is the extent of rank s here")
 @pytest.mark.parametrize("backend", ["cpu", "triton"])
 @pytest.mark.parametrize(
-    ("text", "shapes"), [(H_IS_A_TENSOR_AND_THE_EXTENT_OF_H, [(3, 4), (4, 5)]), (AN_OUTPUT, [(4,), (3, 4)])]
+    ("text", "shapes"),
+    [
+        (H_IS_A_TENSOR_AND_THE_EXTENT_OF_H, [(3, 4), (4, 5)]),
+        (AN_OUTPUT, [(4,), (3, 4)]),
+        (A_RANK_THAT_TILES_ARE_CUT_FROM, [(70,)]),
+    ],
 )
 def test_a_computed_tensor_may_have_the_name_of_an_extent(
     backend: str, text: str, shapes: list[tuple[int, ...]]
