@@ -23,7 +23,7 @@ from einsum_compiler.derivation import (
 from einsum_compiler.element_types import check_cpu_types
 from einsum_compiler.executable import Executable
 from einsum_compiler.ir.binding import Binding
-from einsum_compiler.ir.errors import BackendError
+from einsum_compiler.ir.errors import BackendError, PlanError
 from einsum_compiler.ir.expression import Reduction, Selection, walk
 from einsum_compiler.ir.hints import listed
 from einsum_compiler.ir.operators import REDUCTIONS
@@ -58,7 +58,7 @@ def request(derivation: Derivation, binding: Binding, backend: str) -> Request:
 
 
 def plan_of(derivation: Derivation, wanted: Request, given: Plan | None) -> tuple[PlannedKernel, ...]:
-    """The kernels for a request. Raises ``BackendError`` for what only the evaluator computes and ``PlanError`` for a plan that does not fit."""
+    """The kernels for a request. Raises ``PlanError`` for what only the evaluator computes and for a plan that does not fit."""
     _refuse_selections(derivation)
     if wanted.backend == "cpu":
         check_cpu_types(derivation, wanted.dtypes)
@@ -74,7 +74,7 @@ def _refuse_selections(derivation: Derivation) -> None:
             if isinstance(node, Selection) or (isinstance(node, Reduction) and node.operator not in REDUCTIONS):
                 name = node.operator
                 notes = ('backend="reference" evaluates it',)
-                raise BackendError(
+                raise PlanError(
                     f"{name} has no compiled form: no backend generates code for it", node.span or equation.span, notes
                 )
 

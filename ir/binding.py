@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from einsum_compiler.ir.cascade import Cascade, Tensor
+from einsum_compiler.ir.cascade import ELLIPSIS, Cascade, Tensor
 from einsum_compiler.ir.divisors import check_divisions, divisions
 from einsum_compiler.ir.errors import ShapeError, SpecError
 from einsum_compiler.ir.expression import CascadeCall, Reduction, Selection
@@ -57,7 +57,7 @@ def bind(cascade: Cascade, arguments: tuple[Any, ...], keywords: Mapping[str, An
 
 
 def binder(cascade: Cascade) -> Binder:
-    """The ``Binder`` of a cascade, made once per object."""
+    """The ``Binder`` of a cascade, made once per object. Raises ``SpecError`` for a cascade that only others can call."""
     # By identity: hashing a cascade walks the whole of it, at every call.
     found = _binders.get(id(cascade))
     if found is None or found.cascade is not cascade:
@@ -75,6 +75,12 @@ class Binder:
 
     def __init__(self, cascade: Cascade) -> None:
         self.cascade = cascade
+        for tensor in cascade.inputs:
+            if ELLIPSIS in tensor.ranks:
+                raise SpecError(
+                    f"{cascade.name} can only be called by other cascades: the ranks of {tensor.name} are theirs ('...')",
+                    tensor.span or cascade.span,
+                )
         self.names = [t.name for t in cascade.inputs] + [p.name for p in cascade.parameters]
         self.equalities = equalities(cascade)
         self.selections = selections(cascade)

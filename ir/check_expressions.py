@@ -90,7 +90,8 @@ def _check_reduced(equation: Equation) -> None:
 def _check_places(facts: Facts, root: Expression, is_value: bool) -> None:
     """A slice stands in the collection of ``in`` only."""
 
-    def visit(node: Expression, allowed: bool) -> None:
+    def visit(node: Expression, allowed: bool, call: Call | None) -> None:
+        call = node if isinstance(node, Call) else call
         if isinstance(node, Membership):
             slices = sum(isinstance(i, Slice) for i in node.collection.indices)
             if slices != 1:
@@ -99,17 +100,35 @@ def _check_places(facts: Facts, root: Expression, is_value: bool) -> None:
                     node.collection.span,
                     ("for example: n // T in I[m, :]",),
                 )
-            visit(node.item, False)
-            visit(node.collection, True)
+            visit(node.item, False, call)
+            visit(node.collection, True, call)
             return
         for child in children(node):
             if isinstance(child, Slice) and not allowed:
-                raise SpecError("':' stands only in the collection of 'in'", child.span)
-            visit(child, False)
+                notes = _with_ranks(facts, node, call) if isinstance(node, Read) else ()
+                raise SpecError("':' stands only in the collection of 'in'", child.span, notes)
+            visit(child, False, call)
 
     if isinstance(root, Slice):
         raise SpecError("':' stands only in the collection of 'in'", root.span)
-    visit(root, False)
+    visit(root, False, None)
+
+
+def _with_ranks(facts: Facts, node: Read, call: Call | None) -> tuple[str, ...]:
+    """A note: the read with the rank of every axis in place of ``:``, and what reduces it."""
+    axes = facts.axes.get(node.tensor, ())
+    if len(axes) != len(node.indices) or None in axes:
+        return ()
+    over = [r or "" for r, i in zip(axes, node.indices, strict=True) if isinstance(i, Slice)]
+    ranks = (r if isinstance(i, Slice) else print_expression(i) for r, i in zip(axes, node.indices, strict=True))
+    whole = f"{node.tensor}[{','.join(map(str, ranks))}]"
+    if (
+        call is not None
+        and node in call.arguments
+        and (call.function in REDUCTIONS or call.function in DERIVED_REDUCTIONS)
+    ):
+        whole = f"{call.function}[{','.join(over)}]({whole})"
+    return (f"every axis is named by a rank: write {whole}",)
 
 
 def _check_node(facts: Facts, node: Expression) -> None:

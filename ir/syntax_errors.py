@@ -156,6 +156,8 @@ def _misspelt(token: Any, offset: int, expected: frozenset[str], span: Span, sou
         return SpecError(f"unexpected {str(token) * 2!r}", Span(source, offset - 1, offset + 1), notes)
     if token == "where" and "RPAR" not in expected and "NUMBER" in expected and doubled == ",":
         return SpecError("unexpected 'where'", span, ("a call has one filter: join the two with 'and'",))
+    if token == ")" and doubled == ";":
+        return SpecError("expected a parameter after ';', found ')'", span, ("without parameters there is no ';'",))
     if token in WORDS and "NAME" in expected and "NUMBER" not in expected:
         return SpecError(f"{str(token)!r} is a word of the language and cannot be a name", span)
     return None

@@ -28,7 +28,7 @@ def test_a_type_of_an_argument() -> None:
 
 
 def test_what_no_backend_compiles() -> None:
-    with pytest.raises(ec.BackendError) as caught:
+    with pytest.raises(ec.PlanError) as caught:
         ec.compile(SORTED)(torch.ones(3))
     assert str(caught.value).splitlines()[:5] == [
         "<text>:1:38: error: argsort has no compiled form: no backend generates code for it",

@@ -257,7 +257,7 @@ def test_types_of_a_call_that_make_the_text_wrong() -> None:
 def test_what_no_backend_computes() -> None:
     kernel = ec.compile("cascade largest(X[m,e]) -> C[m,k] {\n  C[m,k] = topk[e](X[m,e], count = 2)\n}")
     assert message(lambda: kernel(torch.randn(3, 4))) == (
-        "BackendError <text>:2:12: error: topk has no compiled form: no backend generates code for it\n"
+        "PlanError <text>:2:12: error: topk has no compiled form: no backend generates code for it\n"
         "    C[m,k] = topk[e](X[m,e], count = 2)\n"
         "             ^~~~~~~~~~~~~~~~~~~~~~~~~~\n"
         'note: backend="reference" evaluates it'

@@ -282,6 +282,6 @@ def test_the_map_of_a_list_is_made_from_the_values_given() -> None:
 
 
 def test_programs_that_only_the_evaluator_runs_are_refused_as_by_a_call(tmp_path: Path) -> None:
-    with pytest.raises(ec.BackendError, match="topk has no compiled form"):
+    with pytest.raises(ec.PlanError, match="topk has no compiled form"):
         ec.compile(wide_zoo.TOPK).report(tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()

@@ -165,3 +165,14 @@ def test_a_default_is_not_rounded_to_an_int() -> None:
         bind(cascade, (torch.zeros(5),), {})
     assert caught.value.message == "k: expected an int, found the default 2.5"
     assert caught.value.notes == ("'/' is real; the integer quotient is written //",)
+
+
+def test_a_cascade_with_ranks_of_a_caller_is_not_called_with_tensors() -> None:
+    cascade = parse("cascade f(X[...,i]) -> Y[...] { Y[...] = X[...,i] }").cascades[0]
+    with pytest.raises(SpecError) as caught:
+        bind(cascade, (Q,), {})
+    assert str(caught.value).splitlines() == [
+        "<text>:1:11: error: f can only be called by other cascades: the ranks of X are theirs ('...')",
+        "  cascade f(X[...,i]) -> Y[...] { Y[...] = X[...,i] }",
+        "            ^~~~~~~~",
+    ]
