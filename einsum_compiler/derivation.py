@@ -36,6 +36,11 @@ class Derivation:
     def normalized(self) -> Cascade:
         return self.stages[-1][1]
 
+    @property
+    def inlined(self) -> Cascade:
+        """The cascade without calls of others, its cases still equations of their own."""
+        return self.stages[0][1]
+
     @cached_property
     def expanded(self) -> Cascade:
         """The cascade as written, without definitions and with every sum explicit."""

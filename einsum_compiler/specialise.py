@@ -25,6 +25,7 @@ from einsum_compiler.executable import Executable
 from einsum_compiler.ir.binding import Binding
 from einsum_compiler.ir.errors import BackendError, PlanError
 from einsum_compiler.ir.expression import Reduction, Selection, walk
+from einsum_compiler.ir.extents import all_extents
 from einsum_compiler.ir.hints import listed
 from einsum_compiler.ir.operators import REDUCTIONS
 from einsum_compiler.ir.plan import Plan
@@ -184,9 +185,10 @@ def _call_key(binding: Binding) -> tuple[object, ...]:
 
 
 def check_call(derivation: Derivation, binding: Binding) -> None:
-    """Raises ``SpecError`` for what the types of a call make wrong, such as a float tensor used as an index."""
+    """Raises ``SpecError`` for what the types and sizes of a call make wrong: a float tensor used as an index, cases that meet."""
     from einsum_compiler.ir.check_types import check_types
     from einsum_compiler.ir.inference import infer_types
+    from einsum_compiler.passes.disjoint import check_disjoint
 
     def kind(name: str) -> str:
         value = binding.scalars.get(name, 0)
@@ -194,6 +196,8 @@ def check_call(derivation: Derivation, binding: Binding) -> None:
 
     given = {name: dtype_name(t.dtype) or "" for name, t in binding.tensors.items()}
     given |= {p.name: kind(p.name) for p in derivation.declared.parameters}
+    inlined = derivation.inlined
+    check_disjoint(inlined, all_extents(inlined, binding.extents))
     plain = derivation.expanded
     check_types(plain, infer_types(plain, given, derivation.module), derivation.module)
 
