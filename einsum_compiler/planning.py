@@ -146,7 +146,8 @@ def in_boxes(part: KernelCascade, plan: KernelPlan, extents: Mapping[str, int]) 
         raise PlanError(
             f"the plan streams boxes of {', '.join(t.rank for t in plan.box)}; '{stream}' is merged from {', '.join(group) or 'nothing'}"
         )
-    cascade = box_order(part.cascade, BoxOrder(stream, tuple(t.size for t in plan.box)))
+    sizes, starts = tuple(t.size for t in plan.box), tuple(t.start for t in plan.box)
+    cascade = box_order(part.cascade, BoxOrder(stream, sizes, starts))
     known = {r: n for r, n in extents.items() if r != stream}
     return replace(part, cascade=cascade), {stream: merged_extents(cascade, known)[stream]}
 

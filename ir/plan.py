@@ -11,7 +11,8 @@ kernels is the output of one and an input of later ones, so the outputs of the k
 stream are corrected as it runs by; with ``contexts finished`` each waits for what it depends on, in one more sweep; with ``contexts whole`` one tile holds
 the stream, however long it is up to there, and each waits for what it depends on inside of the one sweep.
 Ranks in parentheses are a box: ``program b, (y:8, x:12)  stream y2_x2:(y2:8, x2:16)`` spreads boxes of 8 x 12 over programs, each one axis of 96, and
-streams the merged rank of y2 and x2 box by box (``passes.box_order``).
+streams the merged rank of y2 and x2 box by box (``passes.box_order``); of ``y2:8@-3`` the first tile starts at -3, so that the boundaries of tiles
+lie where those of the filter do.
 ``warps 8 stages 3  persistent 2  copies descriptors`` say how a GPU runs it (``ir.launch``).
 ``order O = Q[m,e] * (K[n,e] * V[n,f])`` says in which order a contraction runs, one a line; ``order deferred``, first, that invariant factors left their sums
 before; ``order apart``, last, that reductions have chains of their own (``passes.apart``).
@@ -25,8 +26,8 @@ kernels to be chosen.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from einsum_compiler.ir.errors import PlanError
@@ -35,13 +36,14 @@ from einsum_compiler.ir.launch import Launch
 
 @dataclass(frozen=True, slots=True)
 class RankTile:
-    """A rank and the coordinates of it that one tile holds."""
+    """A rank and the coordinates of it that one tile holds. ``start``: where the first tile starts, not above 0; tiles of a streamed box only."""
 
     rank: str
     size: int = 1
+    start: int = 0
 
     def __str__(self) -> str:
-        return self.rank if self.size == 1 else f"{self.rank}:{self.size}"
+        return self.rank if self.size == 1 else _sized(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ class KernelPlan:
 
 
 def _sized(tile: RankTile) -> str:
-    return f"{tile.rank}:{tile.size}"
+    return f"{tile.rank}:{tile.size}" + (f"@{tile.start}" if tile.start else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,11 +265,29 @@ def _accumulation(text: str) -> Accumulation:
     return Accumulation(parts[1], tuple(_names(parts[2])))
 
 
-def _members(text: str) -> tuple[RankTile, ...]:
+def _rank_tile(text: str) -> RankTile:
+    rank, _, size = text.partition(":")
+    if (size and not size.strip().isdigit()) or size.strip() == "0":
+        raise PlanError(f"'{text}': a tile is a positive number of coordinates")
+    return RankTile(rank.strip(), int(size) if size else 1)
+
+
+def _box_tile(text: str) -> RankTile:
+    """``y2:8`` or ``y2:8@-3``."""
+    sized, at, start = text.partition("@")
+    tile = _rank_tile(sized.strip())
+    if not at:
+        return tile
+    if not re.fullmatch(r"\s*-\d+\s*", start) or not -tile.size < int(start) < 0:
+        raise PlanError(f"'{text}': the first tile of {tile.size} starts at 0, or between {1 - tile.size} and -1")
+    return replace(tile, start=int(start))
+
+
+def _members(text: str, tile: Callable[[str], RankTile] = _rank_tile) -> tuple[RankTile, ...]:
     """The tiles of ``(y:8, x:12)``; none if the text has no parentheses."""
     if not (text.startswith("(") and text.endswith(")")):
         return ()
-    return tuple(_rank_tile(n) for n in _names(text[1:-1]))
+    return tuple(map(tile, _names(text[1:-1])))
 
 
 def _stream(texts: list[str]) -> tuple[RankTile | None, tuple[RankTile, ...]]:
@@ -275,7 +295,7 @@ def _stream(texts: list[str]) -> tuple[RankTile | None, tuple[RankTile, ...]]:
     if not texts:
         return None, ()
     rank, _, size = texts[0].partition(":")
-    box = _members(size.strip())
+    box = _members(size.strip(), _box_tile)
     return (RankTile(rank.strip(), prod(t.size for t in box)), box) if box else (_rank_tile(texts[0]), ())
 
 
@@ -288,10 +308,3 @@ def _launch(clauses: Mapping[str, list[str]]) -> Launch:
         raise PlanError(f"copies are through pointers or descriptors, not '{copies}'")
     warps, stages = int(clauses.get("warps", ["0"])[0]), int(clauses.get("stages", ["2"])[0])
     return Launch(warps, stages, int(persistent), copies == "descriptors")
-
-
-def _rank_tile(text: str) -> RankTile:
-    rank, _, size = text.partition(":")
-    if (size and not size.strip().isdigit()) or size.strip() == "0":
-        raise PlanError(f"'{text}': a tile is a positive number of coordinates")
-    return RankTile(rank.strip(), int(size) if size else 1)

@@ -4,18 +4,30 @@
 
 Law: a reduction is over a set of points, in any order. The boxes follow each other in row-major order, and so do the points of a box. Extents are rounded
 up to whole boxes; points beyond them are filtered from every equation. A tile of the merged rank is then an interval along every
-axis, which is what bounds of loops and the three-valued evaluation of filters need.
+axis, which is what bounds of loops and the three-valued evaluation of filters need. The first box along an axis may start before 0 (``starts``), so that
+the boundaries of boxes lie where those of the filters do.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
 from einsum_compiler.ir.build import add, box_place, ceil_divide, less, multiply
 from einsum_compiler.ir.cascade import Cascade, Equation
 from einsum_compiler.ir.errors import PlanError
-from einsum_compiler.ir.expression import Binary, Constant, Expression, Extent, Rank, Read, Reduction, map_children
+from einsum_compiler.ir.expression import (
+    Binary,
+    Comparison,
+    Constant,
+    Expression,
+    Extent,
+    Rank,
+    Read,
+    Reduction,
+    map_children,
+)
 from einsum_compiler.passes.flatten import merged_group, row_major
 from einsum_compiler.passes.lateness import reduced_ranks
 from einsum_compiler.passes.scope import both
@@ -23,10 +35,11 @@ from einsum_compiler.passes.scope import both
 
 @dataclass(frozen=True, slots=True)
 class BoxOrder:
-    """``rank``: the merged rank; ``sizes``: coordinates of a box along the ranks it was merged from."""
+    """``rank``: the merged rank; ``sizes``: coordinates of a box along the ranks it was merged from; ``starts``: where the first box starts, 0 if not given."""
 
     rank: str = ""
     sizes: tuple[int, ...] = ()
+    starts: tuple[int, ...] = ()
 
 
 def box_order(cascade: Cascade, options: BoxOrder) -> Cascade:
@@ -35,12 +48,13 @@ def box_order(cascade: Cascade, options: BoxOrder) -> Cascade:
     Raises ``PlanError`` if the rank is not merged from as many ranks as there are sizes, or is an axis in memory.
     """
     rank, sizes = options.rank, options.sizes
+    starts = options.starts or (0,) * len(sizes)
     group = merged_group(cascade, rank)
-    if not group or len(group) != len(sizes):
+    if not group or not len(group) == len(sizes) == len(starts):
         raise PlanError(f"'{rank}' is merged from {len(group)} ranks, and the box has {len(sizes)}")
     if is_in_memory(cascade, rank):
         raise PlanError(f"'{rank}' is an axis of a tensor in memory, whose order is fixed")
-    return _Reordered(cascade, rank, group, sizes).cascade()
+    return _Reordered(cascade, rank, group, sizes, starts).cascade()
 
 
 def is_in_memory(cascade: Cascade, rank: str) -> bool:
@@ -48,7 +62,9 @@ def is_in_memory(cascade: Cascade, rank: str) -> bool:
     return any(rank in t.ranks for t in (*cascade.inputs, *cascade.outputs))
 
 
-def box_coordinates(rank: str, group: tuple[str, ...], sizes: tuple[int, ...]) -> dict[str, Expression]:
+def box_coordinates(
+    rank: str, group: tuple[str, ...], sizes: tuple[int, ...], starts: tuple[int, ...]
+) -> dict[str, Expression]:
     """The coordinate of each rank of a group as a function of the merged one."""
     volume = prod(sizes)
     which: Expression = Binary("//", Rank(rank), Constant(volume))
@@ -56,22 +72,36 @@ def box_coordinates(rank: str, group: tuple[str, ...], sizes: tuple[int, ...]) -
     found: dict[str, Expression] = {}
     behind: Expression = Constant(1)  # boxes along the ranks behind
     for axis in reversed(range(len(group))):
-        count = ceil_divide(Extent(group[axis]), sizes[axis])
+        count = ceil_divide(add(Extent(group[axis]), Constant(-starts[axis])), sizes[axis])
         outer = which if behind == Constant(1) else Binary("//", which, behind)
         if axis:
             outer = Binary("%", outer, count)
-        found[group[axis]] = add(multiply(outer, Constant(sizes[axis])), box_place(axis, sizes, place))
+        first = add(multiply(outer, Constant(sizes[axis])), Constant(starts[axis]))
+        found[group[axis]] = add(first, box_place(axis, sizes, place))
         behind = multiply(count, behind)
     return found
 
 
+def box_bounds(
+    coordinates: Mapping[str, Expression], group: tuple[str, ...], starts: tuple[int, ...]
+) -> tuple[Expression, ...]:
+    """What keeps the coordinates of boxes inside the extents."""
+    below = (less(coordinates[r], Extent(r)) for r in group)
+    above = (
+        Comparison(("<=",), (Constant(0), coordinates[r])) for r, start in zip(group, starts, strict=True) if start
+    )
+    return (*below, *above)
+
+
 class _Reordered:
-    def __init__(self, cascade: Cascade, rank: str, group: tuple[str, ...], sizes: tuple[int, ...]) -> None:
-        self._cascade, self._rank, self._group, self._sizes = cascade, rank, group, sizes
+    def __init__(
+        self, cascade: Cascade, rank: str, group: tuple[str, ...], sizes: tuple[int, ...], starts: tuple[int, ...]
+    ) -> None:
+        self._cascade, self._rank, self._group, self._sizes, self._starts = cascade, rank, group, sizes, starts
         self._computed = {t.tensor for e in cascade.equations for t in e.targets}
-        self._coordinates = box_coordinates(rank, group, sizes)
+        self._coordinates = box_coordinates(rank, group, sizes, starts)
         self._replaced = {old: self._coordinates[r] for r, old in row_major(rank, group).items()}
-        self._inside = both(*(less(self._coordinates[r], Extent(r)) for r in group))
+        self._inside = both(*box_bounds(self._coordinates, group, starts))
         place: Expression = Constant(0)
         for r in group:
             place = add(multiply(place, Extent(r)) if place != Constant(0) else place, self._coordinates[r])
@@ -79,8 +109,8 @@ class _Reordered:
 
     def cascade(self) -> Cascade:
         extent: Expression = Constant(prod(self._sizes))
-        for rank, size in zip(self._group, self._sizes, strict=True):
-            extent = multiply(ceil_divide(Extent(rank), size), extent)
+        for rank, size, start in zip(self._group, self._sizes, self._starts, strict=True):
+            extent = multiply(ceil_divide(add(Extent(rank), Constant(-start)), size), extent)
         parameters = tuple(
             replace(p, default=extent) if p.name == self._rank.upper() else p for p in self._cascade.parameters
         )

@@ -1,8 +1,9 @@
 """Boxes of program and streamed ranks: which ranks make one, and its shape.
 
 Law: where a filter relates program ranks with the ranks that the streamed one was merged from, a pair of tiles is visited if the filter holds
-somewhere in it. A query sees keys over ``reach`` coordinates of an axis; a tile of ``q`` queries meets tiles of ``k`` keys over ``q + reach + k - 2`` coordinates on
-average, whatever the alignment. The work of a query is the product of that over the axes, divided by the share of its tile that lies inside the
+somewhere in it. Along an axis the queries of a tile see the keys from the first to the last that one of them sees (``Reach``), and meet the tiles of keys
+that this interval touches: how many depends on where tiles start, and the start with the fewest is taken. The work of a query is the product of
+the keys met over the axes, divided by the share of its tile that lies inside the
 extents. A tile of keys is fetched once for the queries of a tile, and the statistics of a query are updated once for a tile of keys; each is worth
 ``STEP`` points. The shapes with the least work are taken; of equal ones those with the longest rows in memory. Where a back end computes of a tile only what
 bounds on the first coordinate of its box leave, in vectors of ``lanes``, that axis counts by the coordinates of a vector, the others by those of the box.
@@ -16,25 +17,50 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, prod
 
+import numpy as np
+from numpy.typing import NDArray
+
 from einsum_compiler.ir.build import conjuncts, ranks_of
 from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.expression import Expression, Reduction, walk
 from einsum_compiler.passes.box_order import is_in_memory
 from einsum_compiler.passes.flatten import merged_group, row_major
 
-REACH = 9  # coordinates of an axis, where nothing tells over how many a query sees
+NEAR = 4  # coordinates that a query sees to either side, where nothing tells how many
+STRETCH = 256  # queries that are looked at along an axis
 SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 24, 32, 48, 64)
 POWERS = (1, 2, 4, 8, 16, 32, 64)
 LEAST_FILL = 0.5  # of the volume that a box may have
 STEP = 16  # points of a product that cost as much as one row of overhead
+GAIN = (
+    0.97  # of the keys met: where starting before 0 leaves more of them, tiles start at 0 and rows have no bound below
+)
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """The tiles of program ranks that share an axis, and those of the ranks that the streamed one was merged from."""
+    """The tiles of program ranks that share an axis, and those of the ranks that the streamed one was merged from, with the ``starts`` of the first ones."""
 
     rows: Mapping[str, int]
     columns: Mapping[str, int]
+    starts: Mapping[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """The keys along an axis that successive queries see, from the query at ``first`` on: bool [queries, keys]."""
+
+    first: int
+    seen: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Met:
+    """Along an axis, on average over tiles of queries: the keys of the tiles that are met, and those from the first to the last that is seen."""
+
+    keys: float
+    span: float
+    start: int
 
 
 def related_ranks(cascade: Cascade, stream: str, program: Collection[str]) -> dict[str, str]:
@@ -58,12 +84,12 @@ def choose_boxes(
     rows: int,
     columns: int,
     powers_of_two: bool = False,
-    reach: Mapping[str, int] | None = None,
+    reach: Mapping[str, Reach] | None = None,
     lanes: int = 0,
 ) -> Boxes | None:
     """Boxes of at most ``rows`` program and ``columns`` streamed points; None where no filter relates two axes or more.
 
-    ``reused``: program ranks that gain from a tile. ``reach``: over how many keys a query sees along each axis, where that is known.
+    ``reused``: program ranks that gain from a tile. ``reach``: the keys that queries see along each axis, where that is known.
     ``lanes``: of a vector, where tiles are cut to what their rows see.
     """
     group = merged_group(cascade, stream)
@@ -75,9 +101,9 @@ def choose_boxes(
         return None
     # An axis without coordinates has the shares of one.
     extents = {r: max(1, extents[r]) for r in (*related, *group)}
-    seen = tuple(max(1, min(extents[r], (reach or {}).get(r, REACH))) for r in group)
+    seen = tuple((reach or {}).get(r) or _near(extents[pairs.get(r, r)], extents[r]) for r in group)
     places = tuple(related.index(pairs[r]) if r in pairs else None for r in group)
-    query, key = _shape(
+    query, key, starts = _shape(
         tuple(extents[r] for r in related),
         tuple(extents[r] for r in group),
         seen,
@@ -87,44 +113,81 @@ def choose_boxes(
         powers_of_two,
         lanes,
     )
-    return Boxes(dict(zip(related, query, strict=True)), dict(zip(group, key, strict=True)))
+    return Boxes(*(dict(zip(r, n, strict=True)) for r, n in ((related, query), (group, key), (group, starts))))
+
+
+@lru_cache(maxsize=256)
+def _near(queries: int, keys: int) -> Reach:
+    """What queries see of a window of unknown size."""
+    stretch = min(queries, STRETCH)
+    return Reach(0, np.abs(np.arange(keys) - np.arange(stretch)[:, None] * keys // queries) <= NEAR)
+
+
+@lru_cache(maxsize=8192)
+def meeting(reach: Reach, query: int, key: int) -> Met:
+    """What tiles of so many queries meet of tiles of so many keys, for the start of the keys' tiles with the fewest."""
+    count, keys = reach.seen.shape
+    number = (reach.first + np.arange(count)) // query
+    bounds = np.flatnonzero(np.diff(number, prepend=-1))
+    sizes = np.diff(bounds, append=count)
+    seen = np.logical_or.reduceat(reach.seen, bounds, axis=0)
+    # Of a stretch of queries the tiles that lie inside; all of them where it has less than a tile. Those that see nothing are not run.
+    seen = seen[sizes == query] if (sizes == query).any() else seen
+    seen = seen[seen.any(axis=1)]
+    if not seen.size:
+        return Met(key, 1, 0)
+    before = np.pad(np.cumsum(seen, axis=1), ((0, 0), (1, 0)))  # the keys that are seen before each coordinate
+    met = np.empty(key)
+    for start in range(key):
+        ends = np.clip(np.arange(-start, keys + key, key), 0, keys)
+        met[start] = (before[:, ends[1:]] > before[:, ends[:-1]]).sum() * key / len(seen)
+    best = int(met.argmin())
+    best = best if met[best] < GAIN * met[0] else 0
+    span = (keys - seen[:, ::-1].argmax(axis=1) - seen.argmax(axis=1)).mean()
+    return Met(float(met[best]), float(span), -best)
 
 
 @lru_cache(maxsize=4096)
 def _shape(
     queries: tuple[int, ...],
     keys: tuple[int, ...],
-    seen: tuple[int, ...],
+    seen: tuple[Reach, ...],
     places: tuple[int | None, ...],
     rows: int,
     columns: int,
     powers_of_two: bool,
     lanes: int,
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The shapes of both boxes with the least work. ``places``: for each key axis the query axis that it is related with."""
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """The shapes of both boxes with the least work, and the starts of the keys'. ``places``: for each key axis the query axis that it is related with."""
     best: tuple[float, ...] | None = None
-    found: tuple[tuple[int, ...], tuple[int, ...]] = (), ()
+    found: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] = (), (), ()
+    sides = sorted({q for query in _shapes(queries, rows, powers_of_two) for q in query})
     rest = [i for i in range(len(queries)) if i not in places]
     for key in _shapes(keys, columns, True):
-        # The work of an axis for every side of a query's box: coordinates met, and the share of the box beyond the extent.
+        # The work of an axis for every side of a query's box: keys met, and the share of the box beyond the extent.
+        met = [{q: meeting(w, q, k) for q in sides} for k, w in zip(key, seen, strict=True)]
         tables = [
-            {q: min(q + w + k - 2, ceil(n / k) * k) * ceil(queries[place] / q) * q / queries[place] for q in SIDES}
+            {q: at[q].keys * ceil(queries[place] / q) * q / queries[place] for q in sides}
             if place is not None
             else {1: float(ceil(n / k) * k)}
-            for n, k, w, place in zip(keys, key, seen, places, strict=True)
+            for n, k, at, place in zip(keys, key, met, places, strict=True)
         ]
         cut = min(key[0], ceil(lanes / prod(key[1:]))) if lanes and places[0] is not None else key[0]
         for query in _shapes(queries, rows, powers_of_two):
             work = 1 + STEP / prod(query)
             for table, place in zip(tables, places, strict=True):
                 work *= table[1 if place is None else query[place]]
-            first = 0 if places[0] is None else query[places[0]] + seen[0] - 2
-            work *= (first + cut) / (first + key[0]) + STEP / prod(key)
+            computed = 1.0
+            if (along := places[0]) is not None:
+                axis = met[0][query[along]]
+                computed = min(1.0, (axis.span - 1 + cut) / axis.keys)
+            work *= computed + STEP / prod(key)
             for i in rest:
                 work *= ceil(queries[i] / query[i]) * query[i] / queries[i]
             cost = (work, -key[-1], -query[-1])
             if best is None or cost < best:
-                best, found = cost, (query, key)
+                starts = (0 if p is None else at[query[p]].start for at, p in zip(met, places, strict=True))
+                best, found = cost, (query, key, tuple(starts))
     return found
 
 

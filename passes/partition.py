@@ -17,7 +17,7 @@ from einsum_compiler.ir.launch import Launch
 from einsum_compiler.ir.plan import KernelPlan, RankTile
 from einsum_compiler.ir.scalar import evaluate_scalar
 from einsum_compiler.passes.analysis.affine import reopened
-from einsum_compiler.passes.boxes import choose_boxes
+from einsum_compiler.passes.boxes import Reach, choose_boxes
 from einsum_compiler.passes.kernel_cascade import KernelCascade
 
 _CLASSES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
@@ -85,7 +85,7 @@ def partition(
     kernel: KernelCascade | Reuse,
     extents: Mapping[str, int],
     options: Partition = Partition(),
-    reach: Mapping[str, int] | None = None,
+    reach: Mapping[str, Reach] | None = None,
 ) -> KernelPlan:
     """The plan of one kernel with tiles of at most the given sizes. ``reach``: see ``passes.boxes``."""
     found = kernel if isinstance(kernel, Reuse) else reuse(kernel, extents)
@@ -107,7 +107,7 @@ def partition(
         )  # fmt: skip
     if boxes is not None and kernel.stream is not None:
         tiles |= boxes.rows
-        box = tuple(RankTile(r, n) for r, n in boxes.columns.items())
+        box = tuple(RankTile(r, n, boxes.starts[r]) for r, n in boxes.columns.items())
         program = tuple(RankTile(r, tiles[r]) for r in kernel.program)
         merged = RankTile(kernel.stream, prod(boxes.columns.values()))
         shared = tuple(t.rank for t in program if t.size > 1)

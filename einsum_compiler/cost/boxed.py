@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from einsum_compiler.cost.visits import NOWHERE, Filter
-from einsum_compiler.ir.build import conjunction, less
-from einsum_compiler.ir.expression import Expression, Extent, map_children
+from einsum_compiler.ir.build import conjunction
+from einsum_compiler.ir.expression import Expression, map_children
 from einsum_compiler.ir.fold import substitute
 from einsum_compiler.ir.plan import KernelPlan
-from einsum_compiler.passes.box_order import box_coordinates
+from einsum_compiler.passes.box_order import box_bounds, box_coordinates
 from einsum_compiler.passes.flatten import row_major
 
 
@@ -20,7 +20,7 @@ def boxed_extents(plan: KernelPlan, extents: Mapping[str, int]) -> dict[str, int
         return dict(extents)
     whole = 1
     for tile in plan.box:
-        whole *= -(-extents[tile.rank] // tile.size) * tile.size
+        whole *= -(-(extents[tile.rank] - tile.start) // tile.size) * tile.size
     return {**extents, plan.stream.rank: whole}
 
 
@@ -29,7 +29,8 @@ def boxed_filter(condition: Filter, plan: KernelPlan, extents: Mapping[str, int]
     if plan.stream is None or not plan.box or condition == NOWHERE:
         return condition
     rank, group = plan.stream.rank, tuple(t.rank for t in plan.box)
-    coordinates = box_coordinates(rank, group, tuple(t.size for t in plan.box))
+    starts = tuple(t.start for t in plan.box)
+    coordinates = box_coordinates(rank, group, tuple(t.size for t in plan.box), starts)
     changed: dict[Expression, Expression] = {
         substitute(old, extents, {}): substitute(coordinates[r], extents, {})
         for r, old in row_major(rank, group).items()
@@ -38,7 +39,7 @@ def boxed_filter(condition: Filter, plan: KernelPlan, extents: Mapping[str, int]
     def change(node: Expression) -> Expression:
         return changed[node] if node in changed else map_children(node, change)
 
-    inside = (substitute(less(coordinates[r], Extent(r)), extents, {}) for r in group)
+    inside = (substitute(bound, extents, {}) for bound in box_bounds(coordinates, group, starts))
     known = conjunction([*inside, change(condition.known)])
     assert known is not None
     return replace(condition, known=known, ranks=condition.ranks | {rank})

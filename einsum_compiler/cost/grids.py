@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from einsum_compiler.ir.plan import KernelPlan
+from einsum_compiler.passes.boxes import Reach
 from einsum_compiler.passes.partition import Partition, Reuse, partition
 
 
@@ -36,7 +37,7 @@ def tilings(
     extents: Mapping[str, int],
     grid: Grid,
     warps: int = 0,
-    reach: Mapping[str, int] | None = None,
+    reach: Mapping[str, Reach] | None = None,
     batches: bool = True,
     lanes: int = 0,
 ) -> Iterator[KernelPlan]:

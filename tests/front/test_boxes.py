@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 import time
 import tracemalloc
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import einsum_compiler as ec
 from einsum_compiler.inspection import tile_kernels, works
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.plan import KernelPlan, parse_plan
-from einsum_compiler.passes.boxes import choose_boxes
+from einsum_compiler.passes.boxes import Reach, choose_boxes, meeting
 from einsum_compiler.passes.fuse import fuse
 from einsum_compiler.tile_lists import build_tile_list
 from tests.zoo.structured import neighbours, outer
@@ -40,12 +42,19 @@ def visits(kernel: ec.Kernel, tensors: list[Tensor], **scalars: Any) -> tuple[in
     return work.sweeps[0].full, work.sweeps[0].partial
 
 
-def brute(allow: Tensor, queries: tuple[int, ...], keys: tuple[int, ...]) -> tuple[int, int]:
+def brute(
+    allow: Tensor, queries: tuple[int, ...], keys: tuple[int, ...], starts: tuple[int, ...] | None = None
+) -> tuple[int, int]:
     """Boxes of a mask [*q,*k] that are true at every query inside the extents and every key of a whole box, and others with a true point."""
     sizes = (*queries, *keys)
+    inside = torch.ones_like(allow)
+    for axis, start in enumerate(starts or (), len(queries)):
+        # Boxes that start before 0 have false points there.
+        before = [0, 0] * (allow.ndim - axis - 1) + [-start, 0]
+        allow, inside = (torch.nn.functional.pad(t, before) for t in (allow, inside))
     padding = [(-n) % s for n, s in zip(allow.shape, sizes, strict=True)]
     ends = list(itertools.chain.from_iterable((0, p) for p in reversed(padding)))
-    inside = torch.nn.functional.pad(torch.ones_like(allow), ends)
+    inside = torch.nn.functional.pad(inside, ends)
     beyond = torch.ones(allow.shape[: len(queries)], dtype=torch.bool)
     beyond = torch.nn.functional.pad(beyond, ends[2 * len(keys) :]).reshape(
         *(n + p for n, p in zip(allow.shape, padding[: len(queries)], strict=False)), *[1] * len(keys)
@@ -59,8 +68,9 @@ def brute(allow: Tensor, queries: tuple[int, ...], keys: tuple[int, ...]) -> tup
     return int(full.sum()), int((some & ~full).sum())
 
 
-def boxes_of(plan: KernelPlan, ranks: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return tuple(plan.tile(r) for r in ranks), tuple(t.size for t in plan.box)
+def boxes_of(plan: KernelPlan, ranks: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """The sizes of both boxes, and the starts of the keys'."""
+    return tuple(plan.tile(r) for r in ranks), tuple(t.size for t in plan.box), tuple(t.start for t in plan.box)
 
 
 @pytest.mark.parametrize(
@@ -73,10 +83,11 @@ def test_a_neighbourhood_on_a_grid_visits_the_boxes_it_touches(
     kernel = ec.compile(EXAMPLES / "natten.ein")
     tensors, scalars = grid(*extents), {"wy": w, "wx": w, "dy": d, "dx": d, "ty": t, "tx": t}
     plan = chosen(kernel, tensors, **scalars)
-    assert plan.rows == ("y", "x") and [b.rank for b in plan.box] == ["y2", "x2"]
+    assert [b.rank for b in plan.box] == ["y2", "x2"]
+    assert plan.rows == ("y", "x") or d > 1
     allow = outer(*(neighbours(n, w, d, t, False) for n in extents))
-    queries, keys = boxes_of(plan, "yx")
-    assert visits(kernel, tensors, **scalars) == brute(allow, queries, keys)
+    queries, keys, starts = boxes_of(plan, "yx")
+    assert visits(kernel, tensors, **scalars) == brute(allow, queries, keys, starts)
     if d == 1:
         # Boxes of q queries and k keys meet where q + w - 1 + k - 1 coordinates overlap; at borders windows move inward and see no more.
         most = prod((q + w + t + k - 2) / k * -(-n // q) for n, q, k in zip(extents, queries, keys, strict=True))
@@ -92,15 +103,16 @@ def test_a_neighbourhood_in_a_volume_visits_the_boxes_it_touches() -> None:
     plan = chosen(kernel, tensors, **scalars)
     assert plan.rows == ("z", "y", "x")
     allow = outer(neighbours(6, 3, 1, 1, True), neighbours(20, 5, 1, 1, False), neighbours(24, 7, 1, 1, False))
-    queries, keys = boxes_of(plan, "zyx")
+    queries, keys, starts = boxes_of(plan, "zyx")
     full, partial = visits(kernel, tensors, **scalars)
-    assert (full, partial) == brute(allow, queries, keys)
+    assert (full, partial) == brute(allow, queries, keys, starts)
     dense = prod(-(-n // q) * -(-n // k) for n, q, k in zip(extents, queries, keys, strict=True))
     assert full + partial < dense / 4
     # Whatever the plan of the cost model, what it visits is what the mask touches.
     chosen_one = ec.compile(EXAMPLES / "natten.ein", "natten_3d")
-    queries, keys = boxes_of(chosen(chosen_one, tensors, **scalars), "zyx")
-    assert visits(chosen_one, tensors, **scalars) == brute(allow, queries, keys)
+    assert visits(chosen_one, tensors, **scalars) == brute(
+        allow, *boxes_of(chosen(chosen_one, tensors, **scalars), "zyx")
+    )
 
 
 def test_a_disc_visits_the_boxes_it_touches() -> None:
@@ -122,19 +134,54 @@ GIVEN = "plan natten {{ kernel O, L {{ program b, h, {rows}  stream y2_x2:{box} 
 
 
 def test_boxes_that_are_cut_are_long_along_the_axis_that_is_cut() -> None:
-    """Points that are computed: whole boxes along the other axes, along the first one what a vector of lanes takes. Without lanes both axes are alike."""
+    """Points that are computed: whole boxes along the other axes, along the first one what a vector of lanes takes."""
     derivation = ec.compile(EXAMPLES / "natten.ein", backend="cpu").derivation
     extents = dict.fromkeys(("y", "x", "y2", "x2"), 64)
     (part,) = fuse(derivation.normalized, {**extents, "y2_x2": 4096, "e": 64, "f": 64, "b": 1, "h": 8})
+    window = (torch.arange(64) - torch.arange(64)[:, None] + 5) % 64 < 10
+    reach = {r: Reach(0, window.numpy()) for r in ("y2", "x2")}
     shapes = [
-        choose_boxes(part.cascade, part.stream, ("y", "x"), extents, 64, 32, False, {"y2": 14, "x2": 14}, lanes)
-        for lanes in (0, 8)
+        choose_boxes(part.cascade, part.stream, ("y", "x"), extents, 64, 32, False, reach, lanes) for lanes in (0, 8)
     ]
     assert [dict(s.columns) for s in shapes if s] == [{"y2": 4, "x2": 8}, {"y2": 8, "x2": 4}]
 
 
 @pytest.mark.parametrize(
-    ("rows", "box"), [("(y:8, x:12)", "(y2:4, x2:8)"), ("y, x:16", "(y2:16, x2:3)"), ("(x:5, y:3)", "(y2:1, x2:32)")]
+    ("seen", "query", "key", "met", "start"),
+    [
+        # Eight queries see three keys to either side: two tiles of eight that start where their keys do, three elsewhere.
+        (lambda q, k: (k - q).abs() <= 3, 8, 8, 16, -3),
+        (lambda q, k: (k - q).abs() <= 3, 8, 2, 14, -1),
+        # Tiles of 16 meet two of every second tile's, wherever they start.
+        (lambda q, k: (k - q).abs() <= 3, 8, 16, 24, -3),
+        # Blocks of 8 with their halo.
+        (lambda q, k: (k >= q // 8 * 8 - 4) & (k < q // 8 * 8 + 12), 8, 16, 24, -4),
+        # Every fourth key: a row sees as many tiles of one as it sees keys.
+        (lambda q, k: ((k - q) % 4 == 0) & ((k - q).abs() <= 12), 1, 1, 7, 0),
+        (lambda q, k: k <= q, 8, 8, 36, 0),
+    ],
+)
+def test_keys_that_tiles_meet(
+    seen: Callable[[Tensor, Tensor], Tensor], query: int, key: int, met: float, start: int
+) -> None:
+    """Far from borders, whose tiles see fewer."""
+    places = torch.arange(64)
+    table = seen(places[:, None], places)
+    middle = slice(0, 64) if met == 36 else slice(16, 48)
+    found = meeting(Reach(middle.start, table[middle].numpy()), query, key)
+    assert (found.keys, found.start) == (met, start)
+
+
+@pytest.mark.parametrize(
+    ("rows", "box"),
+    [
+        ("(y:8, x:12)", "(y2:4, x2:8)"),
+        ("y, x:16", "(y2:16, x2:3)"),
+        ("(x:5, y:3)", "(y2:1, x2:32)"),
+        ("(y:8, x:12)", "(y2:4@-2, x2:8@-1)"),
+        ("(y:4, x:8)", "(y2:16@-15, x2:2)"),
+        ("y, x:16", "(y2:1, x2:32@-31)"),
+    ],
 )
 def test_boxes_of_a_given_plan(rows: str, box: str) -> None:
     text = GIVEN.format(rows=rows, box=box)
@@ -146,6 +193,15 @@ def test_boxes_of_a_given_plan(rows: str, box: str) -> None:
     sizes = parse_plan(text).kernels[0]
     allow = outer(neighbours(13, 5, 1, 1, False), neighbours(19, 3, 1, 1, False))
     assert visits(kernel, [t[:, :1] for t in tensors], wy=5, wx=3) == brute(allow, *boxes_of(sizes, "yx"))
+
+
+@pytest.mark.parametrize("start", ["3", "-8", "+0", "", "0", "x"])
+def test_tiles_of_a_box_start_before_0_and_reach_it(start: str) -> None:
+    message = rf"'y2:8@{re.escape(start)}': the first tile of 8 starts at 0, or between -7 and -1"
+    with pytest.raises(PlanError, match=message):
+        parse_plan(GIVEN.format(rows="y, x", box=f"(y2:8@{start}, x2:8)"))
+    with pytest.raises(PlanError, match="'x:8@-1': a tile is a positive number of coordinates"):
+        parse_plan(GIVEN.format(rows="(y:8, x:8@-1)", box="(y2:8, x2:8)"))
 
 
 def test_a_box_of_other_ranks_is_refused() -> None:
@@ -169,7 +225,7 @@ def test_lists_of_a_long_grid_are_fast_and_small() -> None:
     binding = kernel.binding(*tensors, wy=13, wx=13)
     (program,) = tile_kernels(kernel.derivation, binding, "cpu", None)
     (plan,) = parse_plan(kernel.ir("plan", *tensors, wy=13, wx=13)).kernels
-    extents = {**binding.extents, "y2_x2": prod(-(-182 // b.size) * b.size for b in plan.box)}
+    extents = {**binding.extents, "y2_x2": prod(-(-(182 - b.start) // b.size) * b.size for b in plan.box)}
     (schedule,) = program.schedules
     best = 1.0
     for _ in range(3):
