@@ -48,6 +48,10 @@ def less(left: Expression, right: Expression) -> Expression:
     return Comparison(("<",), (left, right))
 
 
+def nonnegative(value: Expression) -> Expression:
+    return Comparison(("<=",), (Constant(0), value))
+
+
 def ceil_divide(value: Expression, size: int) -> Expression:
     """``(value + size - 1) // size``."""
     if isinstance(value, Constant) and isinstance(value.value, int):

@@ -26,7 +26,7 @@ kernels to be chosen.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -36,7 +36,7 @@ from einsum_compiler.ir.launch import Launch
 
 @dataclass(frozen=True, slots=True)
 class RankTile:
-    """A rank and the coordinates of it that one tile holds. ``start``: where the first tile starts, not above 0; tiles of a streamed box only."""
+    """A rank and the coordinates of it that one tile holds. ``start``: where the first tile starts, not above 0; of no streamed rank but those of a box."""
 
     rank: str
     size: int = 1
@@ -90,6 +90,10 @@ class KernelPlan:
     def whole(self) -> bool:
         """Whether the loop over the stream has one trip at most."""
         return self.contexts == "whole"
+
+    def start(self, rank: str) -> int:
+        """Where the first tile of a program rank starts."""
+        return next((r.start for r in self.program if r.rank == rank), 0)
 
     def tile(self, rank: str) -> int:
         """The tile of a program or stream rank; 1 for a program rank without one."""
@@ -241,7 +245,7 @@ def _kernel(outputs: str, body: str) -> KernelPlan:
     stream, box = _stream(clauses.get("stream", []))
     return KernelPlan(
         tuple(_names(outputs)),
-        tuple(tile for members, text in program for tile in members or (_rank_tile(text),)),
+        tuple(tile for members, text in program for tile in members or (_box_tile(text),)),
         stream,
         tuple(clauses.get("resident", [])),
         _launch(clauses),
@@ -283,11 +287,11 @@ def _box_tile(text: str) -> RankTile:
     return replace(tile, start=int(start))
 
 
-def _members(text: str, tile: Callable[[str], RankTile] = _rank_tile) -> tuple[RankTile, ...]:
+def _members(text: str) -> tuple[RankTile, ...]:
     """The tiles of ``(y:8, x:12)``; none if the text has no parentheses."""
     if not (text.startswith("(") and text.endswith(")")):
         return ()
-    return tuple(map(tile, _names(text[1:-1])))
+    return tuple(map(_box_tile, _names(text[1:-1])))
 
 
 def _stream(texts: list[str]) -> tuple[RankTile | None, tuple[RankTile, ...]]:
@@ -295,7 +299,7 @@ def _stream(texts: list[str]) -> tuple[RankTile | None, tuple[RankTile, ...]]:
     if not texts:
         return None, ()
     rank, _, size = texts[0].partition(":")
-    box = _members(size.strip(), _box_tile)
+    box = _members(size.strip())
     return (RankTile(rank.strip(), prod(t.size for t in box)), box) if box else (_rank_tile(texts[0]), ())
 
 

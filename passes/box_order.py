@@ -14,12 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
-from einsum_compiler.ir.build import add, box_place, ceil_divide, less, multiply
+from einsum_compiler.ir.build import add, box_place, ceil_divide, less, multiply, nonnegative
 from einsum_compiler.ir.cascade import Cascade, Equation
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import (
     Binary,
-    Comparison,
     Constant,
     Expression,
     Extent,
@@ -87,9 +86,7 @@ def box_bounds(
 ) -> tuple[Expression, ...]:
     """What keeps the coordinates of boxes inside the extents."""
     below = (less(coordinates[r], Extent(r)) for r in group)
-    above = (
-        Comparison(("<=",), (Constant(0), coordinates[r])) for r, start in zip(group, starts, strict=True) if start
-    )
+    above = (nonnegative(coordinates[r]) for r, start in zip(group, starts, strict=True) if start)
     return (*below, *above)
 
 

@@ -31,6 +31,7 @@ STRETCH = 256  # queries that are looked at along an axis
 SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 24, 32, 48, 64)
 POWERS = (1, 2, 4, 8, 16, 32, 64)
 LEAST_FILL = 0.5  # of the volume that a box may have
+VECTOR = 8  # points that are computed together
 STEP = 16  # points of a product that cost as much as one row of overhead
 GAIN = (
     0.97  # of the keys met: where starting before 0 leaves more of them, tiles start at 0 and rows have no bound below
@@ -39,7 +40,7 @@ GAIN = (
 
 @dataclass(frozen=True)
 class Boxes:
-    """The tiles of program ranks that share an axis, and those of the ranks that the streamed one was merged from, with the ``starts`` of the first ones."""
+    """The tiles of program ranks that share an axis, and those of the ranks that the streamed one was merged from; ``starts`` of the first tiles by rank."""
 
     rows: Mapping[str, int]
     columns: Mapping[str, int]
@@ -56,11 +57,15 @@ class Reach:
 
 @dataclass(frozen=True)
 class Met:
-    """Along an axis, on average over tiles of queries: the keys of the tiles that are met, and those from the first to the last that is seen."""
+    """Along an axis, on average over tiles of queries: the keys of the tiles that are met, and those from the first to the last that is seen.
+
+    ``start``, ``rows``: where the first tile of keys and the first one of queries start.
+    """
 
     keys: float
     span: float
     start: int
+    rows: int
 
 
 def related_ranks(cascade: Cascade, stream: str, program: Collection[str]) -> dict[str, str]:
@@ -103,7 +108,7 @@ def choose_boxes(
     extents = {r: max(1, extents[r]) for r in (*related, *group)}
     seen = tuple((reach or {}).get(r) or _near(extents[pairs.get(r, r)], extents[r]) for r in group)
     places = tuple(related.index(pairs[r]) if r in pairs else None for r in group)
-    query, key, starts = _shape(
+    query, key, starts, rows_starts = _shape(
         tuple(extents[r] for r in related),
         tuple(extents[r] for r in group),
         seen,
@@ -113,7 +118,8 @@ def choose_boxes(
         powers_of_two,
         lanes,
     )
-    return Boxes(*(dict(zip(r, n, strict=True)) for r, n in ((related, query), (group, key), (group, starts))))
+    starting = {**dict(zip(related, rows_starts, strict=True)), **dict(zip(group, starts, strict=True))}
+    return Boxes(dict(zip(related, query, strict=True)), dict(zip(group, key, strict=True)), starting)
 
 
 @lru_cache(maxsize=256)
@@ -125,9 +131,31 @@ def _near(queries: int, keys: int) -> Reach:
 
 @lru_cache(maxsize=8192)
 def meeting(reach: Reach, query: int, key: int) -> Met:
-    """What tiles of so many queries meet of tiles of so many keys, for the start of the keys' tiles with the fewest."""
+    """What tiles of so many queries meet of tiles of so many keys, for the starts of both with the fewest."""
+    found = [_meeting(reach, query, key, rows) for rows in _starts(reach, query)]
+    return min(found, key=lambda met: met.keys * (GAIN if met.rows else 1))
+
+
+@lru_cache(maxsize=256)
+def natural_side(reach: Reach) -> int:
+    """The number of keys that most queries see, if it is no more than the longest side; 1 otherwise. A cell of a partition is one tile."""
+    counts = np.bincount(reach.seen.sum(axis=1))
+    return int(most) if 0 < (most := counts.argmax()) <= SIDES[-1] else 1
+
+
+def _starts(reach: Reach, query: int) -> tuple[int, ...]:
+    """Where tiles of queries may start: at 0, or so that most boundaries of runs of queries that see the same keys are theirs."""
+    changes = 1 + np.flatnonzero((reach.seen[1:] != reach.seen[:-1]).any(axis=1))
+    if not 0 < len(changes) <= len(reach.seen) // 2:
+        return (0,)
+    places = np.bincount((reach.first + changes) % query)
+    return tuple(dict.fromkeys((0, int(places.argmax()) - query if places.argmax() else 0)))
+
+
+def _meeting(reach: Reach, query: int, key: int, rows: int) -> Met:
+    """For tiles of queries whose first one starts at ``rows``."""
     count, keys = reach.seen.shape
-    number = (reach.first + np.arange(count)) // query
+    number = (reach.first - rows + np.arange(count)) // query
     bounds = np.flatnonzero(np.diff(number, prepend=-1))
     sizes = np.diff(bounds, append=count)
     seen = np.logical_or.reduceat(reach.seen, bounds, axis=0)
@@ -135,7 +163,7 @@ def meeting(reach: Reach, query: int, key: int) -> Met:
     seen = seen[sizes == query] if (sizes == query).any() else seen
     seen = seen[seen.any(axis=1)]
     if not seen.size:
-        return Met(key, 1, 0)
+        return Met(key, 1, 0, rows)
     before = np.pad(np.cumsum(seen, axis=1), ((0, 0), (1, 0)))  # the keys that are seen before each coordinate
     met = np.empty(key)
     for start in range(key):
@@ -144,7 +172,7 @@ def meeting(reach: Reach, query: int, key: int) -> Met:
     best = int(met.argmin())
     best = best if met[best] < GAIN * met[0] else 0
     span = (keys - seen[:, ::-1].argmax(axis=1) - seen.argmax(axis=1)).mean()
-    return Met(float(met[best]), float(span), -best)
+    return Met(float(met[best]), float(span), -best, rows)
 
 
 @lru_cache(maxsize=4096)
@@ -157,24 +185,29 @@ def _shape(
     columns: int,
     powers_of_two: bool,
     lanes: int,
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """The shapes of both boxes with the least work, and the starts of the keys'. ``places``: for each key axis the query axis that it is related with."""
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """The shapes of both boxes with the least work, and the starts of the keys' and of the queries'.
+
+    ``places``: for each key axis the query axis that it is related with.
+    """
     best: tuple[float, ...] | None = None
-    found: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] = (), (), ()
-    sides = sorted({q for query in _shapes(queries, rows, powers_of_two) for q in query})
+    found: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]] = (), (), (), ()
+    of_queries = (POWERS if powers_of_two else SIDES,) * len(queries)
+    sides = sorted({q for query in _shapes(queries, rows, of_queries) for q in query})
     rest = [i for i in range(len(queries)) if i not in places]
-    for key in _shapes(keys, columns, True):
+    of_keys = tuple(POWERS if powers_of_two else tuple(sorted({*POWERS, natural_side(reach)})) for reach in seen)
+    for key in _shapes(keys, columns, of_keys):
         # The work of an axis for every side of a query's box: keys met, and the share of the box beyond the extent.
         met = [{q: meeting(w, q, k) for q in sides} for k, w in zip(key, seen, strict=True)]
         tables = [
-            {q: at[q].keys * ceil(queries[place] / q) * q / queries[place] for q in sides}
+            {q: at[q].keys * ceil((queries[place] - at[q].rows) / q) * q / queries[place] for q in sides}
             if place is not None
             else {1: float(ceil(n / k) * k)}
             for n, k, at, place in zip(keys, key, met, places, strict=True)
         ]
         cut = min(key[0], ceil(lanes / prod(key[1:]))) if lanes and places[0] is not None else key[0]
-        for query in _shapes(queries, rows, powers_of_two):
-            work = 1 + STEP / prod(query)
+        for query in _shapes(queries, rows, of_queries):
+            work = (1 + STEP / prod(query)) * ceil(prod(key) / VECTOR) * VECTOR / prod(key)
             for table, place in zip(tables, places, strict=True):
                 work *= table[1 if place is None else query[place]]
             computed = 1.0
@@ -186,16 +219,17 @@ def _shape(
                 work *= ceil(queries[i] / query[i]) * query[i] / queries[i]
             cost = (work, -key[-1], -query[-1])
             if best is None or cost < best:
-                starts = (0 if p is None else at[query[p]].start for at, p in zip(met, places, strict=True))
-                best, found = cost, (query, key, tuple(starts))
+                axes = [(p, at[query[p]]) for at, p in zip(met, places, strict=True) if p is not None]
+                rows_starts = {p: at.rows for p, at in reversed(axes)}
+                starts = tuple(0 if p is None else at[query[p]].start for at, p in zip(met, places, strict=True))
+                best, found = cost, (query, key, starts, tuple(rows_starts.get(i, 0) for i in range(len(query))))
     return found
 
 
 @lru_cache(maxsize=256)
-def _shapes(extents: tuple[int, ...], volume: int, powers_of_two: bool) -> tuple[tuple[int, ...], ...]:
-    """The boxes that fill most of a volume and are no longer than the extents need."""
-    sides = POWERS if powers_of_two else SIDES
-    options = [[s for s in sides if s == 1 or s < 2 * n] for n in extents]
+def _shapes(extents: tuple[int, ...], volume: int, sides: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+    """The boxes that fill most of a volume and are no longer than the extents need, of the sides that each axis may have."""
+    options = [[s for s in of_axis if s == 1 or s < 2 * n] for n, of_axis in zip(extents, sides, strict=True)]
     fits = [s for s in itertools.product(*options) if prod(s) <= volume]
     largest = max(map(prod, fits), default=1)
     return tuple(s for s in fits if prod(s) >= LEAST_FILL * largest)

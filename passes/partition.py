@@ -108,7 +108,7 @@ def partition(
     if boxes is not None and kernel.stream is not None:
         tiles |= boxes.rows
         box = tuple(RankTile(r, n, boxes.starts[r]) for r, n in boxes.columns.items())
-        program = tuple(RankTile(r, tiles[r]) for r in kernel.program)
+        program = tuple(RankTile(r, tiles[r], boxes.starts.get(r, 0)) for r in kernel.program)
         merged = RankTile(kernel.stream, prod(boxes.columns.values()))
         shared = tuple(t.rank for t in program if t.size > 1)
         rows_of_box = shared if len(shared) > 1 else ()

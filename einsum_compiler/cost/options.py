@@ -211,7 +211,7 @@ def _worth_splitting(
         if plan.stream is None or plan.stream.rank != part.stream:
             continue
         extents = {**setting.extents, **chunk_extents(option.splits, setting.extents)}
-        programs = prod(ceil(extents[t.rank] / t.size) for t in plan.program)
+        programs = prod(ceil((extents[t.rank] - t.start) / t.size) for t in plan.program)
         tiles = setting.extents[part.stream] // plan.stream.size
         chunks = 2
         wanted = processors * (4 if exhaustive else 1)

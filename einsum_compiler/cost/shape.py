@@ -56,7 +56,7 @@ class Shape:
     @cached_property
     def counts(self) -> dict[str, int]:
         """Programs along every program rank."""
-        return {t.rank: -(-self.extents[t.rank] // t.size) for t in self.plan.program}
+        return {t.rank: -(-(self.extents[t.rank] - t.start) // t.size) for t in self.plan.program}
 
     @property
     def programs(self) -> int:

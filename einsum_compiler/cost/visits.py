@@ -20,6 +20,7 @@ from einsum_compiler.ir.expression import Constant, Expression, Extent, Rank
 from einsum_compiler.ir.plan import KernelPlan, RankTile
 from einsum_compiler.ir.tile import ProgramRank, Schedule
 from einsum_compiler.passes.analysis.index_sets import NotAffine, Split, tile_ranges
+from einsum_compiler.passes.lowering.loops import by_places, place
 
 ROWS, COLUMNS = 6, 8  # of the blocks that the CPU backend leaves out
 MOST_ROWS = 48  # tiles along a program rank that are looked at; beyond that every k-th
@@ -123,18 +124,19 @@ def visited(
     sampled: dict[str, npt.NDArray[np.int64]] = {}
     program = []
     for t in tiles:
-        count = -(-extents[t.rank] // t.size)
+        count = -(-(extents[t.rank] - t.start) // t.size)
         name = f"{t.rank}.1" if t.size > 1 else t.rank
         if count > MOST_ROWS:
             sampled[name] = np.unique(np.linspace(0, count - 1, MOST_ROWS).astype(np.int64))
             count = len(sampled[name])
         program.append(ProgramRank(name, Constant(count)))
-    ranks = (*((t.rank, p.rank, t.size) for t, p in zip(tiles, program, strict=True)), (rank, f"{rank}.1", size))
+    ranks = (*((place(t), p.rank, t.size) for t, p in zip(tiles, program, strict=True)), (rank, f"{rank}.1", size))
     stream = ProgramRank(f"{rank}.1", ceil_divide(Extent(rank), size))
     if prod(int(p.count.value) for p in program if isinstance(p.count, Constant)) * total > 1 << 22:
         return Visited(0.0, total, total)
-    schedule = Schedule("", condition.known, ranks, tuple(program), stream)
-    whole, touched = classify(schedule, _read(condition.known, tensors), scalars, extents, sampled)
+    known = by_places(condition.known, tiles, Extent)
+    schedule = Schedule("", known, ranks, tuple(program), stream)
+    whole, touched = classify(schedule, _read(known, tensors), scalars, extents, sampled)
     rows = max(1, whole.shape[0])
     seen = touched.sum(axis=1)
     all_full, all_seen, most = whole.sum() / rows, seen.sum() / rows, float(seen.max(initial=0))

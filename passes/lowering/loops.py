@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import reduce
 
 from einsum_compiler.ir.build import add, ceil_divide, conjunction, multiply
-from einsum_compiler.ir.expression import Comparison, Constant, Expression, Rank
+from einsum_compiler.ir.expression import Call, Comparison, Constant, Expression, Rank, transform
 from einsum_compiler.ir.plan import KernelPlan, RankTile
 from einsum_compiler.ir.tile import ProgramRank, Range, Schedule, TileList
 from einsum_compiler.passes.analysis.index_sets import NotAffine, Split, tile_ranges
@@ -21,17 +21,33 @@ def loop_ranges(
 ) -> tuple[tuple[Range | TileList, ...], Schedule | None]:
     """Full and partial ranges for the tiles of a streamed rank where ``predicate`` holds somewhere, and the schedule that lists them if need be."""
     rank, size = stream.rank, stream.size
-    others = tuple(Split(t.rank, f"{t.rank}.1" if t.size > 1 else t.rank, t.size) for t in plan.program)
     combined = conjunction(sorted(predicate, key=str)) or Constant(True)
+    combined = by_places(combined, plan.program, tiling.extent)
+    others = tuple(Split(place(t), f"{t.rank}.1" if t.size > 1 else t.rank, t.size) for t in plan.program)
     found = tile_ranges(combined, Split(rank, f"{rank}.1", size), others, {**writer.dtypes, **writer.scalars})
     if isinstance(found, NotAffine):
         return _listed(combined, stream, plan, tiling, number)
     translator = writer.translator
 
-    def place(node: Expression) -> Expression:
+    def placed(node: Expression) -> Expression:
         return translator.place(translator.prepare(node))
 
-    return tuple(replace(r, lower=place(r.lower), upper=place(r.upper)) for r in found.ranges), None
+    return tuple(replace(r, lower=placed(r.lower), upper=placed(r.upper)) for r in found.ranges), None
+
+
+def place(tile: RankTile) -> str:
+    """The name of a rank's coordinates counted from where its first tile starts; its own where that is 0."""
+    return f"{tile.rank}.place" if tile.start else tile.rank
+
+
+def by_places(predicate: Expression, program: Sequence[RankTile], extent: Callable[[str], Expression]) -> Expression:
+    """A predicate over places, so that every tile starts at a multiple of its size. Places outside of the extent count as the nearest one inside."""
+    places: dict[Expression, Expression] = {}
+    for tile in program:
+        if tile.start:
+            inside = Call("max", (add(Rank(place(tile)), Constant(tile.start)), Constant(0)))
+            places[Rank(tile.rank)] = Call("min", (inside, add(extent(tile.rank), Constant(-1))))
+    return transform(predicate, lambda node: places.get(node, node)) if places else predicate
 
 
 def common_consequences(domains: Sequence[Domain]) -> Domain:
@@ -63,9 +79,9 @@ def _listed(
 
     # Programs that differ only in ranks the filter does not name share a row of the list.
     used = set(ranks_of(predicate))
-    tiles = tuple(t for t in plan.program if t.rank in used)
-    program = tuple(p for t, p in zip(plan.program, tiling.program, strict=True) if t.rank in used)
-    ranks = (*((t.rank, p.rank, t.size) for t, p in zip(tiles, program, strict=True)), (rank, f"{rank}.1", size))
+    tiles = tuple(t for t in plan.program if place(t) in used)
+    program = tuple(p for t, p in zip(plan.program, tiling.program, strict=True) if place(t) in used)
+    ranks = (*((place(t), p.rank, t.size) for t, p in zip(tiles, program, strict=True)), (rank, f"{rank}.1", size))
     stream = ProgramRank(f"{rank}.1", ceil_divide(tiling.extent(rank), size))
     schedule = Schedule(f"tiles{number or ''}", predicate, ranks, program, stream)
     position = reduce(lambda p, q: add(multiply(p, q.count), Rank(q.rank)), program, _zero())

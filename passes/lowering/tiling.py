@@ -19,6 +19,7 @@ class Tiling:
 
     A program rank ``m`` with tiles of 96 is the index ``m.1`` and the axis ``m.0:96``; with tiles of 1 it is the index ``m``. The ranks of a box,
     ``(y:8, x:12)``, are the indices ``y.1`` and ``x.1`` and one axis ``y_x.0:96``, where ``y`` is ``8*y.1 + y_x.0 // 12`` and ``x`` is ``12*x.1 + y_x.0 % 12``.
+    Of ``y:8@-3`` the first tile starts at -3, and ``y`` is ``8*y.1 - 3 + y_x.0 // 12``.
     A stream rank ``n`` arrives from the cascade as ``n.1`` (the loop) and ``n.0`` (an axis). Other ranks are axes
     of their whole extent, which is therefore a constant of the kernel.
     """
@@ -98,7 +99,8 @@ class Tiling:
         if axis is None:
             return Rank(rank)
         size, inner = self.plan.tile(rank), self._inside(rank, Rank(axis.rank))
-        return add(multiply(Constant(size), Rank(f"{rank}.1")), inner)
+        first = add(multiply(Constant(size), Rank(f"{rank}.1")), Constant(self.plan.start(rank)))
+        return add(first, inner)
 
     def _inside(self, rank: str, place: Expression) -> Expression:
         """The coordinate inside a tile of a rank, from the place on its axis."""
@@ -125,14 +127,14 @@ class Tiling:
         for tile in self.plan.program:
             if tile.rank in self.extents:
                 outer = f"{tile.rank}.1" if tile.size > 1 else tile.rank
-                known[outer] = -(-self.extents[tile.rank] // tile.size)
+                known[outer] = -(-(self.extents[tile.rank] - tile.start) // tile.size)
         return known
 
     @property
     def program(self) -> tuple[ProgramRank, ...]:
         """The indices the programs are spread over."""
         return tuple(
-            ProgramRank(f"{t.rank}.1", ceil_divide(self.extent(t.rank), t.size))
+            ProgramRank(f"{t.rank}.1", ceil_divide(add(self.extent(t.rank), Constant(-t.start)), t.size))
             if t.size > 1
             else ProgramRank(t.rank, self.extent(t.rank))
             for t in self.plan.program
@@ -140,11 +142,13 @@ class Tiling:
 
     def row_bounds(self, axes: tuple[Axis, ...]) -> tuple[Expression, ...]:
         """What keeps the tiled program ranks among ``axes`` inside their extents: ``96*m.1 + m.0 < M``."""
-        from einsum_compiler.ir.build import less
+        from einsum_compiler.ir.build import less, nonnegative
 
         held = {a.rank for a in axes}
-        return tuple(
+        tiles = [t for t in self.plan.program if (axis := self.row_axis(t.rank)) and axis.rank in held]
+        below = (
             less(self.coordinate(t.rank), self.extent(t.rank))
-            for t in self.plan.program
-            if (axis := self.row_axis(t.rank)) and axis.rank in held and self.extents.get(t.rank, 1) % t.size
+            for t in tiles
+            if t.rank not in self.extents or (self.extents[t.rank] - t.start) % t.size
         )
+        return (*below, *(nonnegative(self.coordinate(t.rank)) for t in tiles if t.start))

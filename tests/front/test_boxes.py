@@ -43,15 +43,18 @@ def visits(kernel: ec.Kernel, tensors: list[Tensor], **scalars: Any) -> tuple[in
 
 
 def brute(
-    allow: Tensor, queries: tuple[int, ...], keys: tuple[int, ...], starts: tuple[int, ...] | None = None
+    allow: Tensor, queries: tuple[int, ...], keys: tuple[int, ...], starts: tuple[int, ...] = ()
 ) -> tuple[int, int]:
     """Boxes of a mask [*q,*k] that are true at every query inside the extents and every key of a whole box, and others with a true point."""
     sizes = (*queries, *keys)
     inside = torch.ones_like(allow)
-    for axis, start in enumerate(starts or (), len(queries)):
-        # Boxes that start before 0 have false points there.
+    for axis, start in enumerate(starts):
+        # Keys before 0 are false points; queries there count as the first one does.
         before = [0, 0] * (allow.ndim - axis - 1) + [-start, 0]
         allow, inside = (torch.nn.functional.pad(t, before) for t in (allow, inside))
+        if axis < len(queries):
+            for t in (allow, inside):
+                t.narrow(axis, 0, -start).copy_(t.narrow(axis, -start, 1).expand_as(t.narrow(axis, 0, -start)))
     padding = [(-n) % s for n, s in zip(allow.shape, sizes, strict=True)]
     ends = list(itertools.chain.from_iterable((0, p) for p in reversed(padding)))
     inside = torch.nn.functional.pad(inside, ends)
@@ -69,8 +72,9 @@ def brute(
 
 
 def boxes_of(plan: KernelPlan, ranks: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """The sizes of both boxes, and the starts of the keys'."""
-    return tuple(plan.tile(r) for r in ranks), tuple(t.size for t in plan.box), tuple(t.start for t in plan.box)
+    """The sizes of both boxes, and the starts of the queries' and the keys' first tiles."""
+    starts = (*(plan.start(r) for r in ranks), *(t.start for t in plan.box))
+    return tuple(plan.tile(r) for r in ranks), tuple(t.size for t in plan.box), starts
 
 
 @pytest.mark.parametrize(
@@ -147,29 +151,32 @@ def test_boxes_that_are_cut_are_long_along_the_axis_that_is_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen", "query", "key", "met", "start"),
+    ("seen", "query", "key", "met", "start", "rows"),
     [
         # Eight queries see three keys to either side: two tiles of eight that start where their keys do, three elsewhere.
-        (lambda q, k: (k - q).abs() <= 3, 8, 8, 16, -3),
-        (lambda q, k: (k - q).abs() <= 3, 8, 2, 14, -1),
+        (lambda q, k: (k - q).abs() <= 3, 8, 8, 16, -3, 0),
+        (lambda q, k: (k - q).abs() <= 3, 8, 2, 14, -1, 0),
         # Tiles of 16 meet two of every second tile's, wherever they start.
-        (lambda q, k: (k - q).abs() <= 3, 8, 16, 24, -3),
+        (lambda q, k: (k - q).abs() <= 3, 8, 16, 24, -3, 0),
         # Blocks of 8 with their halo.
-        (lambda q, k: (k >= q // 8 * 8 - 4) & (k < q // 8 * 8 + 12), 8, 16, 24, -4),
+        (lambda q, k: (k >= q // 8 * 8 - 4) & (k < q // 8 * 8 + 12), 8, 16, 24, -4, 0),
         # Every fourth key: a row sees as many tiles of one as it sees keys.
-        (lambda q, k: ((k - q) % 4 == 0) & ((k - q).abs() <= 12), 1, 1, 7, 0),
-        (lambda q, k: k <= q, 8, 8, 36, 0),
+        (lambda q, k: ((k - q) % 4 == 0) & ((k - q).abs() <= 12), 1, 1, 7, 0, 0),
+        (lambda q, k: k <= q, 8, 8, 36, 0, 0),
+        # Cells of seven, shifted by three: one tile each.
+        (lambda q, k: (q - 3) // 7 == (k - 3) // 7, 7, 7, 7, -4, -4),
+        (lambda q, k: (q - 3) // 7 == (k - 3) // 7, 14, 7, 14, -4, -4),
     ],
 )
 def test_keys_that_tiles_meet(
-    seen: Callable[[Tensor, Tensor], Tensor], query: int, key: int, met: float, start: int
+    seen: Callable[[Tensor, Tensor], Tensor], query: int, key: int, met: float, start: int, rows: int
 ) -> None:
     """Far from borders, whose tiles see fewer."""
     places = torch.arange(64)
     table = seen(places[:, None], places)
     middle = slice(0, 64) if met == 36 else slice(16, 48)
     found = meeting(Reach(middle.start, table[middle].numpy()), query, key)
-    assert (found.keys, found.start) == (met, start)
+    assert (found.keys, found.start, found.rows) == (met, start, rows)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +188,10 @@ def test_keys_that_tiles_meet(
         ("(y:8, x:12)", "(y2:4@-2, x2:8@-1)"),
         ("(y:4, x:8)", "(y2:16@-15, x2:2)"),
         ("y, x:16", "(y2:1, x2:32@-31)"),
+        ("(y:8@-4, x:12@-7)", "(y2:4, x2:8)"),
+        ("(y:4@-3, x:8)", "(y2:16@-15, x2:2)"),
+        ("y, x:16@-15", "(y2:1, x2:32@-31)"),
+        ("(x:5@-2, y:3@-1)", "(y2:3@-1, x2:5@-2)"),
     ],
 )
 def test_boxes_of_a_given_plan(rows: str, box: str) -> None:
@@ -200,8 +211,9 @@ def test_tiles_of_a_box_start_before_0_and_reach_it(start: str) -> None:
     message = rf"'y2:8@{re.escape(start)}': the first tile of 8 starts at 0, or between -7 and -1"
     with pytest.raises(PlanError, match=message):
         parse_plan(GIVEN.format(rows="y, x", box=f"(y2:8@{start}, x2:8)"))
-    with pytest.raises(PlanError, match="'x:8@-1': a tile is a positive number of coordinates"):
-        parse_plan(GIVEN.format(rows="(y:8, x:8@-1)", box="(y2:8, x2:8)"))
+    message = "'n:8@-1': a tile is a positive number of coordinates"
+    with pytest.raises(PlanError, match=message):
+        parse_plan("plan c { kernel O { program b, m:8@-1  stream n:8@-1 } }")
 
 
 def test_a_box_of_other_ranks_is_refused() -> None:

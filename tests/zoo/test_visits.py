@@ -132,13 +132,25 @@ def test_windows_that_shrink_with_the_distance_are_n_log_n_tiles(frames: int) ->
     assert expected <= 3.4 * frames * log2(frames) * whole
 
 
-@pytest.mark.parametrize(("shift", "along"), [(0, 8), (3, 8 + 7 + 7)])
-def test_a_window_is_one_box_and_a_shifted_one_meets_its_neighbours(shift: int, along: int) -> None:
+@pytest.mark.parametrize(("shift", "tile", "along"), [(0, "7", 8), (3, "7", 8 + 7 + 7), (3, "7@-4", 9)])
+def test_a_window_is_one_box_and_a_shifted_one_meets_its_neighbours(shift: int, tile: str, along: int) -> None:
     tensors = inputs(56, 56, TB=torch.zeros(HEADS, 13, 13))
-    tiles = "(y:7, x:7)  stream y2_x2:(y2:7, x2:7)"
+    tiles = f"(y:{tile}, x:{tile})  stream y2_x2:(y2:{tile}, x2:{tile})"
     found = planned("swin", "swin", tiles, tensors, {"window": 7, "shift": shift})
-    # Along an axis a box of a shifted lattice lies in two windows, which reach into the boxes on both sides.
+    # Along an axis a box of a shifted lattice lies in two windows, which reach into the boxes on both sides; boxes that start with the windows are windows.
     assert found == along**2
+
+
+@pytest.mark.parametrize(("window", "shift"), [(7, 0), (7, 3), (8, 4), (6, 1)])
+def test_the_chosen_boxes_of_windows_are_windows(window: int, shift: int) -> None:
+    side = 2 * window - 1
+    tensors, scalars = inputs(48, 48, TB=torch.zeros(HEADS, side, side)), {"window": window, "shift": shift}
+    kernel = ec.compile(EXAMPLES / "swin.ein", backend="cpu")
+    plan = parse_plan(kernel.ir("plan", **tensors, **scalars)).kernels[-1]
+    assert plan.stream is not None
+    pairs = visited(kernel, tensors, scalars)[0] * prod(t.size for t in plan.program) * plan.stream.size
+    windows = len({(y - shift) // window for y in range(48)}) ** 2
+    assert pairs <= HEADS * windows * window**4
 
 
 def test_blocks_with_a_halo_meet_the_blocks_around_them() -> None:
@@ -147,12 +159,12 @@ def test_blocks_with_a_halo_meet_the_blocks_around_them() -> None:
     scalars = {"block": 8, "halo": 3}
     plan = parse_plan(kernel.ir("plan", **tensors, **scalars)).kernels[-1]
 
-    def along(rows: int, columns: int) -> int:
+    def along(rows: int, first: int, columns: int, start: int) -> int:
         """Boxes that meet along one axis."""
         q, k = torch.arange(64)[:, None], torch.arange(64)[None]
         near = (q // 8 * 8 - 3 <= k) & (k < q // 8 * 8 + 11)
-        near = torch.nn.functional.pad(near, (0, -64 % columns, 0, -64 % rows))
+        near = torch.nn.functional.pad(near, (-start, (start - 64) % columns, -first, (first - 64) % rows))
         return int(near.unflatten(0, (-1, rows)).unflatten(2, (-1, columns)).amax((1, 3)).sum())
 
-    expected = prod(along(plan.tile(q), b.size) for q, b in zip("yx", plan.box, strict=True))
+    expected = prod(along(plan.tile(q), plan.start(q), b.size, b.start) for q, b in zip("yx", plan.box, strict=True))
     assert visited(kernel, tensors, scalars)[0] == HEADS * expected
