@@ -165,7 +165,7 @@ def test_boxes_that_are_cut_are_long_along_the_axis_that_is_cut() -> None:
         (lambda q, k: k <= q, 8, 8, 36, 0, 0),
         # Cells of seven, shifted by three: one tile each.
         (lambda q, k: (q - 3) // 7 == (k - 3) // 7, 7, 7, 7, -4, -4),
-        (lambda q, k: (q - 3) // 7 == (k - 3) // 7, 14, 7, 14, -4, -4),
+        (lambda q, k: (q - 3) // 7 == (k - 3) // 7, 14, 7, 14, -4, -11),
     ],
 )
 def test_keys_that_tiles_meet(
