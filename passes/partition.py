@@ -6,13 +6,13 @@ spread over programs one coordinate at a time. How large the tiles are is given:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from math import gcd, inf, prod
+from math import ceil, gcd, inf, prod
 
 from einsum_compiler.ir.build import ranks_of, reads_of
 from einsum_compiler.ir.errors import SpecError
-from einsum_compiler.ir.expression import Binary, Expression, Rank, Read, Reduction, walk
+from einsum_compiler.ir.expression import Binary, Constant, Expression, Rank, Read, Reduction, walk
 from einsum_compiler.ir.launch import Launch
 from einsum_compiler.ir.plan import KernelPlan, RankTile
 from einsum_compiler.ir.scalar import evaluate_scalar
@@ -220,10 +220,20 @@ def _steps(kernel: KernelCascade) -> dict[str, int]:
     """The least coefficients that program ranks have in the last index of a streamed read."""
     found: dict[str, int] = {}
     for read in _streamed_reads(kernel):
-        for name, coefficient in reopened(read.indices[-1]).terms if read.indices else ():
-            if isinstance(name, Rank) and name.name in kernel.program:
-                found[name.name] = min(found.get(name.name, abs(coefficient)), abs(coefficient))
+        for name, step in _coefficients(read.indices[-1]) if read.indices else ():
+            if name in kernel.program:
+                found[name] = min(found.get(name, step), step)
     return found
+
+
+def _coefficients(index: Expression) -> Iterator[tuple[str, int]]:
+    """The ranks that an index is linear in, with what one coordinate adds to it at most: ``m`` adds 2 to ``2 * m + k``, and 1 to ``(m - k) // 2``."""
+    for node, coefficient in reopened(index).terms:
+        match node:
+            case Rank(name=name):
+                yield name, abs(coefficient)
+            case Binary(operator="//", left=left, right=Constant(value=int() as divisor)) if divisor > 0:
+                yield from ((name, abs(coefficient) * ceil(step / divisor)) for name, step in _coefficients(left))
 
 
 def _taps(kernel: KernelCascade) -> frozenset[str]:
@@ -231,7 +241,7 @@ def _taps(kernel: KernelCascade) -> frozenset[str]:
     found: set[str] = set()
     for read in _streamed_reads(kernel):
         for index in read.indices:
-            names = {t.name for t, _ in reopened(index).terms if isinstance(t, Rank)}
+            names = {name for name, _ in _coefficients(index)}
             if names & set(kernel.program):
                 found |= names & set(kernel.streams)
     return frozenset(found)

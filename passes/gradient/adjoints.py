@@ -228,7 +228,8 @@ class Adjoints:
         order = [renamed.get(r, r) for r in (*(r for r in points if r not in left), *left)]
         solved = [r for r in order if r in kept and r not in axes]
         rows = {renamed.get(r, r) for r in left}
-        found_at = inverses(equal, solved, rows, self._declared, self._part)
+        alike = {r: new for r, new in renamed.items() if r != new}
+        found_at = inverses(equal, solved, rows, self._declared, self._part, alike)
         paired = len([r for r in kept if r not in axes]) - sum(bool(i.part) for i in found_at) > 1
         pointwise = any(set(free_ranks(r)) >= {*kept, *summed} for r in walk(term) if isinstance(r, Read))
         after = summed if paired and pointwise else ()
@@ -245,8 +246,11 @@ class Adjoints:
             if r not in axes and r not in places and r not in after
         )
         whole = substitute(_whole(made[-1]), places)
-        equal = [substitute(c, places) for c in equal if all(c is not i.condition for i in found_at)]
+        equal = [c for c in equal if all(c is not i.condition for i in found_at)]
+        for inverse in found_at:
+            equal = [inverse.solved(c) for c in equal]
         equal += [i.within for i in found_at if not i.part and not i.within_rank]
+        equal += [i.exists for i in found_at if i.exists is not None]
         last = Reduction("sum", gathered, whole, conjunction(equal)) if gathered else whole
         outside = None if gathered else conjunction(equal)
         if after:

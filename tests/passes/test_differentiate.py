@@ -286,6 +286,39 @@ INVERSES = {
             "X.grad[x] = sum[t_part](X.grad.at[(x + 1) // s - t_part,(x + 1) % s + t_part * s] where 0 <= (x + 1) % s + t_part * s < K)",
         ],
     ),
+    "strides and taps apart": (
+        "cascade c(X[x], W[k], Z[t]) -> Y[t] { Y[t] = sum[k](default(X[2 * t + 4 * k - 1], 0) * W[k]) * Z[t] }",
+        "X",
+        [
+            "Y.sum.grad[t] = Y.grad[t] * Z[t]",
+            "X.grad.at[k,t] = Y.sum.grad[t] * (if(0 <= 2 * t + 4 * k - 1 < X, 1, 0) * W[k])",
+            "X.grad[x] = sum[k](X.grad.at[k,(x - 4 * k + 1) // 2] where 0 <= (x - 4 * k + 1) // 2 < T and (x - 4 * k + 1) % 2 == 0)",
+        ],
+    ),
+    "shifts of the axis itself": (
+        "cascade c(X[x], C[x,k]) -> Y[x,k] { Y[x,k] = default(X[x + k], 0) * C[x,k] }",
+        "X",
+        [
+            "X.grad.at[k,x_at] = Y.grad[x_at,k] * (if(0 <= x_at + k < X, 1, 0) * C[x_at,k])",
+            "X.grad[x] = sum[k](X.grad.at[k,x - k] where 0 <= x - k < X_AT)",
+        ],
+    ),
+    "pages": (
+        "cascade p(K[p,t], Z[n], B: i32[u]) -> Y[n] { Y[n] = K[B[n // T],n % T] * Z[n] where n // T < U }",
+        "K",
+        [
+            "K.grad.at[n] = Y.grad[n] * Z[n] where n // T < U",
+            "K.grad[p,t] = sum[n_part](K.grad.at[T * n_part + t] where B[n_part + 0] == p)",
+        ],
+    ),
+    "pages that are not full": (
+        "cascade p(K[p,t], Z[n], B: i32[u]) -> Y[n] { Y[n] = K[B[n // 2],n % 2] * Z[n] where n // 2 < U }",
+        "K",
+        [
+            "K.grad.at[n] = Y.grad[n] * Z[n] where n // 2 < U",
+            "K.grad[p,t] = sum[n_part](K.grad.at[2 * n_part + t] where B[n_part + 0] == p and t < 2)",
+        ],
+    ),
     "distances": (
         "cascade d(S[b,m,n], T[r]) -> Y[b,m,n] { Y[b,m,n] = S[b,m,n] * T[n - m + M - 1] }",
         "T",
