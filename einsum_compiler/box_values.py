@@ -172,7 +172,8 @@ def power(a: Interval, b: Interval) -> Interval:
             a = magnitude(a)
         return monotone(lambda x: x ** exponent.astype(x.dtype), a)
     if bool(np.all(a.low > 0)):
-        return corners(lambda x, y: np.asarray(x, dtype=float) ** y, a, b)
+        found = corners(lambda x, y: np.asarray(x, dtype=float) ** y, a, b)
+        return found if a.real or b.real else rounded(np.floor, found)  # of integers 2 ** -1 is 0
     return unknown(a, b)
 
 

@@ -28,7 +28,7 @@ _ARITHMETIC: dict[str, Callable[[Number, Number], Number]] = {
 }
 _INTEGER: dict[str, Callable[[int, int], int]] = {
     "//": lambda a, b: a // b,
-    "%": lambda a, b: a % abs(b),
+    "%": lambda a, b: a % b,
 }
 _COMPARE: dict[str, Callable[[Number, Number], bool]] = {
     "<": lambda a, b: a < b,
@@ -126,6 +126,8 @@ def _fold_binary(n: Binary) -> Expression:
         a, b = int(left.value), int(right.value)
         if op in _ARITHMETIC:
             return Constant(_ARITHMETIC[op](a, b))
+        if op == "**" and b >= 0 and (abs(a) < 2 or b < 63) and abs(a**b) < 2**63:
+            return Constant(a**b)
         if op in _INTEGER and b:
             return Constant(_INTEGER[op](a, b))
     zero, one, true, false = Constant(0), Constant(1), Constant(True), Constant(False)

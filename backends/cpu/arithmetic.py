@@ -133,11 +133,8 @@ def _power(base: Value, exponent: Value, dtype: str, level: int, real: str) -> V
         code = operand(base, dtype) if level == LANE else to_type(base, dtype).code
         return Value(f"tile::half_power<{int(2 * number)}>({code})", dtype, level)
     if dtype not in ("f32", "f64"):
-        raise BackendError(
-            "the CPU backend raises integers to constant powers from 0 to 16 only",
-            None,
-            ("a real base gives a real power: 2.0 ** x in place of 2 ** x; a whole power of two is 1 << x",),
-        )
+        pair = [operand(v, "i64") if level == LANE else to_type(v, "i64").code for v in (base, exponent)]
+        return Value(f"tile::integer_power({', '.join(pair)})", "i64", level)
     if level < LANE:
         return Value(f"tile::pow({to_type(base, dtype).code}, {to_type(exponent, dtype).code})", dtype, level)
     return Value(f"tile::pow({operand(base, dtype)}, {operand(exponent, dtype)})", dtype, LANE)

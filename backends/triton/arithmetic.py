@@ -46,7 +46,7 @@ def binary_value(node: Binary, left: Value, right: Value, scope: Scope) -> Value
     if op in ("//", "%"):
         return _floor_division(op, left, right, scope)
     if op == "**":
-        return _power(left, right, node, scope)
+        return _power(left, right, scope)
     raise BackendError(f"operator '{op}' has no Triton form", node.span)
 
 
@@ -93,7 +93,7 @@ def _floor_division(op: str, left: Value, right: Value, scope: Scope) -> Value:
     return replace(applied(name, (left, right), dtype, scope), nonnegative=positive, coordinate=stays)
 
 
-def _power(left: Value, right: Value, node: Binary, scope: Scope) -> Value:
+def _power(left: Value, right: Value, scope: Scope) -> Value:
     if right.constant is not None and float(right.constant).is_integer() and 0 <= right.constant <= 16:
         exponent = int(right.constant)
         base = as_computed(left) if left.is_float else cast(left, scope.real if right.is_float else "i64")
@@ -102,7 +102,8 @@ def _power(left: Value, right: Value, node: Binary, scope: Scope) -> Value:
         scope.helpers.add("integer_power")
         return applied("integer_power", (base,), base.dtype, scope, f", {exponent}") if exponent > 1 else base
     if not (left.is_float or right.is_float):
-        raise BackendError("an integer power needs a constant exponent from 0 to 16", node.span)
+        scope.helpers.add("integer_power_of")
+        return applied("integer_power_of", (cast(left, "i64"), cast(right, "i64")), "i64", scope)
     left, right = promoted(floating(left, scope), floating(right, scope))
     scope.helpers.add("power")
     return applied("power", (left, right), left.dtype, scope)

@@ -20,7 +20,7 @@ from einsum_compiler.backends.triton.value import (
 )
 
 # Functions of the file that ask their arguments for a type, which a literal does not have.
-TYPED_ARGUMENTS = ("power", "uniform")
+TYPED_ARGUMENTS = ("power", "integer_power_of", "uniform")
 
 
 @dataclass(slots=True)

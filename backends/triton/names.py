@@ -22,7 +22,7 @@ RESERVED = frozenset(
         "uniform",
         "sign",
     }
-    | {"floor_div", "floor_mod", "floor_mod_float", "integer_power", "power"}
+    | {"floor_div", "floor_mod", "floor_mod_float", "integer_power", "integer_power_of", "power"}
     | {"tanh", "sigmoid", "silu", "softplus", "gelu"}
     | set(keyword.kwlist)
     | set(keyword.softkwlist)

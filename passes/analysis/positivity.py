@@ -45,8 +45,10 @@ class Positivity:
                 return any(
                     self.holds(a) and (self.holds(b) or self._nonnegative(b)) for a, b in ((left, right), (right, left))
                 )
-            case Binary(operator="**", left=left):
-                return self.holds(left)
+            case Binary(operator="**", left=left, right=right):
+                # Of integers 2 ** -1 is 0.
+                inverse = self._ranges.of(left).integer and not self._nonnegative(right)
+                return self.holds(left) and not inverse
             case Conditional(then=then, otherwise=otherwise):
                 return self.holds(then) and self.holds(otherwise)
             case Call(function="max", arguments=arguments):

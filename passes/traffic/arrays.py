@@ -36,8 +36,16 @@ class UnknownValues(Exception):
     """What is counted depends on values that are not known; the message says on which."""
 
 
+def _power(x: Array, n: Array) -> Array:
+    """As kernels have it: of integers 2 ** -1 is 0."""
+    if x.dtype.kind == "f" or n.dtype.kind == "f" or not np.any(n < 0):
+        return np.asarray(np.power(x, n))
+    signs = np.where(np.abs(x) == 1, np.power(x, n % 2), 0)
+    return np.where(n < 0, signs, np.power(x, np.maximum(n, 0)))
+
+
 BINARY: dict[str, Callable[[Array, Array], Array]] = {
-    "+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide, "//": np.floor_divide, "%": np.mod, "**": np.power,
+    "+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide, "//": np.floor_divide, "%": np.mod, "**": _power,
     "&": np.bitwise_and, "|": np.bitwise_or, "^": np.bitwise_xor, "<<": np.left_shift, ">>": np.right_shift,
 }  # fmt: skip
 COMPARISON: dict[str, Callable[[Array, Array], Array]] = {

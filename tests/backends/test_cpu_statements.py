@@ -70,7 +70,7 @@ def test_trigonometry_and_powers() -> None:
 
 INTEGER = [
     "x // 3", "x % 3", "x // y", "x % y", "x // 8", "x % 8", "x // -3", "x % -3", "x + y", "x * y - k", "x & 12", "x | y", "x ^ y", "x << 2", "x >> 1",
-    "max(x, y)", "min(x, k)", "abs(x)", "sign(x)", "-x", "x ** 3", "clamp(x, -2, 5)", "(24 * n.1 + n.0) // 5 % 3", "if(x == y, 1, n.0)", "cast(x, i8)",
+    "max(x, y)", "min(x, k)", "abs(x)", "sign(x)", "-x", "x ** 3", "x ** y", "3 ** abs(x)", "(-1) ** x", "clamp(x, -2, 5)", "(24 * n.1 + n.0) // 5 % 3", "if(x == y, 1, n.0)", "cast(x, i8)",
 ]  # fmt: skip
 
 

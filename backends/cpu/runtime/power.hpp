@@ -22,6 +22,20 @@ template <int N, class V> TILE_INLINE V power(V x) {
     if constexpr (N < 0) return element<V>(1) / whole_power(x, -N);
     else return whole_power(x, N);
 }
+// x^n of integers by squaring; it wraps, and below n = 0 it is the inverse cut off: 0, or x for 1 and -1.
+TILE_INLINE int64_t integer_power(int64_t x, int64_t n) {
+    if (n < 0) return x == 1 ? 1 : x == -1 ? (n % 2 ? -1 : 1) : 0;
+    uint64_t result = 1, square = uint64_t(x);
+    for (; n; n /= 2, square *= square)
+        if (n % 2) result *= square;
+    return int64_t(result);
+}
+template <class A, class B> TILE_INLINE auto integer_power(A x, B n) {
+    if constexpr (is_vector<A> && is_vector<B>) return map_lanes(x, n, [](int64_t a, int64_t b) { return integer_power(a, b); });
+    else if constexpr (is_vector<A>) return integer_power(x, splat_as<A>(int64_t(n)));
+    else if constexpr (is_vector<B>) return integer_power(splat_as<B>(int64_t(x)), n);
+    else return integer_power(int64_t(x), int64_t(n));
+}
 // x^(N/2) for an odd N. The root of -0 is +0 and that of -inf inf, as the power's.
 template <int N, class V> TILE_INLINE V half_power(V x) {
     using E = element<V>;
