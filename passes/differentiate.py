@@ -197,13 +197,15 @@ class Differentiated:
         return made, gradients, cotangents
 
     def _reached(self) -> set[str]:
-        """What depends on a wanted input and has a gradient. A filter chooses points, and a choice passes none on."""
+        """What depends on a wanted input and has a gradient. A filter chooses points, and a choice passes none on; neither do whole numbers and truth values,
+        which are constant almost everywhere."""
         found = set(self._wanted)
         for equation in self._cascade.equations:
             name = equation.target.tensor
             value = equation.value.body if isinstance(equation.value, Reduction) else equation.value
             depends = any(r.tensor in found for r in reads_of(value)) or bool(found & _parameters(equation))
-            if depends and name not in self._proved:
+            counts = is_integer(self._types[name]) or self._types[name] == "bool"
+            if depends and not counts and name not in self._proved:
                 found.add(name)
         return found
 

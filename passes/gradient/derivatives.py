@@ -24,6 +24,7 @@ from einsum_compiler.ir.expression import (
     Unary,
     walk,
 )
+from einsum_compiler.ir.types import is_integer
 from einsum_compiler.passes.domains import Domains
 
 ZERO, ONE = Constant(0), Constant(1)
@@ -78,15 +79,14 @@ class Derivatives:
             case Conditional(condition=condition, then=then, otherwise=otherwise):
                 parts = [self.partial(p, variable) or ZERO for p in (then, otherwise)]
                 return None if parts == [ZERO, ZERO] else Conditional(condition, *parts)
+            case Cast(dtype=dtype) if is_integer(dtype) or dtype == "bool":
+                return None  # constant almost everywhere
             case Cast(operand=operand):
                 return self.partial(operand, variable)  # a rounding moves a value by less than it is known
             case Call():
                 return self._call(node, variable, value)
-            case Comparison():
-                return None
-        if isinstance(node, Read):
-            index = variable.tensor if isinstance(variable, Read) else variable
-            raise PlanError(f"{index} chooses what is read, and a choice has no gradient", node.span)
+            case Comparison() | Read():
+                return None  # an index is a whole number: constant almost everywhere
         raise PlanError(f"no derivative is known of {type(node).__name__.lower()}", node.span)
 
     def _binary(self, node: Binary, variable: Expression, value: Expression) -> Expression | None:

@@ -163,3 +163,22 @@ def test_vectors_along_an_axis_without_padding_end_with_it() -> None:
     expected = torch.autograd.grad(ec.reference(text)(*inputs).square().sum(), inputs)
     for f, e in zip(found, expected, strict=True):
         torch.testing.assert_close(f, e, rtol=1e-9, atol=1e-9 * float(e.abs().max()))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "triton"])
+@pytest.mark.parametrize(
+    "place", ["floor(P[q])", "floor(stop_gradient(P[q]))", "stop_gradient(floor(P[q]))", "P[q] - 0.5"]
+)
+def test_an_index_that_a_float_gives_passes_no_gradient_on_and_what_it_reads_has_one(place: str, backend: str) -> None:
+    text = f"""cascade f(V[x,c], P[q]) -> O[q,c] {{
+      I[q] = cast({place}, i32)
+      F[q] = P[q] - floor(P[q])
+      O[q,c] = (1 - F[q]) * V[I[q],c] + F[q] * V[I[q] + 1,c]
+    }}"""
+    v, p = torch.randn(9, 3, dtype=torch.float64).requires_grad_(), (torch.rand(5).double() * 7 + 0.6).requires_grad_()
+    weight = torch.randn(5, 3)
+    found, expected = (
+        torch.autograd.grad((f(v, p) * weight).sum(), (v, p))
+        for f in (ec.compile(text, backend=backend), ec.reference(text))
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
