@@ -12,7 +12,7 @@ tile, so its points are what the sum costs, and a rank that is summed last is on
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from einsum_compiler.ir.build import conjunction, conjuncts
 from einsum_compiler.ir.cascade import Equation, Scalar, Target
@@ -33,6 +33,7 @@ from einsum_compiler.ir.expression import (
 from einsum_compiler.passes.domains import Conditions, Domains
 from einsum_compiler.passes.gradient.derivatives import ONE, ZERO, Derivatives, scaled
 from einsum_compiler.passes.gradient.inverses import Opened, inverses, opened_index
+from einsum_compiler.passes.gradient.product import other_factors
 from einsum_compiler.passes.scope import free_ranks, replace_reads, substitute
 
 Names = Callable[[str], str]
@@ -83,6 +84,14 @@ class Adjoints:
             yield from self._terms(equation, points, value.body, gradient, inner, None, known)
         elif value.operator in ("max", "min"):
             yield from self._extremum(equation, value, points, gradient, inner, known)
+        elif value.operator == "prod":
+            others = other_factors(equation, value, gradient, self._name)
+            once = others.equations  # the first variable brings them, the others read them
+            for found in self._terms(
+                equation, points, value.body, others.share, inner, None, known, others.alone, value.body
+            ):
+                yield replace(found, equations=(*once, *found.equations))
+                once = ()
         elif value.operator not in ("any", "all", "argmax"):
             raise PlanError(f"a reduction by {value.operator} has no derivative here", value.span)
 
@@ -117,6 +126,7 @@ class Adjoints:
         value: Read | None,
         known: Conditions,
         only: Expression | None = None,
+        reads: Expression | None = None,
     ) -> Iterator[Contribution]:
         filters = tuple(conjuncts(conjunction(where)))
         for variable in dict.fromkeys(n for n in walk(body) if isinstance(n, (Read, Parameter))):
@@ -135,7 +145,7 @@ class Adjoints:
                     f"no predicate says where the derivative of {equation.target.tensor} exists", equation.span
                 )
             if only is not None:
-                exists = (*exists, *(self._domains.of(only) or ()))
+                exists = (*exists, *(self._domains.of(reads or only) or ()))
             # An empty operand makes the whole term empty, also where the slope along another one lacks it.
             others = body if isinstance(variable, Parameter) else replace_reads(body, {variable: ONE})
             needed = self._domains.of(others)

@@ -132,7 +132,6 @@ def test_the_same_bits_from_run_to_run_and_with_any_number_of_threads() -> None:
 @pytest.mark.parametrize(
     ("equations", "message"),
     [
-        ("O[m] = prod[n](X[m,n])", "a reduction by prod has no derivative here"),
         (
             "H[m + 1,n] = 0.5 * H[m,n] + X[m,n]\n  O[m] = H[m + 1,0]",
             "'H' has cases or is a recurrence, which has no gradient here",

@@ -182,3 +182,26 @@ def test_an_index_that_a_float_gives_passes_no_gradient_on_and_what_it_reads_has
         for f in (ec.compile(text, backend=backend), ec.reference(text))
     )
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "triton"])
+@pytest.mark.parametrize(
+    "right",
+    [
+        "prod[i](X[b,i] * W[i] where i <= b)",
+        "prod[i](exp(X[b,i]) * W[i]) + prod[i](X[b,i] where i < 4)",
+        "prod[i](1 - X[b,i] where W[i] > 0)",
+    ],
+)
+def test_a_factor_of_a_product_gets_the_product_of_the_others(right: str, backend: str) -> None:
+    text = f"cascade f(X[b,i], W[i]) -> P[b] {{ P[b] = {right} + W[0] }}"
+    x = torch.randn(6, 9, dtype=torch.float64)
+    x[1, 0] = x[4, 1] = x[5, 0] = x[5, 2] = 0  # one zero, and two
+    x[3] = 1
+    given = x.requires_grad_(), torch.randn(9, dtype=torch.float64).requires_grad_()
+    weight = torch.arange(1.0, 7.0)
+    found, expected = (
+        torch.autograd.grad((f(*given) * weight).sum(), given)
+        for f in (ec.compile(text, backend=backend), ec.reference(text))
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)

@@ -214,9 +214,15 @@ def test_what_is_selected_or_carried_is_refused() -> None:
     with pytest.raises(PlanError, match="'H' has cases or is a recurrence, which has no gradient here"):
         _, cascade = of("cascade f(X[t]) -> O[t] {\n  H[t+1] = 0.5 * H[t] + X[t]\n  O[t] = H[t+1]\n}")
         differentiate(cascade, ("X",))
-    with pytest.raises(PlanError, match="a reduction by prod has no derivative here"):
-        _, cascade = of("cascade f(X[m,n]) -> O[m] {\n  O[m] = prod[n](X[m,n])\n}")
-        differentiate(cascade, ("X",))
+
+
+def test_the_product_of_the_other_factors() -> None:
+    gradient = check("cascade f(X[m,n]) -> O[m] { O[m] = prod[n](X[m,n] where n <= m) }")
+    assert [line.strip() for line in str(gradient.backward).splitlines()[1:-1]] == [
+        "O.zeros[m] = sum[n](if(X[m,n] == 0, 1, 0) where n <= m)",
+        "O.rest[m] = prod[n](if(X[m,n] == 0, 1, X[m,n]) where n <= m)",
+        "X.grad[m,n] = if(O.zeros[m] == if(X[m,n] == 0, 1, 0), O.grad[m] * (O.rest[m] / if(X[m,n] == 0, 1, X[m,n])), 0) where n <= m",
+    ]
 
 
 @pytest.mark.parametrize(
