@@ -81,3 +81,13 @@ kernel powers(X: f32[I]; c: f64; extents i) -> Y: f32[I] {
   store Y[128 * i.1 + i.0] over i.0:128 = x ** c + (x + 1) ** c where 128 * i.1 + i.0 < I
 }""")
     assert cross_compile(kernel, "sm_90", cache_directory=tmp_path).spills == 0
+
+
+def test_powers_of_whole_numbers_compile(tmp_path: Path) -> None:
+    kernel = parse_kernel("""
+kernel powers(X: i64[I]; w: i64; extents i) -> Y: i64[I] {
+  program i.1 in (I + 127) // 128
+  x: i64[i.0:128] = load X[128 * i.1 + i.0] where 128 * i.1 + i.0 < I fill 0
+  store Y[128 * i.1 + i.0] over i.0:128 = x ** w + (-1) ** x + w ** 5 + 3 ** w where 128 * i.1 + i.0 < I
+}""")
+    assert cross_compile(kernel, "sm_90", cache_directory=tmp_path).spills == 0
