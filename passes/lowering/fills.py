@@ -22,6 +22,7 @@ from einsum_compiler.ir.expression import (
     Rank,
     Read,
     Unary,
+    walk,
 )
 
 FINITE = "finite"
@@ -88,8 +89,18 @@ def stays_finite(node: Expression, finite: Callable[[str], bool], steady: Callab
             return False
 
 
-def filled_value(node: Expression, operand: Callable[[str], Filled]) -> Filled:
-    """The value of ``node`` at a removed point, ``operand`` telling what each tile holds there."""
+def filled_value(
+    node: Expression, operand: Callable[[str], Filled], varies: Callable[[str], bool] = lambda rank: False
+) -> Filled:
+    """The value of ``node`` at a removed point, ``operand`` telling what each tile holds there.
+
+    ``varies`` tells of a coordinate whether removed points have others than those that are left. A power of such a one is bounded by nothing
+    there: ``exp(n - m)`` where ``n <= m``.
+    """
+
+    def inner(part: Expression) -> Filled:
+        return filled_value(part, operand, varies)
+
     match node:
         case Constant(value=value):
             return float(value)
@@ -97,21 +108,23 @@ def filled_value(node: Expression, operand: Callable[[str], Filled]) -> Filled:
             return operand(tensor)
         case Parameter() | Extent() | Rank():
             return FINITE
-        case Cast(operand=inner):
-            return filled_value(inner, operand)
-        case Unary(operator="-", operand=inner):
-            negated = filled_value(inner, operand)
+        case Cast(operand=value):
+            return inner(value)
+        case Unary(operator="-", operand=value):
+            negated = inner(value)
             return -negated if isinstance(negated, float) else negated
         case Binary(operator=op, left=left, right=right):
-            return _binary(op, filled_value(left, operand), filled_value(right, operand))
+            return _binary(op, inner(left), inner(right))
         case Call(function=function, arguments=arguments):
-            return _call(function, [filled_value(a, operand) for a in arguments])
+            found = _call(function, [inner(a) for a in arguments])
+            unbounded = found == FINITE and function in ("exp", "exp2")
+            return None if unbounded and any(isinstance(n, Rank) and varies(n.name) for n in walk(node)) else found
         case Conditional(
             condition=Comparison(operators=("==",), operands=(left, right)), then=then, otherwise=otherwise
-        ) if (equal := _equal(filled_value(left, operand), filled_value(right, operand))) is not None:
-            return filled_value(then if equal else otherwise, operand)
+        ) if (equal := _equal(inner(left), inner(right))) is not None:
+            return inner(then if equal else otherwise)
         case Conditional(then=then, otherwise=otherwise):
-            a, b = filled_value(then, operand), filled_value(otherwise, operand)
+            a, b = inner(then), inner(otherwise)
             if a is None or b is None:
                 return None
             return a if a == b else (FINITE if is_finite(a) and is_finite(b) else None)

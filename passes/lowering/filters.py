@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import isfinite, isnan, nan, prod
 
-from einsum_compiler.ir.build import conjunction, multiply
+from einsum_compiler.ir.build import conjunction, multiply, ranks_of
 from einsum_compiler.ir.expression import (
     Binary,
     Comparison,
@@ -14,6 +14,7 @@ from einsum_compiler.ir.expression import (
     Constant,
     Expression,
     Read,
+    children,
     transform,
     walk,
 )
@@ -39,13 +40,50 @@ class Filters(Loads):
         self.scope.statements.append(Map(name, type, value))
         inside = self.scope.loop is not None
         fill, finite, empty = self._fill_of(value, domain), self.stays_finite(value), self.empty_of(value)
-        self.facts[name] = TileFacts(type, domain=domain, fill=fill, inside=inside, finite=finite, empty=empty)
+        lost = self.lost_rows(value, domain)
+        self.facts[name] = TileFacts(
+            type, domain=domain, fill=fill, inside=inside, finite=finite, lost=lost, empty=empty
+        )
         return name
 
     def stays_finite(self, value: Expression) -> bool:
         """Whether a map is finite at points that a filter or an extent removed, if the inputs are."""
         rows = self.tiling.kept_axes
         return stays_finite(value, lambda n: self.facts[n].finite, lambda node: self.axes_of(node) <= rows)
+
+    def lost_rows(self, value: Expression, domain: Domain) -> Domain:
+        """The conjuncts that remove whole rows, at which a map with a value in ``domain`` need not be finite."""
+        facts = self.facts
+        found = self._of_rows(domain).union(*(facts[n.tensor].lost for n in walk(value) if isinstance(n, Read)))
+        rows = ranks_of(*found)
+        coordinates = ranks_of(*map(self.tiling.coordinate, rows))
+
+        def elsewhere(node: Expression) -> bool:
+            """Whether a part of the map has nothing to do with those rows: it is one value for those removed and not."""
+            if isinstance(node, Read):
+                return bool(facts[node.tensor].ranks) and not {*facts[node.tensor].ranks} & {*rows}
+            own = children(node)
+            return all(map(elsewhere, own)) if own else not {*ranks_of(node)} & {*coordinates}
+
+        finite = not found or stays_finite(value, lambda n: facts[n].finite and not facts[n].lost, elsewhere)
+        return EVERYWHERE if finite else found
+
+    def _of_rows(self, domain: Domain) -> Domain:
+        """The conjuncts about rows alone."""
+        return frozenset(c for c in domain if self.domain_axes(frozenset({c})) <= self.tiling.kept_axes)
+
+    def is_finite_beyond(self, value: Expression, conjunct: Expression) -> bool:
+        """Whether a map is finite at the points that a conjunct removed."""
+        domain = frozenset({conjunct})
+        # A value per row is as finite as the result, unless the row was removed with all of its points.
+        rows = frozenset() if self._of_rows(domain) else self.tiling.kept_axes
+
+        def finite(name: str) -> bool:
+            facts = self.facts[name]
+            filled = facts.fill is not None and isfinite(facts.fill[0]) and domain <= facts.fill[1]
+            return filled or domain <= facts.finite_at or (facts.finite and not facts.lost & domain)
+
+        return stays_finite(value, finite, lambda node: bool(rows) and self.axes_of(node) <= rows)
 
     def empty_of(self, value: Expression) -> float | None:
         """What a map of extrema may hold where they are of no points; None if it is finite even there."""
@@ -67,7 +105,7 @@ class Filters(Loads):
             fill = self._fill_at(read.tensor, domain)
             if fill is None:
                 continue
-            result = filled_value(value, self._operand_at(fill[1], {read.tensor: fill[0]}))
+            result = self._filled(value, fill[1], {read.tensor: fill[0]})
             if isinstance(result, float) and (best is None or len(fill[1]) > len(best[1])):
                 best = (result, fill[1])
         return best
@@ -95,12 +133,17 @@ class Filters(Loads):
                 return found[0].tensor if found and isinstance(found[0], Read) else None
         return None
 
+    def _filled(self, value: Expression, domain: Domain, assume: Mapping[str, float], finite: bool = False) -> Filled:
+        """What an expression is at a point that some conjunct of ``domain`` removed, if tiles hold there what ``assume`` says."""
+        axes, rows = self.domain_axes(domain) - self.tiling.kept_axes, self._of_rows(domain)
+        return filled_value(value, self._operand_at(domain, assume, finite), lambda rank: bool(rows) or rank in axes)
+
     def _operand_at(
         self, domain: Domain, assume: Mapping[str, float] | None = None, finite: bool = False
     ) -> Callable[[str], Filled]:
         """What each tile holds at a point that some conjunct of ``domain`` removed."""
         # Rows are not reduced, unless programs accumulate over them: a value per row (a statistic) is finite, whatever the filter does to the row's points,
-        # but for an extremum of no points.
+        # but for an extremum of no points, and for what exists only under a conjunct of rows.
         axes = self.domain_axes(domain) - self.tiling.kept_axes
 
         def operand(name: str) -> Filled:
@@ -111,7 +154,7 @@ class Filters(Loads):
                 return facts.fill[0]
             varies = bool(axes & set(facts.type.ranks))
             known = finite and (facts.finite or domain <= facts.finite_at)
-            return None if facts.empty is not None or (varies and not known) else FINITE
+            return None if facts.empty is not None or facts.lost & domain or (varies and not known) else FINITE
 
         return operand
 
@@ -130,7 +173,7 @@ class Filters(Loads):
         covered: set[Expression] = set()
         for name in reads:
             fill = self._fill_at(name, domain)
-            if fill and filled_value(body, self._operand_at(fill[1], {name: fill[0]}, product)) == identity:
+            if fill and self._filled(body, fill[1], {name: fill[0]}, product) == identity:
                 covered |= fill[1]
         missing = frozenset(domain - covered)
         if not missing:
@@ -143,7 +186,7 @@ class Filters(Loads):
                 continue
             own = frozenset(c for c in domain if self.domain_axes(frozenset({c})) <= ranks)
             for value in dict.fromkeys((identity, float("-inf"), 0.0, float("inf"))):
-                if filled_value(body, self._operand_at(own, {name: value}, product)) == identity:
+                if self._filled(body, own, {name: value}, product) == identity:
                     return _replace_read(body, name, self._select(name, own, value))
         everything = conjunction(sorted(domain, key=str))
         if product:
@@ -163,9 +206,10 @@ class Filters(Loads):
         own = frozenset(
             c
             for c in domain - held - facts.finite_at
-            if (axes := self.domain_axes(frozenset({c}))) and axes <= set(facts.type.ranks)
+            if c in facts.lost
+            or ((axes := self.domain_axes(frozenset({c}))) and axes <= set(facts.type.ranks) and not facts.finite)
         )
-        if facts.finite or not own:
+        if not own:
             return name
         filled = self._select(name, own, 0.0)
         self.facts[filled] = replace(self.facts[filled], finite_at=facts.finite_at | domain)
@@ -213,7 +257,8 @@ class Filters(Loads):
         condition = self.translator.place(conjunction(sorted(tested, key=str)))
         self.scope.statements.append(Select(result, facts.type, condition, Read(name), Constant(value), partial))
         inside = self.scope.loop is not None
-        self.facts[result] = replace(facts, fill=(value, domain), loaded=False, inside=inside)
+        lost = facts.lost - domain if isfinite(value) else facts.lost
+        self.facts[result] = replace(facts, fill=(value, domain), loaded=False, inside=inside, lost=lost)
         self.scope.filled.setdefault(name, []).append(result)
         return result
 

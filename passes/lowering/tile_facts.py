@@ -39,6 +39,8 @@ class TileFacts:
     inside: bool = False  # defined in a loop body
     finite: bool = True  # for finite inputs, also where a filter or an extent removed the point
     finite_at: Domain = EVERYWHERE  # finite where these conjuncts removed the point, if nowhere else
+    # Conjuncts of rows alone under which it exists: where one fails the whole row was removed, and it may be anything (``1 / L[m]`` where ``L[m] > 0``).
+    lost: Domain = EVERYWHERE
     # What an extremum, or a function of one, may hold where it is of no points: an infinity, or NaN for anything; None where it is finite.
     empty: float | None = None
 

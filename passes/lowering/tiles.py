@@ -11,6 +11,9 @@ from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import (
     Binary,
     Cast,
+    Comparison,
+    Conditional,
+    Constant,
     Expression,
     Rank,
     Read,
@@ -54,7 +57,8 @@ class TileWriter(Filters):
         type = TileType(self.dtype_of(value), axes)
         self.scope.statements.append(Map(name, type, value))
         fill, finite, empty = self._fill_of(value, domain), self.stays_finite(value), self.empty_of(value)
-        self.facts[name] = TileFacts(type, ranks, domain, fill, inside=inside, finite=finite, empty=empty)
+        lost = self.lost_rows(value, domain)
+        self.facts[name] = TileFacts(type, ranks, domain, fill, inside=inside, finite=finite, lost=lost, empty=empty)
 
     def reduction(self, name: str, equation: Equation, reduction: Reduction, accumulator: Expression | None) -> None:
         """A reduction equation, as a product of tiles where it is one; ``accumulator`` is combined with the result."""
@@ -85,6 +89,7 @@ class TileWriter(Filters):
             sizes = tiling.axis_sizes
             product = as_product(body, over_axes, self.axes_of, lambda r: sizes[r])
         own_domain = self.filter(equation.where)
+        lost_rows = self.lost_rows(body, own_domain) & own_domain
         ranks = tuple(r for r in equation.target.ranks if r not in tiling.loops)
         if not over and carried is None:
             value = self._neutral(reduction.operator, body, domain, ())
@@ -92,7 +97,7 @@ class TileWriter(Filters):
             self.scope.statements.append(Map(name, type, value))
             finite = self.stays_finite(value)
         elif product and product.right:
-            type, finite = self._dot(name, product, domain, over, target, carried)
+            type, finite = self._dot(name, product, domain, own_domain, over, target, carried)
         else:
             body = self._neutral(reduction.operator, body, domain, over)
             axes = self._ordered(self.axes_of(body) - over_axes, target)
@@ -107,9 +112,9 @@ class TileWriter(Filters):
         )
         empty = None if holds_some and not self.may_be_infinite else {"max": -inf, "min": inf}.get(reduction.operator)
         inside = self.scope.loop is not None
-        self.facts[name] = TileFacts(type, ranks, own_domain, inside=inside, finite=finite, empty=empty)
+        self.facts[name] = TileFacts(type, ranks, own_domain, inside=inside, finite=finite, lost=lost_rows, empty=empty)
         if equation.target.dtype is not None and not name.endswith(".next"):
-            rounded = self._temporary(f"{name}.rounded", Cast(Read(name), equation.target.dtype))
+            rounded = self._temporary(f"{name}.rounded", Cast(Read(self.scope.named(name)), equation.target.dtype))
             self.scope.current[name] = rounded
 
     def _dot(
@@ -117,17 +122,19 @@ class TileWriter(Filters):
         name: str,
         product: Product,
         domain: Domain,
+        own: Domain,
         over: tuple[Axis, ...],
         target: tuple[Axis, ...],
         carried: Expression | None,
     ) -> tuple[TileType, bool]:
-        """The type of the product, and whether it is finite wherever its inputs are."""
+        """The type of the product, and whether it is finite wherever its inputs are. Where ``own`` fails the result may be anything."""
         assert product.right is not None
         left = self._temporary(f"{name}.left", product.left.value, first=target)
         right = self._temporary(f"{name}.right", product.right.value, first=target)
         left, right = self._same_dtype(left, right)
-        apart = self._apart(domain, over, left, right)
-        domain = domain - apart
+        scaled, guarded = self._beyond(product.scale, domain - own, over)
+        apart = self._apart(domain, over, left, right) - scaled
+        domain = domain - apart - scaled
         if domain:
             filled = self._neutral("sum", multiply(Read(left), Read(right)), domain, over, product=True)
             assert isinstance(filled, Binary) and isinstance(filled.left, Read) and isinstance(filled.right, Read)
@@ -144,7 +151,14 @@ class TileWriter(Filters):
         self.scope.statements.append(Dot(inner, type, left, right, names))
         self.facts[inner] = TileFacts(type, inside=self.scope.loop is not None, finite=finite)
         summed = Read(self._select(inner, apart, 0.0) if apart else inner)
-        value = summed if product.scale is None else multiply(summed, product.scale)
+        value: Expression = summed if product.scale is None else multiply(summed, product.scale)
+        if guarded:
+            value = Conditional(Comparison(("==",), (summed, Constant(0))), Constant(0), value)
+        if scaled:
+            value = Read(self._select(self._temporary(f"{name}.scaled", value, first=target), scaled, 0.0))
+        if scaled and isinstance(value, Read) and carried is None and not name.endswith(".next"):
+            self.scope.current[name] = value.tensor
+            return self.facts[value.tensor].type, self.stays_finite(value)
         value = value if carried is None else add(carried, value)
         type = TileType(self.real, self._ordered(self.axes_of(value), target))
         self.scope.statements.append(Map(name, type, value))
@@ -159,6 +173,19 @@ class TileWriter(Filters):
         own = [frozenset(self.facts[n].type.ranks) for n in (left, right)]
         about = {c: self.domain_axes(frozenset({c})) for c in domain}
         return frozenset(c for c, axes in about.items() if not axes & summed and not any(axes <= o for o in own))
+
+    def _beyond(self, scale: Expression | None, domain: Domain, over: tuple[Axis, ...]) -> tuple[Domain, bool]:
+        """What of a sum's filter must be said after its scale, which may be infinite where the filter removed all points: 0 times it is no 0.
+
+        The conjuncts without a summed axis after which the sum is filled; and whether others may leave it without points, for then a sum
+        of 0 stays 0 whatever the scale (``defer`` has the same guard).
+        """
+        if scale is None:
+            return EVERYWHERE, False
+        summed = frozenset(a.rank for a in over)
+        open = frozenset(c for c in domain if not self.is_finite_beyond(scale, c))
+        filled = frozenset(c for c in open if not self.domain_axes(frozenset({c})) & summed)
+        return filled, bool(open - filled - self.stream_bounds(self.translator.streams))
 
     def _same_dtype(self, left: str, right: str) -> tuple[str, str]:
         """Both operands of a product in one floating type: the more precise of the two."""

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import einsum_compiler as ec
+from einsum_compiler.ir.expression import Read
 from einsum_compiler.ir.tile import Dot, Loop, Map, Reduce, Select, Statement
 from einsum_compiler.ir.tile_ranges import loop_body
 from tests.front.visited import kernels
@@ -101,3 +102,40 @@ def test_a_filter_without_a_summed_rank_is_tested_once_for_every_sum() -> None:
     u, v = torch.randn(40, 8, dtype=torch.float64), torch.randn(50, 8, dtype=torch.float64)
     v[45:] = torch.nan  # no row sees them
     torch.testing.assert_close(ec.compile(text)(u, v), ec.reference(text)(u, v), rtol=1e-12, atol=1e-12)
+
+
+SCORES = "S[m,n] = Q[m,e] * K[n,e] * D"
+SINGULAR = {
+    "a maximum": f"D[m,n] = 1 / sqrt(m - n) where n < m  {SCORES}[m,n]  Y[m] = max[n](S[m,n])",
+    "a sum of a function": f"D[m,n] = log(m - n) where n < m  {SCORES}[m,n]  Y[m] = sum[n](abs(S[m,n]))",
+    "an online softmax": f"D[m,n] = exp(99 * (n - m)) where n <= m  {SCORES}[m,n]  Y[m] = logsumexp[n](S[m,n])",
+    "a filter of its own": f"D[m,n] = 1 / (m - n) where n != m  {SCORES}[m,n] where n <= m  Y[m] = logsumexp[n](S[m,n])",
+    "a filter that is data": f"D[m,n] = 1 / B[m,n] where B[m,n] > 0  {SCORES}[m,n]  Y[m] = max[n](S[m,n])",
+    "a band": f"D[m,n] = rsqrt(m - n) where n < m and m - n < 9  {SCORES}[m,n]  Y[m] = max[n](S[m,n])",
+    "a sum that leaves": "D[m] = 1 / L[m] where L[m] > 0  Y[m] = sum[n](X[m,n] * D[m])",
+    "a sum that leaves, of products": "D[m,f] = 1 / F[m,f] where F[m,f] > 0  Z[m,f] = sum[n](X[m,n] * V[n,f] * D[m,f] where n <= m)  Y[m] = sum[f](Z[m,f])",
+    "rows of both operands": "D[m] = 1 / L[m] where L[m] > 0  S[m,n] = Q[m,e] * D[m] * T[m,n,e]  Y[m] = max[n](S[m,n])",
+    "no summed point": "S[m,n] = sum[e](Q[m,e] * K[n,e] / B[m,n] where e < B[m,n])  Y[m] = max[n](S[m,n])",
+    "a power of coordinates": "Y[m] = sum[n](X[m,n] * exp(99 * (n - m)) where n <= m)",
+}
+
+
+@pytest.mark.parametrize("name", SINGULAR)
+def test_a_factor_is_infinite_where_its_filter_removed_it(name: str) -> None:
+    declared = {"Q": "m,e", "K": "n,e", "V": "n,f", "X": "m,n", "B": "m,n", "L": "m", "F": "m,f", "T": "m,n,e"}
+    used = ", ".join(f"{n}[{ranks}]" for n, ranks in declared.items() if f"{n}[" in SINGULAR[name])
+    text = f"cascade c({used or 'X[m,n]'}) -> Y[m] {{ {SINGULAR[name]} }}"
+    counts = lambda g, shape: torch.randint(0, 9, shape, generator=g).double()
+    check(Variant(name, text, {"B": counts, "L": counts, "F": counts}), {"m": 37, "n": 41})
+
+
+def test_a_finite_factor_leaves_the_filter_before_it() -> None:
+    text = """cascade c(Q[m,e], K[n,e], B[m,n]) -> Y[m] {
+  D[m,n] = tanh(B[m,n]) where n <= m
+  S[m,n] = Q[m,e] * K[n,e] * D[m,n]
+  Y[m]   = max[n](S[m,n])
+}"""
+    body = loop_of(text, torch.zeros(40, 8), torch.zeros(50, 8), torch.zeros(40, 50))
+    (dot,) = (s for s in body if isinstance(s, Dot))
+    first = next(s for s in body if isinstance(s, Select))
+    assert isinstance(first.value, Read) and first.value.tensor == dot.target
