@@ -22,6 +22,8 @@ from einsum_compiler.ir.plan import Plan
 from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.passes.kernel_cascade import KernelCascade
 
+FAR = 4.0  # times its rough estimate that a plan takes, from where on the estimate said little
+
 
 @dataclass(frozen=True)
 class ScoredPlan:
@@ -79,12 +81,18 @@ def search(
     setting = Setting(extents, dtypes, scalar_types(derivation, scalars), scalars, device, tensors or {})
     grid = (EXHAUSTIVE if exhaustive else GRIDS)[backend]
     refusals: dict[tuple[str, ...], tuple[Certificate, ...]] = {}
-    margin = 1.5 if exhaustive else 1.0
+    near = margin = 1.5 if exhaustive else 1.0
     cuts = ranked(derivation, extents, dtypes, device)
     plans, ways = _plans(derivation, cuts.within(margin), setting, grid, exhaustive, refusals)
+    best = min(p.seconds for p in plans.values())
     if min(p.growth for p in plans.values()) > MOST_GROWTH:
         # Sums that end inside of a kernel cannot be split, those of a kernel of their own can.
-        more, ways_of_more = _plans(derivation, cuts.within(inf), setting, grid, exhaustive, refusals)
+        margin = inf
+    elif best > FAR * cuts.seconds:
+        # The rough estimate said little of these kernels, so it rules out none that it finds better than what they take.
+        margin = best / cuts.seconds
+    if margin > near:
+        more, ways_of_more = _plans(derivation, cuts.within(margin), setting, grid, exhaustive, refusals)
         plans, ways = {**plans, **more}, {**ways, **ways_of_more}
     most = limit(p.growth for p in plans.values())
     exact = (ScoredPlan(p, t) for p, t in plans.items() if t.growth <= most)

@@ -48,11 +48,13 @@ def tilings(
     seen: set[KernelPlan] = set()
     streams = grid.stream if found.kernel.stream else grid.stream[:1]
     # A matrix unit does the products of a batch one by one, and rows of several ranks are a batch of what has only one of them.
-    for shared_rows in (True,) if batches else (True, False):
+    # Elsewhere a tile of a batch shares what lacks its rank (a bias), and takes its products in turns: either may be less.
+    kinds = [(True, True), (False, True)] if batches and found.batched else [(True, True)]
+    for in_batches, shared_rows in kinds if batches else [(False, True), (False, False)]:
         for rows, columns, stream, vector in product(grid.rows, grid.columns, streams, grid.vector):
             sizes = Partition(rows, columns, stream, vector, grid.powers_of_two, warps)
             for cut in dict.fromkeys((lanes, 0)):
-                options = replace(sizes, batches=batches, shared_rows=shared_rows, lanes=cut)
+                options = replace(sizes, batches=in_batches, shared_rows=shared_rows, lanes=cut)
                 plan = partition(found, extents, options, reach)
                 if plan not in seen:
                     seen.add(plan)
