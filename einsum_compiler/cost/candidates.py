@@ -15,7 +15,7 @@ from einsum_compiler.cost.prediction import Prediction, together
 from einsum_compiler.cost.pricing import Pricing, Setting
 from einsum_compiler.cost.rounding import MOST_GROWTH, limit
 from einsum_compiler.cost.structures import ranked, structures
-from einsum_compiler.derivation import Derivation
+from einsum_compiler.derivation import Derivation, kernel_cascades
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.extents import all_extents
 from einsum_compiler.ir.plan import Plan
@@ -23,6 +23,7 @@ from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.passes.kernel_cascade import KernelCascade
 
 FAR = 4.0  # times its rough estimate that a plan takes, from where on the estimate said little
+MOST_FAR, ROUNDS = 6, 3  # other structures that are looked at then, and how often those next to the best one
 
 
 @dataclass(frozen=True)
@@ -81,19 +82,30 @@ def search(
     setting = Setting(extents, dtypes, scalar_types(derivation, scalars), scalars, device, tensors or {})
     grid = (EXHAUSTIVE if exhaustive else GRIDS)[backend]
     refusals: dict[tuple[str, ...], tuple[Certificate, ...]] = {}
-    near = margin = 1.5 if exhaustive else 1.0
     cuts = ranked(derivation, extents, dtypes, device)
-    plans, ways = _plans(derivation, cuts.within(margin), setting, grid, exhaustive, refusals)
-    best = min(p.seconds for p in plans.values())
+    plans, ways = _plans(derivation, cuts.within(1.5 if exhaustive else 1.0), setting, grid, exhaustive, refusals)
+
+    def look(closer: list[tuple[KernelCascade, ...]]) -> None:
+        more, ways_of_more = _plans(derivation, closer, setting, grid, exhaustive, refusals)
+        plans.update(more)
+        ways.update(ways_of_more)
+
     if min(p.growth for p in plans.values()) > MOST_GROWTH:
         # Sums that end inside of a kernel cannot be split, those of a kernel of their own can.
-        margin = inf
-    elif best > FAR * cuts.seconds:
+        look(cuts.within(inf))
+    for _ in range(ROUNDS):
+        best = min(plans, key=lambda p: plans[p].seconds)
+        seconds = plans[best].seconds
+        if seconds <= FAR * cuts.seconds:
+            break
         # The rough estimate said little of these kernels, so it rules out none that it finds better than what they take.
-        margin = best / cuts.seconds
-    if margin > near:
-        more, ways_of_more = _plans(derivation, cuts.within(margin), setting, grid, exhaustive, refusals)
-        plans, ways = {**plans, **more}, {**ways, **ways_of_more}
+        look(cuts.within(seconds / cuts.seconds, MOST_FAR))
+        better = min(plans, key=lambda p: plans[p].seconds)
+        if better == best or better.splits:
+            break
+        accumulated = [a for k in better.kernels for a in k.accumulated]
+        start = kernel_cascades(derivation, extents, [k.outputs for k in better.kernels], accumulated)
+        cuts = ranked(derivation, extents, dtypes, device, start=start)
     most = limit(p.growth for p in plans.values())
     exact = (ScoredPlan(p, t) for p, t in plans.items() if t.growth <= most)
     scored = sorted(exact, key=lambda s: s.prediction.seconds)

@@ -48,8 +48,10 @@ def tilings(
     seen: set[KernelPlan] = set()
     streams = grid.stream if found.kernel.stream else grid.stream[:1]
     # A matrix unit does the products of a batch one by one, and rows of several ranks are a batch of what has only one of them.
-    # Elsewhere a tile of a batch shares what lacks its rank (a bias), and takes its products in turns: either may be less.
-    kinds = [(True, True), (False, True)] if batches and found.batched else [(True, True)]
+    # Elsewhere a tile of a batch shares what lacks its rank (a bias), and takes its products in turns: less, but for operands whose elements then lie apart.
+    cascade = found.kernel.cascade
+    innermost = {t.ranks[-1] for t in (*cascade.inputs, *cascade.outputs) if t.ranks}
+    kinds = [(True, True), (False, True)] if batches and found.batched & innermost else [(True, True)]
     for in_batches, shared_rows in kinds if batches else [(False, True), (False, False)]:
         for rows, columns, stream, vector in product(grid.rows, grid.columns, streams, grid.vector):
             sizes = Partition(rows, columns, stream, vector, grid.powers_of_two, warps)

@@ -50,13 +50,13 @@ class Ranked:
     others: tuple[tuple[float, tuple[KernelCascade, ...]], ...]
     larger: bool
 
-    def within(self, margin: float) -> list[tuple[KernelCascade, ...]]:
-        """The default, and the others below ``margin`` of its seconds, as many as are looked at closer."""
+    def within(self, margin: float, most: int = MOST) -> list[tuple[KernelCascade, ...]]:
+        """The default, and the others below ``margin`` of its seconds, at most so many and, if larger ones are asked for, those that store less."""
         stored = _between(self.default)
         near = [parts for seconds, parts in self.others if seconds < margin * self.seconds]
         return [
             self.default,
-            *(parts for i, parts in enumerate(near) if i < MOST or (self.larger and _between(parts) < stored)),
+            *(parts for i, parts in enumerate(near) if i < most or (self.larger and _between(parts) < stored)),
         ]
 
 
@@ -66,9 +66,10 @@ def ranked(
     dtypes: Mapping[str, str],
     device: Device,
     larger: bool = False,
+    start: Sequence[KernelCascade] = (),
 ) -> Ranked:
-    """Every way that ``structures`` chooses from."""
-    default = kernel_cascades(derivation, extents)
+    """Every way that ``structures`` chooses from; ``start``: those next to these kernels in place of the ones by the laws of ``fuse``."""
+    default = tuple(start) or kernel_cascades(derivation, extents)
     normalized = derivation.normalized
     held = sum(_elements(t.ranks, extents) for t in (*normalized.inputs, *normalized.outputs))
     usual = rough_seconds(default, extents, dtypes, device)

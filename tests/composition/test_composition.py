@@ -1,6 +1,6 @@
 """Any mask, score, normaliser, grouping of heads and structure of branches compiles, in any combination, and agrees with the evaluator.
 
-``make test`` draws 200 programs. All of them run as tile programs in the interpreter, exactly and in float64; the first 16 of another draw also as C++ in f32,
+``make test`` draws 200 programs. All of them run as tile programs in the interpreter, exactly and in float64; the first 10 of another draw also as C++ in f32,
 bf16 and f64 within the error budget of the plain program, and a few under Triton's interpreter; of some the gradients
 are compared with autograd's. ``make test-all`` compiles thousands.
 """
@@ -39,7 +39,7 @@ def test_tile_programs(part: int) -> None:
 
 @pytest.mark.parametrize("part", range(2))
 def test_gradients(part: int) -> None:
-    @drawn(10)
+    @drawn(6)
     @given(programs(part, 2))
     def run(program: Program) -> None:
         gradients_agree(program)
@@ -49,7 +49,7 @@ def test_gradients(part: int) -> None:
 
 @pytest.mark.parametrize("part", range(2))
 def test_cpu_kernels(part: int) -> None:
-    @drawn(8)
+    @drawn(5)
     @given(programs(part, 2), DTYPES)
     def run(program: Program, dtype: torch.dtype) -> None:
         kernels_agree(program, dtype)
@@ -64,11 +64,11 @@ def test_triton_kernels(program: Program) -> None:
 
 
 FOUND = [
-    (20254, torch.bfloat16),  # inputs that hurt the plain program less than its kin
-    (20312, torch.float32),  # the same
+    pytest.param(20254, torch.bfloat16, marks=pytest.mark.slow),  # inputs that hurt the plain program less than its kin
+    pytest.param(20312, torch.float32, marks=pytest.mark.slow),  # the same
     (20780, torch.float32),  # a tile that only the bounds of a loop read
     (20916, torch.float32),  # the order of products that the plan chose loses more than the written one
-    (20928, torch.float32),  # a sum of nearly equal terms in one chain
+    pytest.param(20928, torch.float32, marks=pytest.mark.slow),  # a sum of nearly equal terms in one chain
 ]
 
 

@@ -19,7 +19,8 @@ def doubles(*shapes: tuple[int, ...]) -> list[torch.Tensor]:
     return [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
 
 
-@pytest.mark.parametrize("backend", [pytest.param("cpu", marks=pytest.mark.slow), "triton"])
+@pytest.mark.parametrize("backend", ["cpu", "triton"])
+@pytest.mark.slow
 def test_gradcheck_with_a_bias_and_a_scale(backend: str) -> None:
     kernel = ec.compile("examples/bias.ein", backend=backend)
     tensors = doubles((1, 2, 5, 4), (1, 1, 6, 4), (1, 1, 6, 3), (1, 2, 5, 6), ())
