@@ -44,8 +44,8 @@ RESULTS = Path(__file__).parent / "results"
 PARTS = ("rows", "metadata", "flex_metadata", "facts")
 
 
-def measure(mask: Case, dtype: torch.dtype, timed: bool) -> dict[str, Any]:
-    """One row: median seconds, the ratio, and the largest errors against float64; of ours alone where compiled FlexAttention refuses the case."""
+def measure(mask: Case, dtype: torch.dtype, timed: bool) -> dict[str, Any] | None:
+    """One row: median seconds, the ratio, and the largest errors against float64; None where compiled FlexAttention refuses the case."""
     sizes = mask.sizes(LENGTH, batch=1, heads=HEADS)
     captures = mask.captures(sizes, dtype)
     q, k, v = operands(sizes, FEATURES, dtype)
@@ -65,6 +65,14 @@ def measure(mask: Case, dtype: torch.dtype, timed: bool) -> dict[str, Any]:
     def flex() -> Tensor:
         return compiled(q, k, v, score_mod=score_mod, block_mask=block)  # type: ignore[no-any-return]
 
+    try:
+        flex()
+    except RuntimeError as refused:  # some masks its compiler cannot lower
+        print(
+            f"{mask}: compiled FlexAttention: {type(refused).__name__}: {str(refused).splitlines()[0][:200]}",
+            flush=True,
+        )
+        return None
     wide = {n: c.double() if isinstance(c, Tensor) and c.is_floating_point() else c for n, c in captures.items()}
     results = {"ours": ours(), "flex": flex(), "plain": _written_out((score_mod, mask_mod), (q, k, v))}
     errors = _errors(modifiers(mask, wide), (q, k, v), results)
@@ -207,7 +215,10 @@ def main() -> None:
             found = flex_metadata(mask.name, options.flex_metadata)
             results["flex_metadata"][f"{mask.name}, {options.flex_metadata} keys"] = found
         else:
-            found = measure(mask, getattr(torch, options.dtype), not options.prepare)
+            row = measure(mask, getattr(torch, options.dtype), not options.prepare)
+            if row is None:
+                continue
+            found = row
             if not options.prepare:
                 results["rows"][f"{mask.name} | {options.dtype}"] = {**found, "measured": _now()}
         print(f"{mask.name:36s}", {k: round(v, 7) if isinstance(v, float) else v for k, v in found.items()}, flush=True)
