@@ -1,9 +1,8 @@
 """Boxes of program and streamed ranks: which ranks make one, and its shape.
 
 Law: where a filter relates program ranks with the ranks that the streamed one was merged from, a pair of tiles is visited if the filter holds
-somewhere in it. Along an axis the queries of a tile see the keys from the first to the last that one of them sees (``Reach``), and meet the tiles of keys
-that this interval touches: how many depends on where tiles start, and the start with the fewest is taken. The work of a query is the product of
-the keys met over the axes, divided by the share of its tile that lies inside the
+somewhere in it. Along an axis a tile of queries meets the tiles of keys that one of them sees (``Reach``): how many depends on where tiles start, and the
+start with the fewest is taken. The work of a query is the product of the keys met over the axes, divided by the share of its tile that lies inside the
 extents. A tile of keys is fetched once for the queries of a tile, and the statistics of a query are updated once for a tile of keys; each is worth
 ``STEP`` points. The shapes with the least work are taken; of equal ones those with the longest rows in memory. Where a back end computes of a tile only what
 bounds on the first coordinate of its box leave, in vectors of ``lanes``, that axis counts by the coordinates of a vector, the others by those of the box.
@@ -33,9 +32,7 @@ POWERS = (1, 2, 4, 8, 16, 32, 64)
 LEAST_FILL = 0.5  # of the volume that a box may have
 VECTOR = 8  # points that are computed together
 STEP = 16  # points of a product that cost as much as one row of overhead
-GAIN = (
-    0.97  # of the keys met: where starting before 0 leaves more of them, tiles start at 0 and rows have no bound below
-)
+GAIN = 0.97  # of the keys met: where a start before 0 leaves more of them, tiles start at 0, with no bound below
 
 
 @dataclass(frozen=True)
@@ -133,7 +130,7 @@ def _near(queries: int, keys: int) -> Reach:
 def meeting(reach: Reach, query: int, key: int) -> Met:
     """What tiles of so many queries meet of tiles of so many keys, for the starts of both with the fewest."""
     found = [_meeting(reach, query, key, rows) for rows in _starts(reach, query)]
-    return min(found, key=lambda met: met.keys * (GAIN if met.rows else 1))
+    return min(found, key=lambda met: met.keys / (GAIN if met.rows else 1))
 
 
 @lru_cache(maxsize=256)
