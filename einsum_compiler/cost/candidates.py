@@ -22,7 +22,7 @@ from einsum_compiler.ir.plan import Plan
 from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.passes.kernel_cascade import KernelCascade
 
-FAR = 4.0  # times its rough estimate that a plan takes, from where on the estimate said little
+FAR = 8.0  # times its rough estimate that a plan takes, from where on the estimate said little
 MOST_FAR, ROUNDS = 6, 3  # other structures that are looked at then, and how often those next to the best one
 
 
