@@ -94,13 +94,25 @@ def choices(
     device: Device,
     compiled: bool,
 ) -> list[tuple[Choice, Ordered]]:
-    """What is chosen for every form of the program (``ordering.forms``); the one with the least predicted time first."""
+    """What is chosen for every form of the program (``ordering.forms``) that has a plan; the one with the least predicted time first.
+
+    Raises ``PlanError`` where no form has one, for the first of them.
+    """
     from einsum_compiler.cost.choice import choose
 
-    found = [
-        (choose(f.derivation, f.extents(extents), backend, {**dtypes, **f.dtypes}, numbers, device, compiled), f)
-        for f in (in_orders(derivation, orders, dtypes) for orders in forms(derivation, extents))
-    ]
+    found: list[tuple[Choice, Ordered]] = []
+    refused: list[PlanError] = []
+    for orders in forms(derivation, extents):
+        form = in_orders(derivation, orders, dtypes)
+        types = {**dtypes, **form.dtypes}
+        try:
+            choice = choose(form.derivation, form.extents(extents), backend, types, numbers, device, compiled)
+        except PlanError as reason:
+            refused.append(reason)
+        else:
+            found.append((choice, form))
+    if not found:
+        raise refused[0]
     return sorted(found, key=lambda c: _rank(c[0].considered[0][1]))
 
 

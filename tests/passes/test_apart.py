@@ -10,6 +10,9 @@ import torch
 
 import einsum_compiler as ec
 from einsum_compiler.backends.reference.evaluate import evaluate
+from einsum_compiler.cost.device import device_for
+from einsum_compiler.derivation import output_dtypes
+from einsum_compiler.gradients import gradient_kernels
 from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.parser import parse
 from einsum_compiler.ir.plan import parse_plan
@@ -19,6 +22,9 @@ from einsum_compiler.passes.apart import apart, has_chains
 from einsum_compiler.passes.differentiate import differentiate
 from einsum_compiler.passes.inline import inline
 from einsum_compiler.passes.normalize import normalize
+from einsum_compiler.planning import plan_kernels
+from einsum_compiler.residuals import backward_binding
+from einsum_compiler.specialise import request
 from tests.budget import assert_within_budget
 from tests.passes.support import evaluated, inputs_of, round_trip, same
 from tests.passes.test_differentiate import arguments
@@ -131,3 +137,20 @@ def test_an_order_of_contractions_may_leave_nothing_to_copy() -> None:
     with_orders = forms(kernel.derivation, sizes)
     assert () in with_orders and len(with_orders[1]) == 2 and len(with_orders) == 2
     assert "kernel" in kernel.ir("plan", **{n: torch.zeros(40, 40, 8) for n in "QKV"})
+
+
+def test_a_form_that_no_gpu_can_hold_is_passed_over() -> None:
+    """Merged in one way only, a kernel of this backward pass holds one axis of the pairs whole, which is more than Triton takes in a tile."""
+    kernel = ec.compile(Path("examples/natten.ein"), backend="triton", target="sm_90")
+    tensors = {n: torch.empty(1, 2, 64, 64, 64, device="meta").requires_grad_() for n in "QKV"}
+    kernels = gradient_kernels(kernel, {**tensors, "wy": 7, "wx": 7})
+    binding = kernel.binding(**tensors, wy=7, wx=7)
+    types = output_dtypes(kernels.forward.derivation, dict.fromkeys(tensors, "f32"))
+    given = backward_binding(kernels.gradient, binding, types)
+    derivation = kernels.backward.derivation
+    wanted = request(derivation, given, "triton")
+    device = device_for("triton", "sm_90")
+    planned = plan_kernels(
+        derivation, wanted.extents, "triton", wanted.dtypes, None, wanted.numbers, device, compiled=False
+    )
+    assert planned[0].orders == ("apart",)
