@@ -42,7 +42,7 @@ class Filters(Loads):
         fill, finite, empty = self._fill_of(value, domain), self.stays_finite(value), self.empty_of(value)
         lost = self.lost_rows(value, domain)
         self.facts[name] = TileFacts(
-            type, domain=domain, fill=fill, inside=inside, finite=finite, lost=lost, empty=empty
+            type, domain=domain, fill=fill, inside=inside, finite=finite, lost=lost, empty=empty, value=value
         )
         return name
 

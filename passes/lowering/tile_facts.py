@@ -43,6 +43,7 @@ class TileFacts:
     lost: Domain = EVERYWHERE
     # What an extremum, or a function of one, may hold where it is of no points: an infinity, or NaN for anything; None where it is finite.
     empty: float | None = None
+    value: Expression | None = None  # what a map computes, over other tiles
 
 
 class Tiles(ABC):

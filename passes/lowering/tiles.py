@@ -27,6 +27,7 @@ from einsum_compiler.passes.lowering.contraction import Product, as_product
 from einsum_compiler.passes.lowering.filters import Filters
 from einsum_compiler.passes.lowering.tile_facts import TileFacts
 from einsum_compiler.passes.lowering.translate import EVERYWHERE, Domain, absorbed
+from einsum_compiler.passes.lowering.unbounded import separated
 
 
 class TileWriter(Filters):
@@ -58,7 +59,9 @@ class TileWriter(Filters):
         self.scope.statements.append(Map(name, type, value))
         fill, finite, empty = self._fill_of(value, domain), self.stays_finite(value), self.empty_of(value)
         lost = self.lost_rows(value, domain)
-        self.facts[name] = TileFacts(type, ranks, domain, fill, inside=inside, finite=finite, lost=lost, empty=empty)
+        self.facts[name] = TileFacts(
+            type, ranks, domain, fill, inside=inside, finite=finite, lost=lost, empty=empty, value=value
+        )
 
     def reduction(self, name: str, equation: Equation, reduction: Reduction, accumulator: Expression | None) -> None:
         """A reduction equation, as a product of tiles where it is one; ``accumulator`` is combined with the result."""
@@ -131,6 +134,8 @@ class TileWriter(Filters):
         assert product.right is not None
         left = self._temporary(f"{name}.left", product.left.value, first=target)
         right = self._temporary(f"{name}.right", product.right.value, first=target)
+        left, right = self._unbounded_moved(left, right, domain)
+        right, left = self._unbounded_moved(right, left, domain)
         left, right = self._same_dtype(left, right)
         scaled, guarded = self._beyond(product.scale, domain - own, over)
         apart = self._apart(domain, over, left, right) - scaled
@@ -163,6 +168,27 @@ class TileWriter(Filters):
         type = TileType(self.real, self._ordered(self.axes_of(value), target))
         self.scope.statements.append(Map(name, type, value))
         return type, self.stays_finite(value)
+
+    def _unbounded_moved(self, operand: str, other: str, domain: Domain) -> tuple[str, str]:
+        """Both operands of a product, with factors of the first that may be infinite multiplied into the second.
+
+        ``a[m,f] / d[m] * s[m,n]`` under a filter of m and n: the quotient may be infinite at a point that the filter removes, so zeros in s do
+        not remove it, and a test of it would have all three axes. ``a * (s / d)`` is filled with 0 at (m, n).
+        """
+        facts, room = self.facts[operand], frozenset(self.facts[other].type.ranks)
+        own = frozenset(facts.type.ranks)
+        tested_by_other = {
+            c for c in domain - facts.finite_at if not (axes := self.domain_axes(frozenset({c}))) <= own and axes <= room
+        }
+        if facts.finite or facts.value is None or not tested_by_other:
+            return operand, other
+        found = separated(facts.value, self.stays_finite, lambda node: self.axes_of(node) <= room)
+        if found is None or self.axes_of(found.bounded) != own:
+            return operand, other
+        narrow = self.facts[other].type.dtype
+        value = found.applied(Read(other))
+        value = Cast(value, narrow) if is_float(narrow) and narrow != self.dtype_of(value) else value
+        return self._temporary(f"{operand}.bounded", found.bounded), self._temporary(f"{other}.scaled", value)
 
     def _apart(self, domain: Domain, over: tuple[Axis, ...], left: str, right: str) -> Domain:
         """The conjuncts without a summed axis that have axes of both operands. A sum is 0 where they fail, whatever it sums: they are tested once for every sum.
