@@ -178,7 +178,9 @@ class TileWriter(Filters):
         facts, room = self.facts[operand], frozenset(self.facts[other].type.ranks)
         own = frozenset(facts.type.ranks)
         tested_by_other = {
-            c for c in domain - facts.finite_at if not (axes := self.domain_axes(frozenset({c}))) <= own and axes <= room
+            c
+            for c in domain - facts.finite_at
+            if not (axes := self.domain_axes(frozenset({c}))) <= own and axes <= room
         }
         if facts.finite or facts.value is None or not tested_by_other:
             return operand, other
