@@ -119,12 +119,14 @@ class _Step:
         )
         return (kept, replace(equation, value=value)), certificate
 
-    def _accumulator(self, equation: Equation, inner: Reduction) -> tuple[Equation, Target]:
+    def _accumulator(self, equation: Equation, inner: Reduction, suffix: str = "acc") -> tuple[Equation, Target]:
         ranks = set(free_ranks(inner))
         indices = tuple(i for i in equation.target.indices if isinstance(i, Rank) and i.name in ranks)
-        target = Target(fresh(f"{equation.target.tensor}.acc", self._names), indices)
+        target = Target(fresh(f"{equation.target.tensor}.{suffix}", self._names), indices)
         self._names.add(target.tensor)
-        return Equation((target,), inner, equation.where), target
+        # A condition on a rank that left with the factors says where the product exists, not the accumulator.
+        where = conjunction(c for c in conjuncts(equation.where) if {*free_ranks(c)} <= {i.name for i in indices})
+        return Equation((target,), inner, where), target
 
     def _guarded(self, acc: Read, moving: list[Factor], value: Expression, inner: Reduction) -> tuple[Expression, str]:
         """The product that keeps 0 for an empty fibre, and why it does."""
@@ -161,13 +163,9 @@ class _Step:
         made: list[Equation] = []
         reads: list[Term] = []
         for part in parts:
-            name = fresh(f"{equation.target.tensor}.term", self._names)
-            self._names.add(name)
-            inner = replace(reduction, body=part.value, where=where)
-            ranks = set(free_ranks(inner))
-            target = Target(name, tuple(i for i in equation.target.indices if isinstance(i, Rank) and i.name in ranks))
-            made.append(Equation((target,), inner, equation.where))
-            reads.append(Term(Read(name, target.indices), part.negative))
+            kept, target = self._accumulator(equation, replace(reduction, body=part.value, where=where), "term")
+            made.append(kept)
+            reads.append(Term(Read(target.tensor, target.indices), part.negative))
         value = total(reads)
         certificate = Certificate(
             "defer",

@@ -67,12 +67,25 @@ class Domains:
             return self._of_read(node)
         if isinstance(node, Conditional):
             return self._of_branches(node)
-        if isinstance(node, Membership) or (isinstance(node, Binary) and node.operator in ("and", "or")):
-            lazy = [self.of(child) for child in children(node)]
-            return () if all(part == () for part in lazy) else None
+        if isinstance(node, Membership):
+            return () if all(self.of(child) == () for child in children(node)) else None
+        if isinstance(node, Binary) and node.operator in ("and", "or"):
+            return self._of_choice(node)
         if isinstance(node, Call) and node.function == "default":
             return () if self.of(node.arguments[1]) == () else None
         return self._all(children(node))
+
+    def _of_choice(self, node: Binary) -> Conditions | None:
+        """A side that always has a value decides some points alone; at the others the value is the other side's."""
+        sides = ((node.left, node.right), (node.right, node.left))
+        total = next(((a, b) for a, b in sides if self.of(a) == ()), None)
+        needed = None if total is None else self.of(total[1])
+        if total is None or needed is None:
+            return None
+        alone = total[0] if node.operator == "or" else Unary("not", total[0])
+        granted = set(conjuncts(total[0])) if node.operator == "and" else set()
+        rest = conjunction(c for c in needed if c not in granted)
+        return () if rest is None else (Binary("or", alone, rest),)
 
     def _of_branches(self, node: Conditional) -> Conditions | None:
         """A branch restricts the points that take it, and no others."""

@@ -88,6 +88,9 @@ def program(equations: str, outputs: str = "O[m]") -> str:
         ("O[m] = sum[n,k](clamp(X[m,n] * Y[n,k], -0.5, 0.5) where (m + n) % 2 == 0)", "O[m]"),
         ("G[k] = sum[m,n](X[m,n] * Y[n,k])\n  O[m] = sum[k](tanh(G[k]) * Y[m % N,k])", "O[m]"),
         ("D[m] = sum[n](X[m,n] * X[n % M,m % N])\n  O[m] = D[m]", "O[m]"),  # the same tensor twice
+        # a filter on computed values, which exist in some places only
+        ("A[m,n] = X[m,n] where n <= m\n  B[m,n] = sin(A[m,n]) where A[m,n] > -1\n  O[m] = default(B[m - 1,n], c) * Y[n,0]", "O[m]"),
+        ("A[m,n] = X[m,n] where n <= m\n  O[m] = sum[n](if(n > m or A[m,n] > 0, X[m,n], 0) * Y[n,0])", "O[m]"),
         ("R[m] = sum[n](X[m,n])\n  V[m] = sum[n]((X[m,n] - R[m] / N) ** 2)\n  O[m] = rsqrt(V[m] + 1)", "O[m]"),
         ("O[m,n] = stop_gradient(X[m,n]) * X[m,n] + round(X[m,n])", "O[m,n]"),
     ],

@@ -192,6 +192,15 @@ def test_an_empty_fibre_stays_zero_whatever_the_factor() -> None:
     assert "if(O.acc[m,f] == 0, 0, O.acc[m,f] / D[m])" in str(result.after("defer"))
 
 
+@pytest.mark.parametrize(
+    "body", ["W[k] * default(Y[m,n], 0)", "W[k] * default(Y[m,n], 0) - exp(W[k]) * default(Y[m,n], 1)"]
+)
+def test_a_filter_stays_where_its_ranks_are(body: str) -> None:
+    equations = f"Y[m,n] = sin(X[m,n]) where n < m\n O[m,n] = sum[k]({body}) where n <= m"
+    result = check(f"cascade c(X[m,n], W[k]) -> O[m,n] {{ {equations} }}")
+    assert "defer" in {c.step for c in result.certificates}
+
+
 def test_defer_moves_summands_and_positive_factors_out_of_extrema() -> None:
     text = """
     cascade c(S[m,n]) -> B[m], C[m] {
