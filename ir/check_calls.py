@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from einsum_compiler.ir.cascade import ELLIPSIS, Cascade, Equation, Tensor
 from einsum_compiler.ir.errors import SpecError
 from einsum_compiler.ir.expression import CascadeCall, Expression, Rank, Read, Reduction, Slice, children, walk
 from einsum_compiler.ir.facts import Facts
 from einsum_compiler.ir.hints import counted, listed, unknown
-from einsum_compiler.ir.implicit_sums import summed_ranks
+from einsum_compiler.ir.implicit_sums import is_whole_tensor, summed_ranks
 from einsum_compiler.ir.operators import FUNCTIONS, REDUCTIONS
+from einsum_compiler.ir.printer import print_expression
 
 
 def check_calls(facts: Facts, equation: Equation) -> None:
@@ -179,9 +182,20 @@ def _check_results(equation: Equation, call: CascadeCall, callee: Cascade, resul
             raise SpecError(
                 f"the result of {callee.name} has rank {listed(lost)}, which {target.tensor} lacks",
                 target.span,
-                (f"a sum does not enter a call; compute it first, then write sum[{','.join(lost)}](...)",),
+                (f"a sum does not enter a call; {_sum_written(call, tuple(lost))}",),
             )
         if extra:
             raise SpecError(
                 f"the result of {callee.name} does not have rank {listed(extra)} of {target.tensor}", target.span
             )
+
+
+def _sum_written(call: CascadeCall, ranks: tuple[str, ...]) -> str:
+    """What may be written for the call of an expression with ranks that nothing on the left has."""
+    summed = ",".join(ranks)
+    later = f"compute it first, then write sum[{summed}](...)"
+    holders = [a for a in call.arguments if set(ranks) & set(summed_ranks(a))]
+    if len(holders) != 1 or is_whole_tensor(holders[0]):
+        return later
+    inner = replace(call, arguments=tuple(Reduction("sum", ranks, a) if a in holders else a for a in call.arguments))
+    return f"write {print_expression(inner)}, or {later}"

@@ -2,7 +2,7 @@
 
 A rank on the right that is not on the left is summed, term by term: the sum spans the largest product or quotient, below any
 ``+`` or ``-``, that contains the rank, also inside parentheses that multiply. It never enters a function.
-Where a text has two readings (``(X[e] - A) * (X[e] - B)``, ``(X[e] - A)**2``) it is refused, and the sum must be written.
+Where a text has two readings (``(X[e] - A) * (X[e] - B)``, ``(X[e] - A)**2``, ``(X[e] * Y[e])**2``) it is refused, and the sum must be written.
 """
 
 from __future__ import annotations
@@ -97,6 +97,8 @@ def _place(node: Expression, ranks: tuple[str, ...]) -> Expression:
             return map_children(node, lambda child: _place(child, ranks))
         case Reduction("sum", bound) if node.where is None or not set(ranks) & set(summed_ranks(node.where)):
             return replace(node, body=_place(node.body, tuple(r for r in ranks if r not in bound)))
+    for rank in ranks:
+        _check_powers(node, rank)
     spanned = tuple(r for r in ranks if _multiplies(node, r))
     rest = tuple(r for r in ranks if r not in spanned)
     body = _descend(node, rest) if rest else node
@@ -117,6 +119,32 @@ def _multiplies(node: Expression, rank: str) -> bool:
         case Reduction("sum"):
             return rank not in node.ranks and _multiplies(node.body, rank)
     return False
+
+
+def _check_powers(node: Expression, rank: str) -> None:
+    """A contraction inside of a power reads as the power of a sum just as well."""
+    match node:
+        case Binary("**", left, _) if len([f for f in _factors(left) if _multiplies(f, rank)]) > 1:
+            inner = replace(node, left=Reduction("sum", (rank,), left))
+            raise SpecError(
+                f"the sum over {rank} has two readings here: of the power, or of the product that is raised",
+                node.span,
+                (f"write sum[{rank}]({print_expression(node)}), or {print_expression(inner)}",),
+            )
+        case Binary("*" | "/" | "**", left, right):
+            _check_powers(left, rank)
+            _check_powers(right, rank)
+        case Unary("-", operand):
+            _check_powers(operand, rank)
+
+
+def _factors(node: Expression) -> tuple[Expression, ...]:
+    match node:
+        case Binary("*" | "/", left, right):
+            return (*_factors(left), *_factors(right))
+        case Unary("-", operand):
+            return _factors(operand)
+    return (node,)
 
 
 def _descend(node: Expression, ranks: tuple[str, ...]) -> Expression:

@@ -132,6 +132,10 @@ def _supposed_equation(token: Any, expected: frozenset[str], stack: list[Any], s
     before = _without_comments(source.text)[:start].rstrip()[-1:]
     # Only after an equation, whose right side could have gone on.
     notes = () if before in "{," else ("it reads as the start of an equation: is an operator missing before it?",)
+    if named and span.text == "if":
+        notes = ("a choice is written if(condition, a, b), points are removed by 'where'",)
+    elif whole and source.text[token.start_pos :][1:2] == "=":
+        notes = (f"an equation defines all of its left side; a sum stands on the right: {span.text} = ...",)
     return SpecError(f"{wants}, found {found}", span, notes)
 
 
