@@ -151,10 +151,10 @@ def partition(
 
 
 def _streamed_tile(rank: str, found: Reuse, extent: int, options: Partition) -> int:
-    """The coordinates of a streamed rank in a tile. Few taps are one tile of all of them, without a mask; other lengths below a vector's share a kernel."""
+    """The coordinates of a streamed rank in a tile. Few taps are one tile of all of them, without a mask; other lengths below a vector's share a kernel, unless fewer are asked for."""
     if rank in found.taps and 0 < extent < VECTOR and not options.powers_of_two:
         return extent
-    return max(VECTOR, tile_class(extent, options.stream, options.powers_of_two))
+    return max(min(VECTOR, options.stream), tile_class(extent, options.stream, options.powers_of_two))
 
 
 def _held(kernel: KernelCascade, extents: Mapping[str, int]) -> int:

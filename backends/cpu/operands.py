@@ -15,7 +15,7 @@ WIDEST_PANEL = 64
 
 def is_packed(right: View, column: Axis) -> bool:
     """Whether products read a copy of their right operand: its columns are not adjacent, its rows lie anywhere, or it is widened."""
-    return bool(right.rows) or right.axes[-1] != column or right.dtype in ("f16", "bf16")
+    return bool(right.rows) or right.axes[-1].rank != column.rank or right.dtype in ("f16", "bf16")
 
 
 def pack(scope: Scope, roles: Roles, right: View, start: str, packed: list[int], within: str = "") -> str:
@@ -30,10 +30,10 @@ def pack(scope: Scope, roles: Roles, right: View, start: str, packed: list[int],
     scope.writer.line(f"char* const {buffer} = scratch + {offset};")
     inner = right.stride(depth.rank) if depth else "0"
     if right.rows:
-        how = "pack" if right.axes[-1] == column else "pack_transposed"
+        how = "pack" if right.axes[-1].rank == column.rank else "pack_transposed"
         b = f"tile::row_table<const {right.ctype}>{{{right.rows}}}"
         scope.writer.line(f"tile::{how}({column.size}, {steps}, {b}, {buffer}{within});")
-    elif right.axes[-1] == column:
+    elif right.axes[-1].rank == column.rank:
         b = f"tile::matrix<const {right.ctype}>{{{start}, {inner}}}"
         scope.writer.line(f"tile::pack({column.size}, {steps}, {b}, {buffer}{within});")
     else:

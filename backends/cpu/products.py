@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from einsum_compiler.backends.cpu.ahead import emit_ahead
+from einsum_compiler.backends.cpu.joined import joined
 from einsum_compiler.backends.cpu.operands import copy, copy_left, is_packed, may_be_copied, pack
 from einsum_compiler.backends.cpu.roles import FEW_ROWS, Roles, roles_of
 from einsum_compiler.backends.cpu.scope import Scope
@@ -79,6 +80,8 @@ def _emit_product(
 ) -> None:
     write = scope.writer
     left, right = scope.tiles[roles.left], scope.tiles[roles.right]
+    if scope.trim is None and not (scope.ahead and dot.target in scope.ahead.products):
+        roles = joined(roles, left, right, result, scope.tiles[scale] if scale else None)
     positions = {a.rank: scope.position(a.rank) for a in (*roles.loops, *roles.deep_loops)}
     how = how or f"tile::{'accumulate' if accumulates else 'overwrite'}()"
     if scale is not None:
@@ -146,14 +149,14 @@ def _emit_call(
         a = copy_left(scope, roles, left, a, packed)
     columns = f"tile::padded({column.size})"
     within = _within(scope, row, column, depth)
-    along_depth = depth is not None and right.axes[-1] == depth
+    along_depth = depth is not None and right.axes[-1].rank == depth.rank
     if along_depth and rows <= FEW_ROWS and a_depth == "1" and right.dtype[0] in "fb":
         write.line(
             f"tile::product_rows_with_rows<{rows}>({how}, {column.size}, {steps}, tile::matrix<const {left.ctype}>{{{a_start}, {a_row}}}, "
             f"tile::matrix<const {right.ctype}>{{{b_start}, {right.stride(column.rank)}}}, {c});"
         )
         return
-    if rows <= FEW_ROWS and right.axes[-1] == column:
+    if rows <= FEW_ROWS and right.axes[-1].rank == column.rank:
         b = f"tile::matrix<const {right.ctype}>{{{b_start}, {right.stride(depth.rank) if depth else '0'}}}"
         write.line(f"tile::product_few_rows<{rows}>({how}, {columns}, {steps}, {a}, {b}, {c});")
         return

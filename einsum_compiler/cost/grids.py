@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
+from math import prod
 
 from einsum_compiler.ir.plan import KernelPlan
 from einsum_compiler.passes.boxes import Reach
-from einsum_compiler.passes.partition import Partition, Reuse, partition
+from einsum_compiler.passes.partition import VECTOR, Partition, Reuse, partition, tile_class
+
+MUCH_WORK = 1 << 20  # points, beyond which a short streamed rank may have a tile of its own size: some tens of microseconds
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def tilings(
     With ``lanes`` boxes for filters that cut tiles come first, so that they are taken where the price, which does not know of cuts, is the same.
     """
     seen: set[KernelPlan] = set()
-    streams = grid.stream if found.kernel.stream else grid.stream[:1]
+    streams = (*_short(found, extents, grid), *grid.stream) if found.kernel.stream else grid.stream[:1]
     # A matrix unit does the products of a batch one by one, and rows of several ranks are a batch of what has only one of them.
     # Elsewhere a tile of a batch shares what lacks its rank (a bias), and takes its products in turns: less, but for operands whose elements then lie apart.
     cascade = found.kernel.cascade
@@ -63,3 +66,19 @@ def tilings(
                     yield plan
                 if not plan.box:
                     break
+
+
+def _short(found: Reuse, extents: Mapping[str, int], grid: Grid) -> Iterator[int]:
+    """The size of a tile of a streamed rank with fewer coordinates than a vector, where there is so much work beside it that a kernel of its own pays.
+
+    As the depth of a product such a rank costs what its tile has, not what it has: 4 heads in a tile of 16 are four times the work.
+    """
+    if len(found.kernel.streams) == 1 and not grid.powers_of_two:
+        own = tile_class(extents[found.kernel.streams[0]], VECTOR)
+        if own < VECTOR and _work(found, extents) >= MUCH_WORK:
+            yield own
+
+
+def _work(found: Reuse, extents: Mapping[str, int]) -> int:
+    """The points of the equation that has most, filters aside."""
+    return max(prod(extents.get(r, 1) for r in e.carried) for e in found.kernel.cascade.equations)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import isfinite, isnan, nan, prod
 
-from einsum_compiler.ir.build import conjunction, multiply, ranks_of
+from einsum_compiler.ir.build import conjunction, conjuncts, multiply, ranks_of
 from einsum_compiler.ir.expression import (
     Binary,
     Comparison,
@@ -33,6 +33,7 @@ class Filters(Loads):
         self, stem: str, value: Expression, domain: Domain = EVERYWHERE, first: tuple[Axis, ...] = ()
     ) -> str:
         """The name of a tile with the value of an expression."""
+        value = self._without_filled(value)
         if isinstance(value, Read):
             return value.tensor
         name = self._name(stem)
@@ -45,6 +46,20 @@ class Filters(Loads):
             type, domain=domain, fill=fill, inside=inside, finite=finite, lost=lost, empty=empty, value=value
         )
         return name
+
+    def _without_filled(self, value: Expression) -> Expression:
+        """An expression without conditions that choose between a tile and what it holds anyway where they fail: ``default(X[n - i], 0)`` of a load filled with 0."""
+
+        def change(node: Expression) -> Expression:
+            match node:
+                case Conditional(condition=condition, then=Read(tensor=name) as tile, otherwise=Constant(value=other)):
+                    fill = self.facts[name].fill
+                    filled = fill is not None and fill[0] == other
+                    if fill and filled and {*conjuncts(condition)} <= {*map(self.translator.place, fill[1])}:
+                        return tile
+            return node
+
+        return transform(value, change)
 
     def stays_finite(self, value: Expression) -> bool:
         """Whether a map is finite at points that a filter or an extent removed, if the inputs are."""

@@ -128,13 +128,13 @@ class Loads(Tiles):
 
 
 def _longest_neighbours_last(axes: tuple[Axis, ...], indices: tuple[Expression, ...]) -> tuple[Axis, ...]:
-    """The axes with the one last along which vectors run: of those that step from neighbour to neighbour in memory (``x`` and ``j`` in ``X[x + j]``) the last one
+    """The axes with the one last along which vectors run: of those that step from neighbour to neighbour in memory (``x`` and ``j`` in ``X[x + j]``, ``X[x - j]``) the last one
     written, unless it has fewer coordinates than a vector has lanes and another has more."""
     if not axes or axes[-1].size >= LANES:
         return axes
-    steps = {t.name for t, c in reopened(indices[-1]).terms if isinstance(t, Rank) and c == 1}
-    longer = [a for a in axes if a.rank in steps and a.size >= LANES]
-    if axes[-1].rank not in steps or not longer:
+    steps = {t.name: c for t, c in reopened(indices[-1]).terms if isinstance(t, Rank)}
+    longer = [a for a in axes if steps.get(a.rank) == 1 and a.size >= LANES]
+    if steps.get(axes[-1].rank) not in (1, -1) or not longer:
         return axes
     last = max(longer, key=lambda a: a.size)
     return (*(a for a in axes if a != last), last)

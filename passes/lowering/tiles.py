@@ -44,7 +44,7 @@ class TileWriter(Filters):
         value, domain = translator.value(translator.prepare(equation.value))
         domain |= self.assumed
         self.assumed = EVERYWHERE
-        value = self._with_typed_limits(value)
+        value = self._without_filled(self._with_typed_limits(value))
         if equation.target.dtype is not None:
             value = Cast(value, equation.target.dtype)
         axes = self._ordered(self.axes_of(value), self.tiling.axes(equation.target.ranks))
@@ -132,8 +132,8 @@ class TileWriter(Filters):
     ) -> tuple[TileType, bool]:
         """The type of the product, and whether it is finite wherever its inputs are. Where ``own`` fails the result may be anything."""
         assert product.right is not None
-        left = self._temporary(f"{name}.left", product.left.value, first=target)
-        right = self._temporary(f"{name}.right", product.right.value, first=target)
+        left = self._temporary(f"{name}.left", product.left.value, first=self._order_of(product.left.value, target))
+        right = self._temporary(f"{name}.right", product.right.value, first=self._order_of(product.right.value, target))
         left, right = self._unbounded_moved(left, right, domain)
         right, left = self._unbounded_moved(right, left, domain)
         left, right = self._same_dtype(left, right)
@@ -168,6 +168,12 @@ class TileWriter(Filters):
         type = TileType(self.real, self._ordered(self.axes_of(value), target))
         self.scope.statements.append(Map(name, type, value))
         return type, self.stays_finite(value)
+
+    def _order_of(self, value: Expression, otherwise: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        """The order of axes in which a map reads a tile of all of them, so that lanes run along what lies together."""
+        axes = self.axes_of(value)
+        types = (self.facts[n.tensor].type for n in walk(value) if isinstance(n, Read))
+        return next((t.axes for t in types if {*t.ranks} == axes), otherwise)
 
     def _unbounded_moved(self, operand: str, other: str, domain: Domain) -> tuple[str, str]:
         """Both operands of a product, with factors of the first that may be infinite multiplied into the second.

@@ -59,3 +59,14 @@ def test_a_batch_that_lies_innermost_is_not_tiled_for_what_lacks_it() -> None:
     tensors = [torch.empty([SIZES[r] for r in t.ranks], device="meta") for t in kernel.cascade.inputs]
     (plan,) = parse_plan(kernel.ir("plan", *tensors)).kernels
     assert plan.tile("b") == 1 and plan.tile("m") > 1
+
+
+@pytest.mark.parametrize(("rows", "size"), [(64, 16), (1 << 17, 4)])
+def test_a_short_streamed_rank_has_a_tile_of_its_own_size_where_it_costs(rows: int, size: int) -> None:
+    """Four heads in a tile of 16 are four times the work; what is little work shares the kernel of other lengths."""
+    text = "cascade mix(W[g,h], S[h,m]) -> T[g,m] { T[g,m] = W[g,h] * S[h,m] }"
+    kernel = ec.compile(text, backend="cpu")
+    (plan,) = parse_plan(
+        kernel.ir("plan", torch.empty(4, 4, device="meta"), torch.empty(4, rows, device="meta"))
+    ).kernels
+    assert plan.stream is not None and (plan.stream.rank, plan.stream.size) == ("h", size)

@@ -21,6 +21,13 @@ CASES = {
         (5, 4, 3, 3),
     ),
     "causal": ("cascade causal(X[b,t,c], W[c,k]) -> O[b,t,c] { O[b,t,c] = X[b,t - k,c] * W[c,k] }", (2, 50, 6), (6, 4)),
+    "mixed channels behind": (
+        """cascade mixed(S[h,m,n], W[g,h,i]) -> T[g,m,n] {
+          T[g,m,n] = sum[h,i](W[g,h,i] * default(S[h,m,n - i], 0))
+        }""",
+        (4, 9, 70),
+        (3, 4, 3),
+    ),
     "a maximum": (
         "cascade pool(X[p,q], W[j]; V: int = Q - J + 1) -> O[p,v] { O[p,v] = max[j](X[p,v + j] + W[j]) }",
         (3, 90),
@@ -52,3 +59,10 @@ def test_a_tile_of_taps_holds_all_of_them_and_vectors_run_along_the_row() -> Non
     kernel = ec.compile(DEPTHWISE)
     assert "stream i:3" in str(kernel.ir("plan", x, w))
     assert "j:3, v.0:96] = load X" in str(kernel.ir("tile", x, w))
+
+
+def test_what_a_load_fills_needs_no_condition_and_keeps_its_order() -> None:
+    """``default(S[h,m,n - i], 0)`` is the load itself, with its lanes along n: taps behind it would be gathered, and rows of three padded."""
+    text, data, taps = CASES["mixed channels behind"]
+    tile = str(ec.compile(text).ir("tile", torch.randn(data), torch.randn(taps)))
+    assert "i:3, n.0:96] = load S" in tile and "S.tile) over" in tile and "if(" not in tile
