@@ -41,6 +41,7 @@ class Partition:
         True  # whether a tile of rows may hold several ranks where one has fewer coordinates than asked for
     )
     lanes: int = 0  # of a vector, where boxes are cut to what their rows see
+    along: bool = False  # whether the first tile is one of the rank along which most of what is read lies
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Reuse:
     ``batched``: program ranks that no product has in one operand only. A tile of them is as many products, which share nothing; a matrix unit does one at a time.
     ``held``: rows that every program has whatever its tiles, the coordinates of chunks that it computes streamed tiles of.
     ``steps``: program ranks along which a streamed read runs through memory in steps of so many elements.
+    ``along``: the program rank along which most of what is read in a streamed read lies side by side.
     ``taps``: streamed ranks that some read adds to a program rank (``X[x + j]``).
     """
 
@@ -60,6 +62,7 @@ class Reuse:
     held: int = 1
     steps: Mapping[str, int] = field(default_factory=dict)
     taps: frozenset[str] = frozenset()
+    along: str | None = None
 
 
 def reuse(kernel: KernelCascade, extents: Mapping[str, int]) -> Reuse:
@@ -72,6 +75,7 @@ def reuse(kernel: KernelCascade, extents: Mapping[str, int]) -> Reuse:
         _held(kernel, extents),
         _steps(kernel),
         _taps(kernel),
+        _along(kernel, extents),
     )
 
 
@@ -95,7 +99,7 @@ def partition(
     reused = [r for r in kernel.program if r not in chunks and any(r not in ranks for ranks in streamed)]
     if not options.batches:
         reused = [r for r in reused if r not in found.batched] or ([] if chunks else reused)
-    reused.sort(key=lambda r: (-extents[r], found.steps.get(r, inf)))
+    reused.sort(key=lambda r: (options.along and r != found.along, -extents[r], found.steps.get(r, inf)))
     rows = max(1, options.rows // found.held)
     if options.powers_of_two:
         rows = 1 << (rows.bit_length() - 1)
@@ -224,6 +228,17 @@ def _steps(kernel: KernelCascade) -> dict[str, int]:
             if name in kernel.program:
                 found[name] = min(found.get(name, step), step)
     return found
+
+
+def _along(kernel: KernelCascade, extents: Mapping[str, int]) -> str | None:
+    """The program rank that is the last index of the most elements that streamed reads reach; None where a streamed rank, or no rank, is that."""
+    reached: dict[str, int] = {}
+    for read in dict.fromkeys(_streamed_reads(kernel)):
+        for name, step in _coefficients(read.indices[-1]) if read.indices else ():
+            if step == 1:
+                reached[name] = reached.get(name, 0) + prod(extents.get(r, 1) for r in set(ranks_of(*read.indices)))
+    found = max(reached, key=lambda r: reached[r], default=None)
+    return found if found in kernel.program else None
 
 
 def _coefficients(index: Expression) -> Iterator[tuple[str, int]]:

@@ -11,7 +11,9 @@ from einsum_compiler.ir.plan import KernelPlan
 from einsum_compiler.passes.boxes import Reach
 from einsum_compiler.passes.partition import VECTOR, Partition, Reuse, partition, tile_class
 
-MUCH_WORK = 1 << 20  # points, beyond which a short streamed rank may have a tile of its own size: some tens of microseconds
+MUCH_WORK = (
+    1 << 20
+)  # points, beyond which a short streamed rank may have a tile of its own size: some tens of microseconds
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,15 @@ def tilings(
             for cut in dict.fromkeys((lanes, 0)):
                 options = replace(sizes, batches=in_batches, shared_rows=shared_rows, lanes=cut)
                 plan = partition(found, extents, options, reach)
-                if plan not in seen:
-                    seen.add(plan)
-                    yield plan
+                plans = (
+                    [plan, partition(found, extents, replace(options, along=True))]
+                    if _gathers(plan, found, extents)
+                    else [plan]
+                )
+                for each in plans:
+                    if each not in seen:
+                        seen.add(each)
+                        yield each
                 if not plan.box:
                     break
 
@@ -77,6 +85,14 @@ def _short(found: Reuse, extents: Mapping[str, int], grid: Grid) -> Iterator[int
         own = tile_class(extents[found.kernel.streams[0]], VECTOR)
         if own < VECTOR and _work(found, extents) >= MUCH_WORK:
             yield own
+
+
+def _gathers(plan: KernelPlan, found: Reuse, extents: Mapping[str, int]) -> bool:
+    """Whether programs have one coordinate each of a long rank along which most of what they read lies side by side: their lanes gather."""
+    alone = any(t.rank == found.along and t.size == 1 for t in plan.program)
+    return (
+        alone and found.along is not None and extents[found.along] >= VECTOR and any(t.size > 1 for t in plan.program)
+    )
 
 
 def _work(found: Reuse, extents: Mapping[str, int]) -> int:

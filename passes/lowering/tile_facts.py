@@ -62,6 +62,7 @@ class Tiles(ABC):
         self.real = "f64" if any(dtypes[t.name] == "f64" for t in cascade.inputs) else "f32"
         self.scope = Scope()
         self.facts: dict[str, TileFacts] = {}
+        self.outputs = frozenset(t.name for t in cascade.outputs)
         self.loaded: dict[str, None] = {}
         self.kinds = tensor_kinds(cascade, dtypes, scalars)
         self.next_indices = [add(Rank(loop), Constant(1)) for loop in tiling.loops]

@@ -47,7 +47,9 @@ class TileWriter(Filters):
         value = self._without_filled(self._with_typed_limits(value))
         if equation.target.dtype is not None:
             value = Cast(value, equation.target.dtype)
-        axes = self._ordered(self.axes_of(value), self.tiling.axes(equation.target.ranks))
+        written = self.tiling.axes(equation.target.ranks)
+        kept = name.endswith(".next") or equation.target.tensor.removesuffix(".tile") in self.outputs
+        axes = self._ordered(self.axes_of(value), written if kept else self._order_of(value, written))
         ranks = tuple(r for r in equation.target.ranks if r not in self.tiling.loops)
         inside = self.scope.loop is not None
         if isinstance(value, Read) and not name.endswith(".next"):
@@ -170,10 +172,11 @@ class TileWriter(Filters):
         return type, self.stays_finite(value)
 
     def _order_of(self, value: Expression, otherwise: tuple[Axis, ...]) -> tuple[Axis, ...]:
-        """The order of axes in which a map reads a tile of all of them, so that lanes run along what lies together."""
+        """The order of axes in which a map reads tiles of all of them, so that lanes run along what lies together."""
         axes = self.axes_of(value)
         types = (self.facts[n.tensor].type for n in walk(value) if isinstance(n, Read))
-        return next((t.axes for t in types if {*t.ranks} == axes), otherwise)
+        found = [t.axes for t in types if {*t.ranks} == axes]
+        return otherwise if not found or self._ordered(axes, otherwise) in found else found[0]
 
     def _unbounded_moved(self, operand: str, other: str, domain: Domain) -> tuple[str, str]:
         """Both operands of a product, with factors of the first that may be infinite multiplied into the second.
