@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from einsum_compiler.ir.build import multiply
+from einsum_compiler.ir.build import multiply, ranks_of
 from einsum_compiler.ir.cascade import Equation, Target
 from einsum_compiler.ir.expression import Call, Constant, Expression, Extent, Parameter, Rank, Read, Reduction, walk
 from einsum_compiler.passes.domains import Domains
@@ -70,8 +70,7 @@ def paired(equation: Equation, name: Namer, domains: Domains) -> tuple[Equation,
     for group in groups:
         value = product(group)
         if not isinstance(value, Read) and set(free_ranks(value)) & set(reduction.ranks):
-            order = (*equation.target.ranks, *reduction.ranks)
-            ranks = tuple(sorted(free_ranks(value), key=order.index))
+            ranks = _layout(value, (*equation.target.ranks, *reduction.ranks), set(reduction.ranks))
             target = Target(name(f"{equation.target.tensor}.factor"), tuple(Rank(r) for r in ranks))
             made.append(Equation((target,), value))
             value = Read(target.tensor, target.indices)
@@ -80,6 +79,22 @@ def paired(equation: Equation, name: Namer, domains: Domains) -> tuple[Equation,
     for operand in operands[1:]:
         body = multiply(body, operand)
     return (*made, replace(equation, value=replace(reduction, body=body)))
+
+
+def _layout(value: Expression, order: tuple[str, ...], reduced: set[str]) -> tuple[str, ...]:
+    """The ranks of a map in the order in which its read of most ranks has them, so that it is computed along what lies side by side; others before, in the given order.
+
+    Of ranks in one index (``X[h,n - i]``) those of the result come last: sums over a few neighbours are vectors of results.
+    """
+    widest = max(
+        (n for n in walk(value) if isinstance(n, Read)), key=lambda n: len(set(ranks_of(*n.indices))), default=None
+    )
+    found: dict[str, None] = {}
+    for index in widest.indices if widest else ():
+        found.update(dict.fromkeys(sorted(ranks_of(index), key=lambda r: r not in reduced)))
+    ranks = set(free_ranks(value))
+    others = sorted(ranks - set(found), key=order.index)
+    return (*others, *(r for r in found if r in ranks))
 
 
 def _grouped(parts: tuple[Factor, ...], computed: Callable[[Read], bool]) -> list[list[Factor]]:

@@ -193,7 +193,8 @@ class _Cpu:
                 case Write() if not step.direct:
                     rows, columns = self._rows(step.tile)
                     each = 2.5 if step.adds else 1.5
-                    core.add("copies", rows * (ROW + columns / self.lanes * each) * self.cycle)
+                    cycles = columns * GATHER * 2 if step.scattered else columns / self.lanes * each
+                    core.add("copies", rows * (ROW + cycles) * self.cycle)
             trimmed = seen is not None and seen.share < 1.0 and seen.axes <= _axes(step)
             for resource, seconds in core.spent.items():
                 total.add(resource, seconds * seen.share if seen and trimmed else seconds)

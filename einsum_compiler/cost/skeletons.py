@@ -147,7 +147,8 @@ def _steps(
             case Store():
                 ranks = tuple(a.rank for a in s.axes)
                 value = s.value.tensor if isinstance(s.value, Read) else ""
-                found.append(Write(s.tensor, Tile(ranks, 4), s.adds, _outer(s.indices, ranks), value in direct))
+                outer, apart = _outer(s.indices, ranks), _lies_apart(s.indices, ranks)
+                found.append(Write(s.tensor, Tile(ranks, 4), s.adds, outer, value in direct, apart))
     if group:
         found.append(_sweep(group, (), kept, kinds, held))
     return tuple(found)
@@ -255,13 +256,18 @@ def _product(s: Dot, kinds: Mapping[str, tuple[Tile, str]]) -> Product:
 
 def _fetch(s: Load, operand: bool) -> Fetch:
     axes = s.type.ranks
-    scattered = any(
+    scattered = _lies_apart(s.indices, axes) or any(
         isinstance(n, (Read, Call)) or (isinstance(n, Binary) and n.operator in ("//", "%") and _varies(n, axes))
         for index in s.indices
         for n in walk(index)
     )
     tile = Tile(axes, bytes_of(s.type.dtype))
     return Fetch(s.tensor, tile, s.type.dtype, _outer(s.indices, axes), scattered and bool(axes), operand)
+
+
+def _lies_apart(indices: tuple[Expression, ...], axes: tuple[str, ...]) -> bool:
+    """Whether no two elements of a tile are neighbours in memory: none of its axes is in the last index."""
+    return bool(axes) and bool(indices) and not _varies(indices[-1], axes)
 
 
 def _outer(indices: tuple[Expression, ...], axes: tuple[str, ...]) -> frozenset[str]:

@@ -93,13 +93,15 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A tile of an output. ``adds``: to what is there; ``indices``: the program and loop ranks that its place depends on; ``direct``: by the product itself."""
+    """A tile of an output. ``adds``: to what is there; ``indices``: the program and loop ranks that its place depends on; ``direct``: by the product itself;
+    ``scattered``: see ``Fetch``."""
 
     tensor: str
     tile: Tile
     adds: bool
     indices: frozenset[str]
     direct: bool = False
+    scattered: bool = False
 
 
 Step = Sweep | Product | Packing | Fetch | Write
