@@ -36,7 +36,7 @@ FILTERS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("one", "other"), itertools.combinations(FILTERS, 2))
+@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(FILTERS, 2)))
 def test_what_the_evaluator_finds(one: str, other: str) -> None:
     cascade = parse(cases(one, other)).cascade()
     message = found(cascade)
