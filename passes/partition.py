@@ -6,8 +6,8 @@ spread over programs one coordinate at a time. How large the tiles are is given:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import ceil, gcd, inf, prod
 
 from einsum_compiler.ir.build import ranks_of, reads_of
@@ -123,7 +123,9 @@ def partition(
     if reused:
         first = reused[0]
         tiles[first] = tile_class(extents[first], rows, options.powers_of_two)
-        for other in reused[1:]:
+        if options.along:
+            tiles |= _along_and_across(found, reused, tiles[first], extents, replace(options, rows=rows))
+        for other in () if options.along else reused[1:]:
             if any(other in ranks and first not in ranks for ranks in streamed):
                 # Columns of a product: some operand has these and lacks the rows, another the other way round.
                 crossed = any(first in ranks and other not in ranks for ranks in streamed)
@@ -152,6 +154,31 @@ def partition(
         kernel.outputs, program, stream, kernel.resident, Launch(options.warps, options.stages), tuple(streams[1:]),
         accumulated=kernel.accumulated,
     )  # fmt: skip
+
+
+def _along_and_across(
+    found: Reuse, reused: Sequence[str], rows: int, extents: Mapping[str, int], options: Partition
+) -> dict[str, int]:
+    """Tiles around the one of ``reused[0]``, ``rows`` of it: of ranks that are nowhere without it until there are rows enough, and of ranks of an operand without it.
+
+    Of those the nearest in memory come first: ``A[s,i,c] * B[s,j,d]`` has rows (i, c) and columns (j, d), with c and d whole before i and j.
+    """
+    first, streamed = reused[0], found.streamed
+    tiles: dict[str, int] = {}
+    across: list[str] = []
+    columns = 1
+    for other in sorted(reused[1:], key=lambda r: (found.steps.get(r, inf), -extents[r])):
+        if not any(other in ranks and first not in ranks for ranks in streamed):
+            if rows * 2 <= options.rows:
+                tiles[other] = tile_class(extents[other], options.rows // rows, options.powers_of_two)
+                rows *= tiles[other]
+        elif any(first in ranks and other not in ranks for ranks in streamed):
+            together = any({*across, other} <= {*ranks} and first not in ranks for ranks in streamed)
+            if together and columns * 2 <= options.columns:
+                tiles[other] = tile_class(extents[other], options.columns // columns, options.powers_of_two)
+                columns *= tiles[other]
+                across.append(other)
+    return tiles
 
 
 def _streamed_tile(rank: str, found: Reuse, extent: int, options: Partition) -> int:

@@ -70,3 +70,12 @@ def test_a_short_streamed_rank_has_a_tile_of_its_own_size_where_it_costs(rows: i
         kernel.ir("plan", torch.empty(4, 4, device="meta"), torch.empty(4, rows, device="meta"))
     ).kernels
     assert plan.stream is not None and (plan.stream.rank, plan.stream.size) == ("h", size)
+
+
+def test_tiles_hold_the_nearest_ranks_of_each_operand_whole() -> None:
+    """Rows (i, c) and columns (j, d): tiles of i and j alone would gather what they load, and scatter what they store."""
+    kernel = ec.compile("cascade outer(A[s,i,c], B[s,j,d]) -> O[i,j,c,d] { O[i,j,c,d] = A[s,i,c] * B[s,j,d] }")
+    a = torch.empty(64, 48, 16, device="meta")
+    (plan,) = parse_plan(kernel.ir("plan", a, a)).kernels
+    tiles = {t.rank: t.size for t in plan.program}
+    assert (tiles["c"], tiles["d"]) == (16, 16) and tiles["i"] > 1 < tiles["j"]
