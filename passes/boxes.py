@@ -11,7 +11,7 @@ bounds on the first coordinate of its box leave, in vectors of ``lanes``, that a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, prod
@@ -187,40 +187,63 @@ def _shape(
 
     ``places``: for each key axis the query axis that it is related with.
     """
-    best: tuple[float, ...] | None = None
-    found: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]] = (), (), (), ()
     of_queries = (POWERS if powers_of_two else SIDES,) * len(queries)
-    sides = sorted({q for query in _shapes(queries, rows, of_queries) for q in query})
-    rest = [i for i in range(len(queries)) if i not in places]
+    boxes = _shapes(queries, rows, of_queries)
+    sides = sorted({side for box in boxes for side in box})
     of_keys = tuple(POWERS if powers_of_two else tuple(sorted({*POWERS, natural_side(reach)})) for reach in seen)
-    for key in _shapes(keys, columns, of_keys):
-        # The work of an axis for every side of a query's box: keys met, and the share of the box beyond the extent.
-        met = [{q: meeting(w, q, k) for q in sides} for k, w in zip(key, seen, strict=True)]
-        tables = [
-            {q: at[q].keys * ceil((queries[place] - at[q].rows) / q) * q / queries[place] for q in sides}
-            if place is not None
-            else {1: float(ceil(n / k) * k)}
-            for n, k, at, place in zip(keys, key, met, places, strict=True)
-        ]
-        cut = min(key[0], ceil(lanes / prod(key[1:]))) if lanes and places[0] is not None else key[0]
-        for query in _shapes(queries, rows, of_queries):
-            work = (1 + STEP / prod(query)) * ceil(prod(key) / VECTOR) * VECTOR / prod(key)
-            for table, place in zip(tables, places, strict=True):
-                work *= table[1 if place is None else query[place]]
-            computed = 1.0
-            if (along := places[0]) is not None:
-                axis = met[0][query[along]]
-                computed = min(1.0, (axis.span - 1 + cut) / axis.keys)
-            work *= computed + STEP / prod(key)
-            for i in rest:
-                work *= ceil(queries[i] / query[i]) * query[i] / queries[i]
-            cost = (work, -key[-1], -query[-1])
-            if best is None or cost < best:
-                axes = [(p, at[query[p]]) for at, p in zip(met, places, strict=True) if p is not None]
-                rows_starts = {p: at.rows for p, at in reversed(axes)}
-                starts = tuple(0 if p is None else at[query[p]].start for at, p in zip(met, places, strict=True))
-                best, found = cost, (query, key, starts, tuple(rows_starts.get(i, 0) for i in range(len(query))))
-    return found
+    tiles = _shapes(keys, columns, of_keys)
+    # Every pair of boxes at once: tiles of keys down, boxes of queries across.
+    across, down = np.array(boxes), np.array(tiles)
+    volume, points = across.prod(axis=1), down.prod(axis=1)[:, None]
+    work = (1 + STEP / volume) * np.ceil(points / VECTOR) * VECTOR / points
+    for axis, (extent, reach, place) in enumerate(zip(keys, seen, places, strict=True)):
+        if place is None:
+            work = work * (np.ceil(extent / down[:, axis, None]) * down[:, axis, None])
+        else:
+            table = _axis_work(reach, queries[place], down[:, axis], sides)
+            work = work * table[:, np.searchsorted(sides, across[:, place])]
+    computed: float | NDArray[np.float64] = 1.0
+    if (along := places[0]) is not None:
+        cut = np.minimum(down[:, 0], np.ceil(lanes / down[:, 1:].prod(axis=1))) if lanes else down[:, 0]
+        table = _axis_share(seen[0], down[:, 0], cut, sides)
+        computed = table[:, np.searchsorted(sides, across[:, along])]
+    work = work * (computed + STEP / points)
+    for i, extent in enumerate(queries):
+        if i not in places:
+            work = work * (np.ceil(extent / across[:, i]) * across[:, i] / extent)
+    least = work == work.min()
+    _, _, k, q = min((-tiles[k][-1], -boxes[q][-1], k, q) for k, q in np.argwhere(least).tolist())
+    key, query = tiles[k], boxes[q]
+    axes = [None if p is None else meeting(w, query[p], n) for p, w, n in zip(places, seen, key, strict=True)]
+    starts = tuple(0 if met is None else met.start for met in axes)
+    rows_starts = {p: met.rows for p, met in reversed(list(zip(places, axes, strict=True))) if met is not None}
+    return query, key, starts, tuple(rows_starts.get(i, 0) for i in range(len(query)))
+
+
+def _axis_work(reach: Reach, extent: int, keys: NDArray[np.int_], sides: Sequence[int]) -> NDArray[np.float64]:
+    """The work of an axis by its side of the keys' box and that of the queries': keys met, and the share of the box beyond the extent."""
+
+    def row(key: int) -> list[float]:
+        found = [meeting(reach, q, key) for q in sides]
+        return [at.keys * ceil((extent - at.rows) / q) * q / extent for at, q in zip(found, sides, strict=True)]
+
+    return _by_side(row, keys)
+
+
+def _axis_share(
+    reach: Reach, keys: NDArray[np.int_], cut: NDArray[np.float64], sides: Sequence[int]
+) -> NDArray[np.float64]:
+    """The part of the keys met that is computed, where a tile is cut to so many coordinates."""
+    spans = _by_side(lambda key: [meeting(reach, q, key).span for q in sides], keys)
+    met = _by_side(lambda key: [meeting(reach, q, key).keys for q in sides], keys)
+    share: NDArray[np.float64] = np.minimum(1.0, (spans - 1 + cut[:, None]) / met)
+    return share
+
+
+def _by_side(row: Callable[[int], list[float]], keys: NDArray[np.int_]) -> NDArray[np.float64]:
+    """A row of a table for every key, computed once for equal ones."""
+    rows = {key: row(key) for key in dict.fromkeys(keys.tolist())}
+    return np.array([rows[key] for key in keys.tolist()])
 
 
 @lru_cache(maxsize=256)
