@@ -114,7 +114,7 @@ def _interval(part: Conjunction, touch: bool, tiles: Affine, box: Box) -> Interv
     lower, upper, conditions = [Affine()], [], []
     periodic = [atom for atom in part if isinstance(atom, Periodic)]
     if periodic:
-        if not reaches_every_tile([atom.form for atom in periodic], box):
+        if not reaches_every_tile(tuple(atom.form for atom in periodic), box):
             raise Opaque(_skips(periodic[0]))
         if not touch:
             return None
@@ -139,9 +139,9 @@ def _interval(part: Conjunction, touch: bool, tiles: Affine, box: Box) -> Interv
 def _has_points(part: Conjunction, box: Box) -> bool:
     """Whether a conjunction can hold at all; bounds of tiles are found inequality by inequality, and do not say so."""
     stream = term(Rank(box.stream.rank))
-    forms = [
+    forms = tuple(
         a.form if isinstance(a, Periodic) else stream * a.coefficient + a.rest for a in part if not isinstance(a, Guard)
-    ]
+    )
     return len(forms) < 2 or has_points(forms, box)
 
 

@@ -5,7 +5,7 @@ Terms that isl cannot open (reads, products, conditions) are parameters of the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import islpy
 
@@ -14,7 +14,8 @@ from einsum_compiler.passes.analysis.affine import Affine, is_nonnegative, reope
 from einsum_compiler.passes.analysis.tile_box import Box
 
 
-def reaches_every_tile(forms: Iterable[Affine], box: Box) -> bool:
+@lru_cache(maxsize=1024)  # loops of one kernel, and kernels of one program, ask the same
+def reaches_every_tile(forms: tuple[Affine, ...], box: Box) -> bool:
     """Whether every tile of the stream, whatever the other tiles, has a point where all forms are non-negative."""
     names = _Names(box)
     facts = [f"{names.text(form)} >= 0" for form in forms]
@@ -25,7 +26,8 @@ def reaches_every_tile(forms: Iterable[Affine], box: Box) -> bool:
     return bool(known.is_subset(reached))
 
 
-def has_points(forms: Sequence[Affine], box: Box) -> bool:
+@lru_cache(maxsize=1024)
+def has_points(forms: tuple[Affine, ...], box: Box) -> bool:
     """Whether all forms are non-negative at some point of some tile, whatever stands behind terms that isl cannot open."""
     names = _Names(box)
     facts = [f"{names.text(form)} >= 0" for form in forms]
