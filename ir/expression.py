@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from itertools import chain
+from operator import is_
 from typing import Any
 
 from einsum_compiler.ir.span import Span
@@ -240,10 +241,10 @@ def map_children(node: Expression, change: Callable[[Expression], Expression]) -
             new: object = change(value)
             if new is not value:
                 changed[name] = new
-        elif isinstance(value, tuple) and any(isinstance(v, Expression) for v in value):
-            new = tuple(change(v) if isinstance(v, Expression) else v for v in value)
-            if any(a is not b for a, b in zip(new, value, strict=True)):
-                changed[name] = new
+        elif isinstance(value, tuple):
+            several = [change(v) if isinstance(v, Expression) else v for v in value]
+            if not all(map(is_, several, value)):
+                changed[name] = tuple(several)
     if not changed:
         return node
     every: dict[str, Any] = {name: changed[name] if name in changed else getattr(node, name) for name in _fields(kind)}

@@ -12,9 +12,12 @@ def live(cascade: Cascade) -> Cascade:
     """The cascade without equations that no output depends on."""
     wanted = {t.name for t in cascade.outputs}
     work = list(wanted)
+    producers: dict[str, list[Equation]] = {}
+    for equation in cascade.equations:
+        for target in equation.targets:
+            producers.setdefault(target.tensor, []).append(equation)
     while work:
-        name = work.pop()
-        for equation in cascade.equations_of(name):
+        for equation in producers.get(work.pop(), ()):
             for read in reads_in(equation):
                 if read.tensor not in wanted:
                     wanted.add(read.tensor)

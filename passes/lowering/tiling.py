@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 from einsum_compiler.ir.build import add, box_place, ceil_divide, multiply
@@ -41,7 +42,7 @@ class Tiling:
         return bool(self.plan.box) and self.plan.stream is not None and self.plan.stream.rank == rank
 
     def is_program(self, rank: str) -> bool:
-        return any(p.rank == rank for p in self.plan.program)
+        return rank in self._program_axes
 
     def extent(self, rank: str) -> Expression:
         return Constant(self.extents[rank]) if rank in self.extents else Extent(rank)
@@ -68,6 +69,14 @@ class Tiling:
 
     def row_axis(self, rank: str) -> Axis | None:
         """The axis of a program rank, its own or that of its box; None if a tile holds one coordinate."""
+        return self._program_axes[rank] if rank in self._program_axes else self._row_axis(rank)
+
+    @cached_property
+    def _program_axes(self) -> dict[str, Axis | None]:
+        """Those of every program rank: every index of a kernel asks."""
+        return {t.rank: self._row_axis(t.rank) for t in self.plan.program}
+
+    def _row_axis(self, rank: str) -> Axis | None:
         size = self.plan.tile(rank)
         if size > 1 and rank in self.plan.rows:
             return Axis(f"{'_'.join(self.plan.rows)}.0", prod(map(self.plan.tile, self.plan.rows)))
@@ -89,7 +98,7 @@ class Tiling:
         if any(s.rank == rank for s in self.plan.streams):
             return f"{rank}.0"
         axis = self.row_axis(rank) if self.is_program(rank) else None
-        return axis.rank if axis else rank if rank in self.axis_sizes else None
+        return axis.rank if axis else rank if rank in self._axis_sizes else None
 
     def coordinate(self, rank: str) -> Expression:
         """The coordinate of a rank of the cascade at one element of a tile."""
@@ -112,6 +121,10 @@ class Tiling:
     @property
     def axis_sizes(self) -> dict[str, int]:
         """The size of every axis, by the rank of the tile."""
+        return dict(self._axis_sizes)
+
+    @cached_property
+    def _axis_sizes(self) -> dict[str, int]:
         sizes = {r: n for r, n in self.extents.items() if not self.is_program(r)}
         sizes.update({self.whole(r): n for r, n in self.extents.items()})
         for tile in self.plan.program:
