@@ -9,6 +9,7 @@ from einsum_compiler.backends.cpu.ahead import products_that_ask
 from einsum_compiler.backends.cpu.loads import emit_load
 from einsum_compiler.backends.cpu.products import emit_dot
 from einsum_compiler.backends.cpu.rows import emit_hidden, tables_of
+from einsum_compiler.backends.cpu.running import Running, emit_running, running_of
 from einsum_compiler.backends.cpu.schedule import latest
 from einsum_compiler.backends.cpu.scope import Scope
 from einsum_compiler.backends.cpu.simplify import simplify
@@ -96,7 +97,7 @@ def _next_unit(scope: Scope, pending: list[Statement], kept: set[str], tables: C
     first = pending[0]
     if isinstance(first, Dot) and (addition := addition_of(scope, first, pending[1:], kept)):
         return Unit((first, addition))
-    if not isinstance(first, Map | Select | Reduce) or first.target in tables:
+    if not isinstance(first, Map | Select | Reduce) or first.target in tables or _in_one_pass(scope, first):
         return Unit((first,))
     group: list[Map | Select | Reduce] = [] if isinstance(first, Reduce) else [first]
     fold = first if isinstance(first, Reduce) else None
@@ -104,7 +105,7 @@ def _next_unit(scope: Scope, pending: list[Statement], kept: set[str], tables: C
     for i, statement in enumerate(pending[1:], 1):
         if not isinstance(statement, Map | Select | Reduce) or (isinstance(statement, Reduce) and fold is not None):
             continue
-        if statement.target in tables:
+        if statement.target in tables or _in_one_pass(scope, statement):
             continue
         reads = reads_in(statement)
         related = i == 1 + len(group) - (fold is None) or bool(reads & kinds.keys())
@@ -138,10 +139,19 @@ def _emit_unit(scope: Scope, unit: Unit, later: set[str], emit_loop: EmitLoop, t
                     emit_dot(scope, first)
         case Loop():
             emit_loop(scope, first)
+        case Reduce() if found := _in_one_pass(scope, first):
+            emit_running(scope, first, found)
         case Map() | Select() | Reduce():
             emit_sweep(scope, [s for s in unit.statements if isinstance(s, Map | Select | Reduce)], later)
         case _:
             raise BackendError(f"the CPU backend has no code for the statement {type(first).__name__}")
+
+
+def _in_one_pass(scope: Scope, statement: Statement) -> Running | None:
+    """How a reduction meets every point once, if it does; not over columns of a partial tile that is cut down, which are not all there."""
+    if not isinstance(statement, Reduce) or (scope.trim and scope.trim.columns in statement.over):
+        return None
+    return running_of(statement, scope.known())
 
 
 def _reuse(scope: Scope, unit: Unit, own: set[str], later: set[str], carries: Sequence[Carry]) -> None:

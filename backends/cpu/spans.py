@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from einsum_compiler.backends.cpu.affine import depends, links, position_bounds
+from einsum_compiler.backends.cpu.affine import Known, depends, links, position_bounds
 from einsum_compiler.backends.cpu.roles import FEW_ROWS, roles_of
+from einsum_compiler.backends.cpu.running import running_of
 from einsum_compiler.backends.cpu.scope import Scope, Trim
 from einsum_compiler.backends.cpu.spaces import space_of
 from einsum_compiler.backends.cpu.view import WIDEST
@@ -97,6 +98,8 @@ def _trim_of(
             if axes[-1].rank != columns:
                 return None
         elif isinstance(s, Reduce) and reads:
+            if running_of(s, Known({n: t.ranks for n, t in types.items()}, scope.known().integers)):
+                return None  # its steps are fewer than points that are cut
             space = space_of(scope, s, {n: t.axes for n, t in types.items()})
             along = {a.rank for a in (*space.outer, *space.inner)}
             if both or space.lane is None or space.lane.rank != columns or rows not in along:

@@ -8,7 +8,7 @@ the instructions of a vector of elements, or by the bytes of the tiles they touc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 
@@ -27,6 +27,7 @@ INTEGER = 20.0  # a floor division or remainder of a vector
 LOOP = 1.0  # one step of a loop over vectors
 ROW, FOLD = 6.0, 24.0  # the start of a row, and the fold of its lanes at the end
 GATHER = 2.0  # one element that lies apart from its neighbours
+RUNNING, RESULT = 4.0, 2.0  # a value that waits for the one before, and a result on the way
 STEP = 20.0  # a statement
 PROGRAM = 200.0  # taking the next program
 FEW_ROWS = 4  # products of no more rows read the right operand as it lies
@@ -283,6 +284,8 @@ class _Cpu:
 
     def sweep(self, s: Sweep, core: _Core, bandwidth: float, level: str) -> None:
         shape, sizes = self.shape, self.shape.sizes
+        if s.running:
+            s = self._run(s, core)
         axis = lane(s.kept, s.over, s.reads)
         points = shape.points(s.axes)
         size = sizes.get(axis, 1) if axis else 1
@@ -315,6 +318,15 @@ class _Cpu:
         excess = touched / bandwidth - compute
         if excess > 0:
             core.add(level, excess)
+
+    def _run(self, s: Sweep, core: _Core) -> Sweep:
+        """Prices the steps of a reduction that runs along its results; gives the sweep that makes its values."""
+        rows = self.shape.points([a for a in s.kept if a != s.running])
+        steps = self.shape.points(s.over) * RUNNING + self.shape.points([s.running]) * RESULT
+        core.add("vector", rows * (ROW + FOLD + steps) * self.cycle)
+        kept = tuple(a for a in s.kept if any(a in t.axes for t in s.reads) and a != s.running)
+        operations = tuple(o for o in s.operations if o.axes <= {*kept, *s.over})
+        return replace(s, kept=(*kept, *s.over), over=(), operations=operations, running="")
 
     # -- loads --------------------------------------------------------------------------------------------------------------------
 

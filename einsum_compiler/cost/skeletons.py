@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
+from einsum_compiler.backends.cpu.affine import Known
+from einsum_compiler.backends.cpu.running import running_of
 from einsum_compiler.backends.cpu.schedule import latest
 from einsum_compiler.backends.cpu.simplify import simplify
 from einsum_compiler.cost.operation_counts import count_operations
@@ -27,10 +29,10 @@ from einsum_compiler.cost.steps import (
     Write,
     lane,
 )
-from einsum_compiler.ir.expression import Binary, Call, Expression, Rank, Read, walk
+from einsum_compiler.ir.expression import Binary, Call, Expression, Parameter, Rank, Read, walk
 from einsum_compiler.ir.tile import Dot, Load, Loop, Map, Reduce, Select, Statement, Store, TileKernel
 from einsum_compiler.ir.tile_ranges import expressions_of, loop_body, reads_in
-from einsum_compiler.ir.types import bytes_of
+from einsum_compiler.ir.types import bytes_of, is_float
 from einsum_compiler.passes.analysis.range_arithmetic import ValueRange
 from einsum_compiler.passes.analysis.value_ranges import expression_range
 
@@ -125,7 +127,7 @@ def _steps(
     direct = {d.target for d in body if isinstance(d, Dot) and d.accumulator is None and _is_added(d, body, kept)}
     for i, s in enumerate(body):
         if isinstance(s, Map | Select | Reduce):
-            if group and not _joins(group, s):
+            if group and not _joins(group, s, kinds):
                 found.append(_sweep(group, body[i:], kept, kinds, held))
                 group = []
             group.append(s)
@@ -166,8 +168,18 @@ def _space(s: Map | Select | Reduce) -> tuple[str, ...]:
     return (*s.type.ranks, *over)
 
 
-def _joins(group: list[Map | Select | Reduce], s: Map | Select | Reduce) -> bool:
-    return not isinstance(group[-1], Reduce) and _space(group[0]) == _space(s)
+def _joins(group: list[Map | Select | Reduce], s: Map | Select | Reduce, kinds: Mapping[str, tuple[Tile, str]]) -> bool:
+    return not isinstance(group[-1], Reduce) and _space(group[0]) == _space(s) and not _running(s, kinds)
+
+
+def _running(s: Statement, kinds: Mapping[str, tuple[Tile, str]]) -> str:
+    """The axis of results along which a reduction runs, if it does."""
+    if not isinstance(s, Reduce):
+        return ""
+    scalars = {n.name for n in walk(s.value) if isinstance(n, Parameter)}  # in bounds they are integers
+    whole = {n for n, (_, dtype) in kinds.items() if not is_float(dtype) and dtype != "bool"}
+    found = running_of(s, Known({n: tile.axes for n, (tile, _) in kinds.items()}, scalars | whole))
+    return found.results.rank if found else ""
 
 
 def _sweep(
@@ -204,6 +216,7 @@ def _sweep(
         tuple(kinds[n][0] for n in sorted(reads) if n in kinds),
         tuple(kinds[s.target][0] for s in group if s.target in used),
         tuple(fresh),
+        _running(last, kinds),
     )
 
 

@@ -31,7 +31,7 @@ class Operation:
 @dataclass(frozen=True, slots=True)
 class Sweep:
     """Maps, selects and at most one reduction in one loop nest. ``kept``: axes of its results; ``over``: axes that are reduced; ``fresh``: what is written
-    where no tile dies."""
+    where no tile dies; ``running``: the axis of results along which the reduction runs, if it does (``backends.cpu.running``)."""
 
     kept: tuple[str, ...]
     over: tuple[str, ...]
@@ -39,6 +39,7 @@ class Sweep:
     reads: tuple[Tile, ...]
     writes: tuple[Tile, ...]
     fresh: tuple[Tile, ...]
+    running: str = ""
 
     @property
     def axes(self) -> tuple[str, ...]:
