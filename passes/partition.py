@@ -123,8 +123,13 @@ def partition(
     if reused:
         first = reused[0]
         tiles[first] = tile_class(extents[first], rows, options.powers_of_two)
+        near = [r for r in reused[1:] if r in found.steps]
         if options.along:
             tiles |= _along_and_across(found, reused, tiles[first], extents, replace(options, rows=rows))
+        elif near and not any(first in ranks for ranks in streamed):
+            # Only filters have the first rank: points are put into it, side by side along the rank that is contiguous in memory.
+            beside = min(near, key=lambda r: found.steps[r])
+            tiles[beside] = tile_class(extents[beside], options.columns, options.powers_of_two)
         for other in () if options.along else reused[1:]:
             if any(other in ranks and first not in ranks for ranks in streamed):
                 # Columns of a product: some operand has these and lacks the rows, another the other way round.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from einsum_compiler.backends.cpu.ahead import products_that_ask
+from einsum_compiler.backends.cpu.buckets import Buckets, buckets_of, emit_buckets
 from einsum_compiler.backends.cpu.loads import emit_load
 from einsum_compiler.backends.cpu.products import emit_dot
 from einsum_compiler.backends.cpu.rows import emit_hidden, tables_of
@@ -140,18 +141,21 @@ def _emit_unit(scope: Scope, unit: Unit, later: set[str], emit_loop: EmitLoop, t
         case Loop():
             emit_loop(scope, first)
         case Reduce() if found := _in_one_pass(scope, first):
-            emit_running(scope, first, found)
+            if isinstance(found, Running):
+                emit_running(scope, first, found)
+            else:
+                emit_buckets(scope, first, found)
         case Map() | Select() | Reduce():
             emit_sweep(scope, [s for s in unit.statements if isinstance(s, Map | Select | Reduce)], later)
         case _:
             raise BackendError(f"the CPU backend has no code for the statement {type(first).__name__}")
 
 
-def _in_one_pass(scope: Scope, statement: Statement) -> Running | None:
+def _in_one_pass(scope: Scope, statement: Statement) -> Running | Buckets | None:
     """How a reduction meets every point once, if it does; not over columns of a partial tile that is cut down, which are not all there."""
     if not isinstance(statement, Reduce) or (scope.trim and scope.trim.columns in statement.over):
         return None
-    return running_of(statement, scope.known())
+    return running_of(statement, scope.known()) or buckets_of(statement, scope.known())
 
 
 def _reuse(scope: Scope, unit: Unit, own: set[str], later: set[str], carries: Sequence[Carry]) -> None:

@@ -16,7 +16,7 @@ from einsum_compiler.cost.cpu import vector_bytes
 from einsum_compiler.cost.device import Device
 from einsum_compiler.cost.prediction import Prediction
 from einsum_compiler.cost.shape import Shape, Visited
-from einsum_compiler.cost.steps import Fetch, Packing, Product, Step, Sweep, Tile, Write, lane
+from einsum_compiler.cost.steps import Fetch, OnePass, Packing, Product, Step, Sweep, Tile, Write, lane
 
 # Cycles; docs/decisions.md says what they were taken from.
 LATENCY = 4.0  # of a multiply-add
@@ -28,6 +28,7 @@ LOOP = 1.0  # one step of a loop over vectors
 ROW, FOLD = 6.0, 24.0  # the start of a row, and the fold of its lanes at the end
 GATHER = 2.0  # one element that lies apart from its neighbours
 RUNNING, RESULT = 4.0, 2.0  # a value that waits for the one before, and a result on the way
+PLACE = 8.0  # finding the result that a point belongs to
 STEP = 20.0  # a statement
 PROGRAM = 200.0  # taking the next program
 FEW_ROWS = 4  # products of no more rows read the right operand as it lies
@@ -284,8 +285,8 @@ class _Cpu:
 
     def sweep(self, s: Sweep, core: _Core, bandwidth: float, level: str) -> None:
         shape, sizes = self.shape, self.shape.sizes
-        if s.running:
-            s = self._run(s, core)
+        if s.once:
+            s = self._values(s, s.once, core)
         axis = lane(s.kept, s.over, s.reads)
         points = shape.points(s.axes)
         size = sizes.get(axis, 1) if axis else 1
@@ -319,14 +320,30 @@ class _Cpu:
         if excess > 0:
             core.add(level, excess)
 
-    def _run(self, s: Sweep, core: _Core) -> Sweep:
-        """Prices the steps of a reduction that runs along its results; gives the sweep that makes its values."""
-        rows = self.shape.points([a for a in s.kept if a != s.running])
-        steps = self.shape.points(s.over) * RUNNING + self.shape.points([s.running]) * RESULT
-        core.add("vector", rows * (ROW + FOLD + steps) * self.cycle)
-        kept = tuple(a for a in s.kept if any(a in t.axes for t in s.reads) and a != s.running)
+    def _values(self, s: Sweep, once: OnePass, core: _Core) -> Sweep:
+        """Prices the steps of a reduction that meets every point once; gives the sweep that makes what it meets."""
+        shape, results, points = self.shape, once.results, self.shape.points(once.points)
+        rest = tuple(a for a in s.kept if a != results)
+        if once.runs:
+            steps = points * RUNNING + shape.sizes.get(results, 1) * RESULT
+            cycles = shape.points(rest) * (ROW + FOLD + steps)
+        else:
+            extent = shape.extents.get(results.removesuffix(".0"), 1)
+            share = min(1.0, shape.sizes.get(results, 1) / max(extent, 1))
+            vectors = s.kept[-1] in rest
+            each = shape.points(rest) / self.lanes * (LOOP + SIMPLE * 4) if vectors else shape.points(rest) * RUNNING
+            cycles = points * (PLACE + share * (ROW + each))
+        core.add("vector", cycles * self.cycle)
+        kept = tuple(a for a in rest if any(a in t.axes for t in s.reads))
+        over = () if once.runs else tuple(a for a in s.over if a not in once.points)
         operations = tuple(o for o in s.operations if o.axes <= {*kept, *s.over})
-        return replace(s, kept=(*kept, *s.over), over=(), operations=operations, running="")
+        return replace(
+            s,
+            kept=(*once.points, *kept) if over else (*kept, *once.points),
+            over=over,
+            operations=operations,
+            once=None,
+        )
 
     # -- loads --------------------------------------------------------------------------------------------------------------------
 

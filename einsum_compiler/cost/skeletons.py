@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from einsum_compiler.backends.cpu.affine import Known
+from einsum_compiler.backends.cpu.buckets import buckets_of
 from einsum_compiler.backends.cpu.running import running_of
 from einsum_compiler.backends.cpu.schedule import latest
 from einsum_compiler.backends.cpu.simplify import simplify
@@ -18,6 +19,7 @@ from einsum_compiler.cost.operation_counts import count_operations
 from einsum_compiler.cost.steps import (
     Fetch,
     LoopSkeleton,
+    OnePass,
     Operation,
     Packing,
     Product,
@@ -70,7 +72,9 @@ def _sums(body: Sequence[Statement], kinds: Mapping[str, tuple[Tile, str]]) -> t
             over = tuple(a.rank for a in s.over)
             reads = [kinds[n][0] for n in reads_in(s) if n in kinds]
             terms = expression_range(s.value, values)
-            found.append(Sum(over, lane(s.type.ranks, over, reads) in over, terms.low < 0 < terms.high))
+            once = _one_pass(s, kinds)
+            along = lane(s.type.ranks, over, reads) in over and (once is None or once.runs)
+            found.append(Sum(over, along, terms.low < 0 < terms.high))
     return tuple(dict.fromkeys(found))
 
 
@@ -169,17 +173,21 @@ def _space(s: Map | Select | Reduce) -> tuple[str, ...]:
 
 
 def _joins(group: list[Map | Select | Reduce], s: Map | Select | Reduce, kinds: Mapping[str, tuple[Tile, str]]) -> bool:
-    return not isinstance(group[-1], Reduce) and _space(group[0]) == _space(s) and not _running(s, kinds)
+    return not isinstance(group[-1], Reduce) and _space(group[0]) == _space(s) and not _one_pass(s, kinds)
 
 
-def _running(s: Statement, kinds: Mapping[str, tuple[Tile, str]]) -> str:
-    """The axis of results along which a reduction runs, if it does."""
+def _one_pass(s: Statement, kinds: Mapping[str, tuple[Tile, str]]) -> OnePass | None:
+    """How a reduction meets every point once, if it does."""
     if not isinstance(s, Reduce):
-        return ""
+        return None
     scalars = {n.name for n in walk(s.value) if isinstance(n, Parameter)}  # in bounds they are integers
     whole = {n for n, (_, dtype) in kinds.items() if not is_float(dtype) and dtype != "bool"}
-    found = running_of(s, Known({n: tile.axes for n, (tile, _) in kinds.items()}, scalars | whole))
-    return found.results.rank if found else ""
+    known = Known({n: tile.axes for n, (tile, _) in kinds.items()}, scalars | whole)
+    if running := running_of(s, known):
+        return OnePass(running.results.rank, (running.along.rank,), True)
+    if buckets := buckets_of(s, known):
+        return OnePass(buckets.results.rank, tuple(a.rank for a in buckets.points), False)
+    return None
 
 
 def _sweep(
@@ -216,7 +224,7 @@ def _sweep(
         tuple(kinds[n][0] for n in sorted(reads) if n in kinds),
         tuple(kinds[s.target][0] for s in group if s.target in used),
         tuple(fresh),
-        _running(last, kinds),
+        _one_pass(last, kinds),
     )
 
 

@@ -29,9 +29,18 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
+class OnePass:
+    """A reduction that runs along ``results`` (``backends.cpu.running``), or puts every one of ``points`` into one of them (``backends.cpu.buckets``)."""
+
+    results: str
+    points: tuple[str, ...]
+    runs: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Sweep:
     """Maps, selects and at most one reduction in one loop nest. ``kept``: axes of its results; ``over``: axes that are reduced; ``fresh``: what is written
-    where no tile dies; ``running``: the axis of results along which the reduction runs, if it does (``backends.cpu.running``)."""
+    where no tile dies; ``once``: how the reduction meets every point once, if it does."""
 
     kept: tuple[str, ...]
     over: tuple[str, ...]
@@ -39,7 +48,7 @@ class Sweep:
     reads: tuple[Tile, ...]
     writes: tuple[Tile, ...]
     fresh: tuple[Tile, ...]
-    running: str = ""
+    once: OnePass | None = None
 
     @property
     def axes(self) -> tuple[str, ...]:
