@@ -92,3 +92,10 @@ def test_few_taps_are_one_tile_and_other_short_lengths_share_one() -> None:
     assert [t.size for t in partition(taps, extents, Partition(powers_of_two=True)).streams] == [16]
     assert [t.size for t in partition(taps, extents | {"k": 40}).streams] == [48]
     assert [t.size for t in partition(keys, extents).streams] == [16]
+
+
+def test_points_are_put_side_by_side_into_a_rank_that_only_filters_have() -> None:
+    text = "cascade c(X[t,a,d], y[t]; V: int) -> Y[v,a,d] { Y[v,a,d] = sum[t](X[t,a,d] where y[t] == v) }"
+    (kernel,) = fuse(normalize(parse(text).cascade()), extents := {"t": 500, "a": 90, "d": 64, "v": 300})
+    tiles = {t.rank: t.size for t in partition(kernel, extents).program}
+    assert tiles["v"] > 1 and tiles["d"] > 1 and tiles["a"] == 1
