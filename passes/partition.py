@@ -42,6 +42,9 @@ class Partition:
     )
     lanes: int = 0  # of a vector, where boxes are cut to what their rows see
     along: bool = False  # whether the first tile is one of the rank along which most of what is read lies
+    alone: bool = (
+        False  # whether the only tile is one of the rank that is contiguous in memory, whatever is reused along others
+    )
 
 
 @dataclass(frozen=True)
@@ -97,14 +100,18 @@ def partition(
     tiles = dict.fromkeys(kernel.program, 1)
     chunks = dict(kernel.chunks)
     reused = [r for r in kernel.program if r not in chunks and any(r not in ranks for ranks in streamed)]
-    if not options.batches:
+    if options.alone:
+        reused = []
+    elif not options.batches:
         reused = [r for r in reused if r not in found.batched] or ([] if chunks else reused)
     reused.sort(key=lambda r: (options.along and r != found.along, -extents[r], found.steps.get(r, inf)))
     rows = max(1, options.rows // found.held)
     if options.powers_of_two:
         rows = 1 << (rows.bit_length() - 1)
     boxes = None
-    if len(kernel.streams) == 1 and not kernel.accumulated:  # the ranks of a box are one axis, summed only as a whole
+    if (
+        len(kernel.streams) == 1 and not kernel.accumulated and not options.alone
+    ):  # the ranks of a box are one axis, summed only as a whole
         boxes = choose_boxes(
             kernel.cascade, kernel.stream, reused, extents, rows, options.stream, options.powers_of_two, reach,
             options.lanes,

@@ -74,6 +74,15 @@ def tilings(
                         yield each
                 if not plan.box:
                     break
+    # Where streamed reads run along a rank that all of them have, none of these vectors lie along it: reads that differ by taps only (a convolution) reuse little.
+    near = [r for r in found.steps if found.steps[r] == min(found.steps.values())]
+    if found.taps and near and all(r in ranks for r in near for ranks in found.streamed):
+        for stream, vector in product(streams, grid.vector):
+            options = Partition(stream=stream, vector=vector, powers_of_two=grid.powers_of_two, warps=warps, alone=True)
+            plan = partition(found, extents, options, reach)
+            if plan not in seen:
+                seen.add(plan)
+                yield plan
 
 
 def _short(found: Reuse, extents: Mapping[str, int], grid: Grid) -> Iterator[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from einsum_compiler.cost.steps import Tile
 from einsum_compiler.ir.expression import (
@@ -36,14 +36,17 @@ BINARY: Mapping[str, tuple[str, ...]] = {
 
 
 def count_operations(
-    node: Expression, kinds: Mapping[str, tuple[Tile, str]], found: dict[tuple[str, frozenset[str]], int]
+    node: Expression,
+    kinds: Mapping[str, tuple[Tile, str]],
+    found: dict[tuple[str, frozenset[str]], int],
+    space: Collection[str],
 ) -> frozenset[str]:
-    """Adds the operations of an expression and gives its axes."""
+    """Adds the operations of an expression at the points of ``space`` and gives its axes; a rank that is none of them has one value: the program's or a loop's."""
     if isinstance(node, Rank):
-        return frozenset({node.name}) if node.name.endswith(".0") or "." not in node.name else frozenset()
+        return frozenset({node.name}) if node.name in space else frozenset()
     if isinstance(node, Read):
         return frozenset(kinds[node.tensor][0].axes) if node.tensor in kinds else frozenset()
-    axes = frozenset[str]().union(*(count_operations(child, kinds, found) for child in children(node)))
+    axes = frozenset[str]().union(*(count_operations(child, kinds, found, space) for child in children(node)))
     parts: tuple[str, ...] = ()
     match node:
         case Call(function=function):

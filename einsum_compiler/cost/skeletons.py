@@ -204,7 +204,7 @@ def _sweep(
     operations: dict[tuple[str, frozenset[str]], int] = {}
     for s in group:
         for node in expressions_of(s):
-            count_operations(node, kinds, operations)
+            count_operations(node, kinds, operations, _space(s))
         if isinstance(s, Reduce):
             key = ("simple", frozenset(_space(s)))
             operations[key] = operations.get(key, 0) + 1
@@ -238,8 +238,8 @@ def _is_scaled(node: Expression) -> bool:
 def _accumulator(s: Dot, kinds: Mapping[str, tuple[Tile, str]]) -> Sweep:
     assert s.accumulator is not None
     operations: dict[tuple[str, frozenset[str]], int] = {}
-    count_operations(s.accumulator, kinds, operations)
     tile = kinds[s.target][0]
+    count_operations(s.accumulator, kinds, operations, tile.axes)
     counted = tuple(Operation(kind, axes, n) for (kind, axes), n in operations.items())
     return Sweep(tile.axes, (), counted, (tile,), (tile,), ())
 

@@ -79,3 +79,13 @@ def test_tiles_hold_the_nearest_ranks_of_each_operand_whole() -> None:
     (plan,) = parse_plan(kernel.ir("plan", a, a)).kernels
     tiles = {t.rank: t.size for t in plan.program}
     assert (tiles["c"], tiles["d"]) == (16, 16) and tiles["i"] > 1 < tiles["j"]
+
+
+def test_vectors_lie_along_channels_that_are_innermost() -> None:
+    # Comparisons of a program's own coordinates (y + j < Y) are made once, not at all coordinates of the rank.
+    text = "cascade t(X[k,y,x,c], W[j,i,c]) -> O[k,y,x,c] { O[k,y,x,c] = sum[i,j](W[j,i,c] * default(X[k,y + j - 1,x + i - 1,c], 0)) }"
+    kernel = ec.compile(text, backend="cpu")
+    plan = parse_plan(
+        kernel.ir("plan", torch.empty(4, 32, 32, 32, device="meta"), torch.empty(3, 3, 32, device="meta"))
+    )
+    assert {t.rank: t.size for t in plan.kernels[0].program}["c"] == 32
