@@ -103,6 +103,14 @@ def upper_bound(node: Expression, rank: str, known: Known) -> Expression | None:
     return found[1] if found[0] == "<" else add(found[1], Constant(1))
 
 
+def lower_bound(node: Expression, rank: str, known: Known) -> Expression | None:
+    """The expression ``b`` of a condition that is ``rank >= b``."""
+    found = position_bound(node, rank, known)
+    if found is None or found[0] not in (">", ">="):
+        return None
+    return found[1] if found[0] == ">=" else add(found[1], Constant(1))
+
+
 def undivided(node: Comparison) -> tuple[Comparison, ...] | None:
     """``x // c <op> k`` without the division, for an integer c > 0: ``==`` is ``k*c <= x < k*c + c``, and likewise for an order."""
     operator, (quotient, k) = node.operators[0], node.operands

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import reduce
 
-from einsum_compiler.backends.cpu.affine import Known, affine, depends, upper_bound
+from einsum_compiler.backends.cpu.affine import Known, affine, depends, lower_bound, upper_bound
 from einsum_compiler.backends.cpu.columns import Columns, columns_of
 from einsum_compiler.backends.cpu.expressions import Expressions
 from einsum_compiler.backends.cpu.rows import declare, zeros
@@ -189,15 +190,15 @@ def _emit_copy(
     known = scope.known()
     fill = _fill(load)
     lane = axes[-1] if axes else None
-    of_rows: list[Expression] = []  # bounds of the lanes that change from row to row (``x + j < Q``)
-    if lane is not None:
-        ends = {
-            c: b for c in conditions if (b := upper_bound(c, lane.rank, known)) and not depends(b, {lane.rank}, known)
-        }
-        if not any(depends(c, {lane.rank}, known) for c in conditions if c not in ends):
-            conditions, of_rows = [c for c in conditions if c not in ends], list(ends.values())
+    ends: list[Expression] = []  # bounds of the lanes that change from row to row (``x + j < Q``)
+    starts: list[Expression] = []  # and those from below (``0 <= x - j``)
+    along = [c for c in conditions if lane is not None and depends(c, {lane.rank}, known)]
     by_row = lane is not None and access.strides[lane.rank] is not None
-    by_row = by_row and not any(depends(c, {lane.rank}, known) for c in conditions if lane is not None)
+    by_row = by_row and all(lane is not None and bound_of(c, lane.rank, known) for c in along)
+    if by_row and lane is not None:
+        conditions = [c for c in conditions if c not in along]
+        for is_end, bound in (found for c in along if (found := bound_of(c, lane.rank, known))):
+            (ends if is_end else starts).append(bound)
     if lane is not None and not by_row and len(axes) > 1 and (parts := _by_offsets(load, lane, known)) is not None:
         with scope.columns(lane) as columns:
             assert columns is not None
@@ -215,8 +216,9 @@ def _emit_copy(
     count = ""
     if by_row and lane is not None:
         count = str(lane.size)
-        for bound in (*bounds.get(lane.rank, []), *of_rows):
+        for bound in (*bounds.get(lane.rank, []), *ends):
             count = f"tile::count_below({printer.integer(bound)}, {count})"
+    first = [atom(printer.integer(b)) for b in starts]
     fixed, row, _ = printer.lines
     write.extend(fixed)
     with ExitStack() as nest:
@@ -229,7 +231,8 @@ def _emit_copy(
             if live:
                 count = f"{' && '.join(live)} ? {count} : 0"
             step = access.strides[lane.rank]
-            write.line(f"tile::copy_row({target}, {source}, {step}, {count}, {lane.size}, {fill});")
+            copied = f"copy_row_from({reduce('tile::later({}, {})'.format, first)}, " if first else "copy_row("
+            write.line(f"tile::{copied}{target}, {source}, {step}, {count}, {lane.size}, {fill});")
         else:
             if live:
                 # All conditions are computed, and the address is chosen by them: a branch for each would be mispredicted at every edge of the filter.
@@ -237,6 +240,14 @@ def _emit_copy(
                 write.line(f"const {tensor} nothing = tile::narrow<{tensor}>({fill});")
                 source = f"({' & '.join(f'({c})' for c in live)}) ? {source} : &nothing"
             write.line(f"*({target}) = tile::narrow<{view.ctype}>(tile::widen(*({source})));")
+
+
+def bound_of(condition: Expression, lane: str, known: Known) -> tuple[bool, Expression] | None:
+    """The end, or the start, that a condition sets to the lanes of a row: (True, b) for ``lane < b``, (False, b) for ``lane >= b``."""
+    for above, found in ((True, upper_bound(condition, lane, known)), (False, lower_bound(condition, lane, known))):
+        if found is not None and not depends(found, {lane}, known):
+            return above, found
+    return None
 
 
 def _by_offsets(load: Load, lane: Axis, known: Known) -> list[tuple[Expression, Expression]] | None:

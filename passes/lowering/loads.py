@@ -134,7 +134,7 @@ def _longest_neighbours_last(axes: tuple[Axis, ...], indices: tuple[Expression, 
         return axes
     steps = {t.name: c for t, c in reopened(indices[-1]).terms if isinstance(t, Rank)}
     longer = [a for a in axes if steps.get(a.rank) == 1 and a.size >= LANES]
-    if steps.get(axes[-1].rank) not in (1, -1) or not longer:
+    if not longer:
         return axes
     last = max(longer, key=lambda a: a.size)
     return (*(a for a in axes if a != last), last)

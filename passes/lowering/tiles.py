@@ -81,6 +81,7 @@ class TileWriter(Filters):
             shared = tiling.plan.ordered & {*ranks_of(reduction.body)}
             self.assumed |= {less(Rank(r), tiling.extent(r)) for r in shared if tiling.axis(r) is not None}
         body, domain = translator.value(translator.prepare(reduction.body))
+        body = self._without_filled(body)
         domain = absorbed(domain | self.assumed)
         self.assumed = EVERYWHERE
         over = tiling.axes(reduction.ranks)

@@ -21,6 +21,13 @@ CASES = {
         (5, 4, 3, 3),
     ),
     "causal": ("cascade causal(X[b,t,c], W[c,k]) -> O[b,t,c] { O[b,t,c] = X[b,t - k,c] * W[c,k] }", (2, 50, 6), (6, 4)),
+    "padded": (
+        """cascade padded(X[b,c,x], W[o,c,q]; gap: int = 2) -> O[b,o,x] {
+          O[b,o,x] = sum[c,q](W[o,c,q] * default(X[b,c,x + gap * (q - 1)], 0))
+        }""",
+        (2, 5, 75),
+        (3, 5, 3),
+    ),
     "mixed channels behind": (
         """cascade mixed(S[h,m,n], W[g,h,i]) -> T[g,m,n] {
           T[g,m,n] = sum[h,i](W[g,h,i] * default(S[h,m,n - i], 0))
@@ -66,3 +73,15 @@ def test_what_a_load_fills_needs_no_condition_and_keeps_its_order() -> None:
     text, data, taps = CASES["mixed channels behind"]
     tile = str(ec.compile(text).ir("tile", torch.randn(data), torch.randn(taps)))
     assert "i:3, n.0:96] = load S" in tile and "S.tile) over" in tile and "if(" not in tile
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_that_begin_beyond_an_edge_are_copied_from_there(dtype: torch.dtype) -> None:
+    """Zeros before the first coordinate are a bound of the lanes from below: no gather under a mask."""
+    text, data, taps = CASES["padded"]
+    x, w = torch.randn(data).to(dtype), torch.randn(taps).to(dtype)
+    kernel = ec.compile(text, backend="cpu")
+    kernel.validate(x, w)
+    for gap in (0, 1, 40, 100):  # the last two have whole rows, or nearly, beyond the edges
+        kernel.validate(x, w, gap=gap)
+    assert "copy_row_from" in kernel.source("cpu") and "gather_row" not in kernel.source("cpu")

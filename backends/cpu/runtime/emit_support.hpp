@@ -83,6 +83,15 @@ TILE_INLINE void copy_row(To* to, const From* from, long step, long count, long 
     const To rest = narrow<To>(fill);
     for (long l = count; l < size; ++l) to[l] = rest;
 }
+TILE_INLINE long later(int64_t a, int64_t b) { return a > b ? long(a) : long(b); }
+// The same from column `first` on: those before it are the fill too.
+template <class From, class To>
+TILE_INLINE void copy_row_from(int64_t first, To* to, const From* from, long step, long count, long size, computed_type<To> fill) {
+    const long begin = count_below(first, size);
+    const To rest = narrow<To>(fill);
+    for (long l = 0; l < begin; ++l) to[l] = rest;
+    copy_row(to + begin, from + begin * step, step, count > begin ? count - begin : 0, size - begin, fill);
+}
 // memory[l * step] = row[l] where the lane is live.
 template <class T, class J, class V, class M> TILE_INLINE void store_where(T* to, long step, J j, V v, M live) {
     const mask m = as_mask(live);
