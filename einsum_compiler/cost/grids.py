@@ -11,9 +11,8 @@ from einsum_compiler.ir.plan import KernelPlan
 from einsum_compiler.passes.boxes import Reach
 from einsum_compiler.passes.partition import VECTOR, Partition, Reuse, partition, tile_class
 
-MUCH_WORK = (
-    1 << 20
-)  # points, beyond which a short streamed rank may have a tile of its own size: some tens of microseconds
+# Points beyond which a short streamed rank may have a tile of its own size: some tens of microseconds.
+MUCH_WORK = 1 << 20
 
 
 @dataclass(frozen=True)
