@@ -42,9 +42,8 @@ class Partition:
     )
     lanes: int = 0  # of a vector, where boxes are cut to what their rows see
     along: bool = False  # whether the first tile is one of the rank along which most of what is read lies
-    alone: bool = (
-        False  # whether the only tile is one of the rank that is contiguous in memory, whatever is reused along others
-    )
+    # Whether the only tile is one of the rank that is contiguous in memory, whatever is reused along others.
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,9 +108,8 @@ def partition(
     if options.powers_of_two:
         rows = 1 << (rows.bit_length() - 1)
     boxes = None
-    if (
-        len(kernel.streams) == 1 and not kernel.accumulated and not options.alone
-    ):  # the ranks of a box are one axis, summed only as a whole
+    # The ranks of a box are one axis, summed only as a whole.
+    if len(kernel.streams) == 1 and not kernel.accumulated and not options.alone:
         boxes = choose_boxes(
             kernel.cascade, kernel.stream, reused, extents, rows, options.stream, options.powers_of_two, reach,
             options.lanes,
