@@ -192,12 +192,11 @@ def _emit_copy(
     lane = axes[-1] if axes else None
     ends: list[Expression] = []  # bounds of the lanes that change from row to row (``x + j < Q``)
     starts: list[Expression] = []  # and those from below (``0 <= x - j``)
-    along = [c for c in conditions if lane is not None and depends(c, {lane.rank}, known)]
-    by_row = lane is not None and access.strides[lane.rank] is not None
-    by_row = by_row and all(lane is not None and bound_of(c, lane.rank, known) for c in along)
-    if by_row and lane is not None:
+    along = {c: bound_of(c, lane.rank, known) for c in conditions if lane and depends(c, {lane.rank}, known)}
+    by_row = lane is not None and access.strides[lane.rank] is not None and None not in along.values()
+    if by_row:
         conditions = [c for c in conditions if c not in along]
-        for is_end, bound in (found for c in along if (found := bound_of(c, lane.rank, known))):
+        for is_end, bound in filter(None, along.values()):
             (ends if is_end else starts).append(bound)
     if lane is not None and not by_row and len(axes) > 1 and (parts := _by_offsets(load, lane, known)) is not None:
         with scope.columns(lane) as columns:
