@@ -138,6 +138,18 @@ def _check_powers(node: Expression, rank: str) -> None:
             _check_powers(operand, rank)
 
 
+def _check_calls(node: Expression, ranks: tuple[str, ...]) -> None:
+    """A rank that a called cascade is given in brackets may be one of its result: then a sum of the whole product is meant."""
+    for factor in _factors(node):
+        for rank in ranks:
+            if isinstance(factor, CascadeCall) and rank in factor.ranks:
+                raise SpecError(
+                    f"the sum over {rank} must be written here: besides {factor.cascade}[{rank}] it is only inside of functions",
+                    node.span,
+                    (f"write sum[{rank}]({print_expression(node)})",),
+                )
+
+
 def _factors(node: Expression) -> tuple[Expression, ...]:
     match node:
         case Binary("*" | "/", left, right):
@@ -151,6 +163,7 @@ def _descend(node: Expression, ranks: tuple[str, ...]) -> Expression:
     """Sums for ranks that occur only below ``+`` or ``-`` inside the factors of a product."""
     match node:
         case Binary("*" | "/", left, right):
+            _check_calls(node, ranks)
             twice = [r for r in ranks if r in summed_ranks(left) and r in summed_ranks(right)]
             if twice:
                 raise _ambiguous(node, (left, right), twice[0])

@@ -173,6 +173,8 @@ def _habit(token: Any, expected: frozenset[str]) -> tuple[str, ...]:
         return ("nothing stands between equations",)
     if token == "//" and "RBRACE" in expected:
         return ("a comment starts with #",)
+    if token == ":" and {"COMMA", "RSQB"} <= expected:
+        return ("an index is one place: a part of a rank is what a filter leaves of it (where 2 <= n and n < 4)",)
     if token == "where" and "RPAR" in expected:
         return ("a filter stands at the end of an equation, or of what a reduction is over: sum[n](X[n] where n < 4)",)
     return ()
