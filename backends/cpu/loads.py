@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import reduce
 
 from einsum_compiler.backends.cpu.affine import Known, affine, depends, lower_bound, upper_bound
 from einsum_compiler.backends.cpu.columns import Columns, columns_of
 from einsum_compiler.backends.cpu.expressions import Expressions
+from einsum_compiler.backends.cpu.row_major import RowMajor, row_major
 from einsum_compiler.backends.cpu.rows import declare, zeros
 from einsum_compiler.backends.cpu.scope import Scope
 from einsum_compiler.backends.cpu.values import FIXED, LANE, ROW, operand, real_literal
@@ -88,6 +89,13 @@ def emit_load(scope: Scope, load: Load, table: bool = False) -> None:
     uniform = [c for c in others if not depends(c, ranks, known)]
     others = [c for c in others if c not in uniform]
     view = scope.allocate(load.target, load.type)
+    if (merged := row_major(load)) is not None:
+        with _is_row_major(scope, merged):
+            _emit_elements(scope, merged.load, view)
+        with scope.writer.block("else"):
+            _emit_elements(scope, load, view)
+        scope.tiles[load.target] = view
+        return
     simple = all(s is not None for s in access.strides.values()) and not others
     write = scope.writer
     if simple and axes and axes[-1].size % WIDEST == 0 and not view.rounds:
@@ -102,6 +110,24 @@ def emit_load(scope: Scope, load: Load, table: bool = False) -> None:
         with write.block():
             _emit_copy(scope, load, access, bounds, [*uniform, *others], view)
     scope.tiles[load.target] = view
+
+
+def _is_row_major(scope: Scope, merged: RowMajor) -> AbstractContextManager[None]:
+    """The block of a load whose quotients and remainders are one index each, entered where they are."""
+    printer = scope.expressions({}, None, "f32")
+    steps = [[scope.names.of("stride", f"{merged.load.tensor}.{axis}") for axis in (d, d + 1)] for d, _ in merged.split]
+    checks = [f"{step} == {size} * {inner}" for (step, inner), (_, size) in zip(steps, merged.split, strict=True)]
+    checks += [printer.condition(c).atom for c in merged.inside]
+    for lines in printer.lines:
+        scope.writer.extend(lines)
+    return scope.writer.block(f"if ({' && '.join(checks)})")
+
+
+def _emit_elements(scope: Scope, load: Load, view: View) -> None:
+    """A copy of the tile."""
+    axes, where = load.type.axes, conjunction([load.where, load.partial_where])
+    bounds, conditions = split_conditions(scope, where, axes)
+    _emit_copy(scope, load, access_of(scope, load.tensor, load.indices, axes), bounds, conditions, view)
 
 
 def _emit_alias(
