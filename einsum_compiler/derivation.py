@@ -15,7 +15,7 @@ from einsum_compiler.passes.fuse import fuse
 from einsum_compiler.passes.kernel_cascade import KernelCascade, Roles
 
 # The passes that do not depend on sizes.
-EARLY = ("inline", "normalize", "flatten")
+EARLY = ("inline", "normalize", "lattices", "flatten")
 
 
 @dataclass(frozen=True)

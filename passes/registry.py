@@ -11,6 +11,7 @@ from einsum_compiler.passes.certificate import Transformed
 from einsum_compiler.passes.defer import Defer, defer
 from einsum_compiler.passes.flatten import Flatten, flatten
 from einsum_compiler.passes.inline import Inline, inline
+from einsum_compiler.passes.lattices.lattices import Lattices, over_lattices
 from einsum_compiler.passes.normalize import Normalize, normalize
 from einsum_compiler.passes.online import Online, online
 from einsum_compiler.passes.pipeline import Context, Pass
@@ -32,6 +33,7 @@ PASSES = {
     for p in (
         Pass("inline", Inline, lambda c, o, context: Transformed(inline(c, context.module))),
         Pass("normalize", Normalize, _plain(normalize)),
+        Pass("lattices", Lattices, _proving(over_lattices)),
         Pass("reassociate", Reassociate, _proving(reassociate)),
         Pass("flatten", Flatten, _plain(flatten)),
         Pass("box_order", BoxOrder, _plain(box_order)),

@@ -13,6 +13,7 @@ MEANINGS = {
     "inline": "Calls of library cascades and of functions are replaced by what they stand for (their tensors get names with a dot), and every sum is written out.",
     "normalize": "Every equation becomes either one map or one reduction. Equal equations are computed once, and what nobody needs is dropped.",
     "reassociate": "A chain of products is bracketed in the order that costs least at these sizes.",
+    "lattices": "A reduced rank that a filter holds to a lattice runs over the points of the lattice.",
     "flatten": "Ranks that are always reduced together become one rank, so that one loop can stream them.",
     "fuse": "The equations of this kernel. A tensor that another kernel computes is one of its inputs.",
     "split": "The streamed rank is cut into chunks, so that more programs run at once; their partial results are merged.",
