@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -59,10 +59,10 @@ def backend_for(backend: str, target: str | None, tensors: Mapping[str, Any]) ->
     return backend
 
 
-def wants_gradient(tensors: Mapping[str, Any]) -> bool:
-    """Whether autograd expects to hear of a call with these tensors."""
-    for tensor in tensors.values():
-        if tensor.requires_grad:
+def wants_gradient(arguments: Iterable[Any]) -> bool:
+    """Whether autograd expects to hear of a call with these arguments."""
+    for argument in arguments:
+        if getattr(argument, "requires_grad", False):
             import torch
 
             return torch.is_grad_enabled()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from einsum_compiler.benchmark import Measurement
     from einsum_compiler.executable import Executable
     from einsum_compiler.gradients import GradientKernels
+    from einsum_compiler.history import DifferentiableCall
     from einsum_compiler.tuning.result import TuningResult
     from einsum_compiler.validate import Validation
 
@@ -99,6 +100,7 @@ class Kernel(Described):
         self.origin, self.budget = origin, budget
         self._executables: dict[object, dict[object, Executable]] = {}
         self._prepared: dict[object, PreparedCall] = {}
+        self._differentiated: dict[tuple[object, tuple[bool, ...]], DifferentiableCall] = {}
         self.gradients: dict[tuple[object, object, object], GradientKernels | None] = {}
         # What a traced call reads, as plain attributes; a wrong text is an error now, not at the first call.
         self.names = tuple(binder(self.cascade).names)
@@ -133,27 +135,34 @@ class Kernel(Described):
     def call_now(self, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
         """A call of tensors that nothing but autograd watches (``tracing``)."""
         signature = _signature(arguments, keywords)
+        given = (*arguments, *keywords.values()) if keywords else arguments
+        if self.backend != "reference" and devices.wants_gradient(given):
+            return self._differentiable(signature, arguments, keywords)(given)
         prepared = self._prepared.get(signature) if signature else None
         if prepared is None:
-            binding = bind(self.cascade, arguments, keywords)
-            if self.backend != "reference" and devices.wants_gradient({**binding.tensors, **binding.scalar_tensors}):
-                return self._differentiable(arguments, keywords)
             names = [*binder(self.cascade).names[: len(arguments)], *keywords]
-            results = self._first(signature, binding, names)
+            results = self._first(signature, bind(self.cascade, arguments, keywords), names)
         else:
-            given = (*arguments, *keywords.values()) if keywords else arguments
-            tensors = {name: given[position] for position, name in prepared.tensors}
-            if devices.wants_gradient(tensors):
-                return self._differentiable(arguments, keywords)
-            results = prepared.run(tensors)
+            results = prepared.run({name: given[position] for position, name in prepared.tensors})
         found = tuple([results[name] for name in self.outputs])
         return found[0] if len(found) == 1 else found
 
-    def _differentiable(self, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
-        """The outputs with their history, for autograd."""
-        from einsum_compiler.gradients import differentiable_call
+    def _differentiable(
+        self, signature: object, arguments: tuple[Any, ...], keywords: Mapping[str, Any]
+    ) -> DifferentiableCall:
+        """A call as autograd sees it: its outputs have a history."""
+        wanted = tuple([getattr(a, "requires_grad", False) for a in (*arguments, *keywords.values())])
+        found = self._differentiated.get((signature, wanted)) if signature else None
+        if found is None:
+            from einsum_compiler.history import differentiable_call
 
-        return differentiable_call(self, {**dict(zip(self.names, arguments, strict=False)), **keywords})
+            bind(self.cascade, arguments, keywords)  # says what does not fit before anything is derived
+            found = differentiable_call(self, {**dict(zip(self.names, arguments, strict=False)), **keywords})
+            if signature:
+                if len(self._differentiated) >= REMEMBERED:
+                    self._differentiated.clear()
+                self._differentiated[signature, wanted] = found
+        return found
 
     def _first(self, signature: object, binding: Binding, names: list[str]) -> dict[str, Any]:
         results = self.run(binding)
@@ -258,7 +267,7 @@ class Kernel(Described):
         binding = self.binding(*arguments, **keywords)
         backend = self.compiling_backend(binding.tensors)
         text = self.with_plan(binding, backend, lambda p: explain(self.derivation, binding, backend, p))
-        if devices.wants_gradient({**binding.tensors, **binding.scalar_tensors}):
+        if devices.wants_gradient((*binding.tensors.values(), *binding.scalar_tensors.values())):
             from einsum_compiler.residual_report import residual_report
 
             text += f"\n\n{residual_report(self, binding)}"

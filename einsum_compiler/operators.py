@@ -184,7 +184,8 @@ class Operator:
             if torch._C._are_functorch_transforms_active():
                 note = "torch.autograd (backward, grad) does, also inside torch.compile"
                 raise BackendError(f"torch.func does not differentiate {self.kernel.cascade.name}", None, (note,))
-            from einsum_compiler.gradients import differentiable_call, gradient_kernels
+            from einsum_compiler.gradients import gradient_kernels
+            from einsum_compiler.history import differentiable_call
 
             given = self._given(tensors, numbers)
             # A graph that PyTorch kept from another process names the backward operator, and traces the forward one only.
@@ -192,7 +193,7 @@ class Operator:
             if kernels is not None:
                 parameters = kernels.backward.parameters
                 operator(kernels.backward, tuple(n for n in parameters if isinstance(given.get(n), torch.Tensor)))
-                return differentiable_call(self.kernel, given)
+                return differentiable_call(self.kernel, given)(tuple(given.values()))
         with torch._C._AutoDispatchBelowAutograd():
             return self.overload.redispatch(keys & torch._C._after_autograd_keyset, *tensors, **numbers)
 
