@@ -1,4 +1,4 @@
-"""The partition problem of one equation: with its projections, or with all of its operands as integer maps."""
+"""The partition problems of single equations: with their projections, or with all of their operands as integer maps."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
+import sympy
+
+from einsum_compiler.ir.expression import Read, Selection, walk
 from einsum_compiler.passes.bounds.exponents import Exponents, general
-from einsum_compiler.passes.bounds.hbl import Array, Found, Partition, exact_or_rounded, rational, remembering
+from einsum_compiler.passes.bounds.hbl import Array, Found, Partition, exact_or_rounded, merged, rational, remembering
 from einsum_compiler.passes.bounds.index_maps import Digit
+from einsum_compiler.passes.bounds.provenance import Provenance
+from einsum_compiler.passes.bounds.spaces import Access, Space
 from einsum_compiler.passes.bounds.symbols import CAPACITY, Symbolic
 
 
@@ -60,3 +65,68 @@ class Einsum:
         return Found(
             value, lambda: exact_or_rounded(constant) * self.formula / CAPACITY ** rational(sum(s, Fraction(0)) - 1)
         )
+
+
+def einsums(group: Provenance) -> tuple[tuple[Einsum, ...], tuple[str, ...]]:
+    """The partition problems of single equations of a group, and why other equations have none."""
+    problems: list[Einsum] = []
+    unknown: dict[str, None] = {}
+    for space in group.members:
+        if space.opaque:
+            read = next((n.tensor for c in space.opaque for n in walk(c) if isinstance(n, Read)), "a condition")
+            unknown[f"{space.tensor} is computed where the values of {read} say"] = None
+            continue
+        points = group.spaces.count_points(space)
+        if points is None:
+            unknown[f"the points of {space.tensor} are too many to count one by one"] = None
+        elif points:
+            found = _einsum(group, space, points)
+            if found is not None:
+                problems.append(found)
+    return tuple(problems), tuple(unknown)
+
+
+def _einsum(group: Provenance, space: Space, points: int) -> Einsum | None:
+    inside = group.spaces.digits.names(space.ranks)
+    projections: dict[str, dict[frozenset[str], bool]] = {}
+    mixed: list[tuple[str, Access]] = []
+    for access in space.reads:
+        root = group.root(access)
+        if root is None or access.guards:
+            continue
+        projections.setdefault(root, {})[access.projection.digits & inside] = False
+        if access.projection.rows:
+            mixed.append((root, access))
+    stored = group.stored(space.tensor)
+    if stored is not None and not isinstance(space.equation.value, Selection):
+        projections.setdefault(stored, {})[space.write.projection.digits & inside] = True
+    arrays = [
+        # A tensor read in k ways has at least 1/k of the elements of all of them together.
+        Array(digits, 1 / len(ways), sympy.Rational(1, len(ways)), result, (root,))
+        for root, ways in projections.items()
+        for digits, result in ways.items()
+    ]
+    kept = merged(arrays)
+    if not kept:
+        return None
+    digits = tuple(d for r in space.ranks for d in group.spaces.digits.of(r))
+    maps = _maps(group, space, projections, mixed) if mixed else ()
+    return Einsum(space.tensor, digits, points, group.spaces.points_formula(space), kept, maps)
+
+
+def _maps(
+    group: Provenance, space: Space, projections: dict[str, dict[frozenset[str], bool]], mixed: list[tuple[str, Access]]
+) -> tuple[tuple[float, tuple[tuple[int, ...], ...]], ...]:
+    """All operands as integer maps on the ranks; none if some rank has several digits."""
+    if any(len(group.spaces.digits.of(r)) > 1 for r in space.ranks) or len(space.ranks) > 7:
+        return ()
+    rows_of = {root: access for root, access in mixed}
+    found = []
+    for root, ways in projections.items():
+        for digits in ways:
+            rows = [tuple(int(r == d) for r in space.ranks) for d in sorted(digits)]
+            if root in rows_of:
+                rows += [tuple(dict(row).get(r, 0) for r in space.ranks) for row in rows_of[root].projection.rows]
+            if rows:
+                found.append((1 / len(ways), tuple(rows)))
+    return tuple(found)
