@@ -14,8 +14,8 @@ from einsum_compiler.ir.binding import Binding, bind
 from einsum_compiler.ir.extents import all_extents
 from einsum_compiler.ir.plan import Plan
 from einsum_compiler.ir.types import bytes_of
-from einsum_compiler.passes.bounds.analysis import Analysis, BoundReport, Crossover
-from einsum_compiler.passes.bounds.result import Touched
+from einsum_compiler.passes.bounds.analysis import Analysis
+from einsum_compiler.passes.bounds.result import BoundReport, Crossover, Touched
 from einsum_compiler.passes.bounds.sweeps import sweeps
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from einsum_compiler.inspection import with_tile_lists
 from einsum_compiler.ir.binding import Binding
 from einsum_compiler.ir.plan import Plan
 from einsum_compiler.ir.types import bytes_of
-from einsum_compiler.passes.bounds.analysis import Analysis, BoundReport
+from einsum_compiler.passes.bounds.analysis import Analysis
+from einsum_compiler.passes.bounds.result import BoundReport
 from einsum_compiler.passes.traffic import KernelTraffic, footprint_of, traffic_behind_cache, traffic_of
 from einsum_compiler.passes.traffic.arrays import UnknownValues
 from einsum_compiler.quantities import ratio, scaled

@@ -10,11 +10,12 @@ import sympy
 
 from einsum_compiler.ir.expression import Read, Selection, walk
 from einsum_compiler.passes.bounds.exponents import Exponents, general
-from einsum_compiler.passes.bounds.hbl import Array, Found, Partition, exact_or_rounded, merged, rational, remembering
+from einsum_compiler.passes.bounds.found import Found, remembering
+from einsum_compiler.passes.bounds.hbl import Array, Partition, merged
 from einsum_compiler.passes.bounds.index_maps import Digit
 from einsum_compiler.passes.bounds.provenance import Provenance
 from einsum_compiler.passes.bounds.spaces import Access, Space
-from einsum_compiler.passes.bounds.symbols import CAPACITY, Symbolic
+from einsum_compiler.passes.bounds.symbols import CAPACITY, Symbolic, exact_or_rounded, rational
 
 
 @dataclass(frozen=True)

@@ -23,19 +23,10 @@ from math import exp, inf, log, prod, sqrt
 import sympy
 
 from einsum_compiler.passes.bounds.exponents import Exponents
-from einsum_compiler.passes.bounds.hbl import (
-    Array,
-    Found,
-    Partition,
-    Program,
-    exact_or_rounded,
-    merged,
-    plain_number,
-    rational,
-    remembering,
-)
+from einsum_compiler.passes.bounds.found import Found, remembering
+from einsum_compiler.passes.bounds.hbl import Array, Partition, Program, merged
 from einsum_compiler.passes.bounds.index_maps import Digit
-from einsum_compiler.passes.bounds.symbols import CAPACITY, Symbolic
+from einsum_compiler.passes.bounds.symbols import CAPACITY, Symbolic, exact_or_rounded, plain_number, rational
 
 MOST_COPIES = 64.0
 

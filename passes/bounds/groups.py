@@ -31,6 +31,8 @@ class Grouping:
     def __init__(self, spaces: Spaces, elements: Elements) -> None:
         self._spaces, self._elements = spaces, elements
         self._all = spaces.spaces
+        self._groups: dict[tuple[int, int], Group] = {}
+        self._moved: dict[tuple[int, int], float] = {}
         self._met: dict[Any, Any] = {}  # problems of different groups are often the same one
         self._readers: dict[str, set[int]] = {}
         for position, space in enumerate(self._all):
@@ -40,9 +42,11 @@ class Grouping:
     def __len__(self) -> int:
         return len(self._all)
 
-    def moved(self, start: int, stop: int) -> int:
+    def moved(self, start: int, stop: int) -> float:
         """The compulsory elements of a group."""
-        return sum(p.count for p in self._parts(start, stop))
+        if (start, stop) not in self._moved:
+            self._moved[start, stop] = float(sum(p.count for p in self._parts(start, stop)))
+        return self._moved[start, stop]
 
     def _parts(self, start: int, stop: int) -> list[Touched]:
         members = self._all[start:stop]
@@ -65,6 +69,11 @@ class Grouping:
 
     def group(self, start: int, stop: int) -> Group:
         """The group of the equations from ``start`` to before ``stop``."""
+        if (start, stop) not in self._groups:
+            self._groups[start, stop] = self._made(start, stop)
+        return self._groups[start, stop]
+
+    def _made(self, start: int, stop: int) -> Group:
         members = self._all[start:stop]
         provenance = Provenance(self._spaces, members, self._exposed(start, stop))
         problems, unknown = einsums(provenance)

@@ -19,16 +19,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property, wraps
+from functools import cached_property
 from itertools import combinations
-from math import floor, inf, log, log10
-from typing import Any
+from math import inf, log
 
 import sympy
 
 from einsum_compiler.passes.bounds.exponents import Exponents, covering, coverings
+from einsum_compiler.passes.bounds.found import Found
 from einsum_compiler.passes.bounds.index_maps import Digit
-from einsum_compiler.passes.bounds.symbols import CAPACITY, Symbolic
+from einsum_compiler.passes.bounds.symbols import CAPACITY, Symbolic, exact_or_rounded, rational
 
 FINEST, MOST_ROUNDS = 1 / 128, 60  # of the search for exponents
 WORTH = 1.005  # exponents without a simple form must raise a bound by this factor
@@ -50,32 +50,6 @@ class Array:
     formula: Symbolic
     result: bool = False
     names: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A bound before it has a class: its value, and how to write the formula that it is the value of."""
-
-    value: float
-    write: Callable[[], Symbolic]
-
-    @property
-    def formula(self) -> Symbolic:
-        return self.write()
-
-
-def remembering(method: Callable[[Any, float], Found | None]) -> Callable[[Any, float], Found | None]:
-    """A method of a problem that keeps its last result: groups share problems, and one capacity is looked at at a time."""
-
-    @wraps(method)
-    def remembered(self: Any, capacity: float) -> Found | None:
-        kept = self.__dict__.get(method.__qualname__)
-        if kept is None or kept[0] != capacity:
-            kept = self.__dict__[method.__qualname__] = (capacity, method(self, capacity))
-        found: Found | None = kept[1]
-        return found
-
-    return remembered
 
 
 def merged(arrays: Iterable[Array]) -> tuple[Array, ...]:
@@ -296,18 +270,3 @@ def leading(points: Symbolic, digits: Sequence[Digit], arrays: Sequence[Array]) 
     if s is None or sum(s, Fraction(0)) < 1:
         return None
     return partition_formula(points, Program(digits, kept), s), s
-
-
-def rational(x: Fraction) -> Symbolic:
-    return sympy.Rational(x.numerator, x.denominator)
-
-
-def plain_number(value: float) -> Symbolic:
-    """A constant as a formula shows it: six digits, rounded down, so that a formula never says more than its bound."""
-    scale = 10 ** (5 - floor(log10(value)))
-    return sympy.Float(floor(value * scale) / scale, 6)
-
-
-def exact_or_rounded(value: float) -> Symbolic:
-    """The integer that a constant is but for rounding, else six digits of it."""
-    return sympy.Integer(round(value)) if abs(value - round(value)) < 1e-9 * value else plain_number(value)

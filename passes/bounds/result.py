@@ -1,4 +1,4 @@
-"""What a bound is: a number that is never shown without the schedules it covers."""
+"""What a bound is, a number that is never shown without the schedules it covers, and what a report says of a cascade."""
 
 from __future__ import annotations
 
@@ -48,3 +48,54 @@ class Touched:
     size: int
     formula: Formula
     assumptions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Crossover:
+    """At this capacity the best class changes."""
+
+    capacity: float
+    below: str
+    above: str
+
+    def __str__(self) -> str:
+        return f"S = {self.capacity:,.0f}: below it {self.below}, above it {self.above}"
+
+
+@dataclass(frozen=True)
+class BoundReport:
+    """Everything known about one cascade at one capacity.
+
+    ``best``: the largest bound that holds for every class at once. ``classes``: one bound for each class, ``optimal`` names the smallest.
+    ``no_spill``: for a larger class of the schedules that compute each point once. ``touched``: the compulsory elements by tensor. ``notes``: what has no bound, and why.
+    """
+
+    capacity: float
+    best: Bound
+    compulsory: Bound
+    classes: tuple[Bound, ...]
+    optimal: str
+    no_spill: Bound
+    touched: tuple[Touched, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def value(self) -> float:
+        """Elements moved at least."""
+        assert self.best.value is not None
+        return self.best.value
+
+    @property
+    def formula(self) -> Formula:
+        """The formula of the best bound."""
+        return self.best.formula
+
+    @property
+    def schedules(self) -> str:
+        """The class of schedules the best bound covers."""
+        return self.best.schedules
+
+    @property
+    def source(self) -> str:
+        """Where the law of the best bound comes from."""
+        return self.best.source

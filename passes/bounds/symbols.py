@@ -1,9 +1,11 @@
-"""Extents and parameters as SymPy symbols: what formulas are written in."""
+"""Extents and parameters as SymPy symbols, and constants: what formulas are written in."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from fractions import Fraction
+from math import floor, log10
 from typing import Any
 
 import sympy
@@ -63,3 +65,18 @@ def number(node: Expression, names: Mapping[str, Any]) -> Symbolic:
 def at(formula: Symbolic, values: Mapping[str, float]) -> float:
     """The value of a formula with symbols replaced by name."""
     return float(formula.subs({s: values[s.name] for s in formula.free_symbols}))
+
+
+def rational(x: Fraction) -> Symbolic:
+    return sympy.Rational(x.numerator, x.denominator)
+
+
+def plain_number(value: float) -> Symbolic:
+    """A constant as a formula shows it: six digits, rounded down, so that a formula never says more than its bound."""
+    scale = 10 ** (5 - floor(log10(value)))
+    return sympy.Float(floor(value * scale) / scale, 6)
+
+
+def exact_or_rounded(value: float) -> Symbolic:
+    """The integer that a constant is but for rounding, else six digits of it."""
+    return sympy.Integer(round(value)) if abs(value - round(value)) < 1e-9 * value else plain_number(value)

@@ -8,8 +8,8 @@ import pytest
 
 from einsum_compiler.derivation import derive
 from einsum_compiler.nominal import nominal_binding
-from einsum_compiler.passes.bounds.analysis import Analysis, BoundReport
-from einsum_compiler.passes.bounds.result import Bound
+from einsum_compiler.passes.bounds.analysis import Analysis
+from einsum_compiler.passes.bounds.result import Bound, BoundReport
 from einsum_compiler.passes.bounds.sweeps import Sweeps, deferred, sweeps
 from einsum_compiler.passes.normalize import normalize
 from tests.bounds.cases import (

@@ -6,8 +6,7 @@ import itertools
 
 import pytest
 
-from einsum_compiler.passes.bounds.analysis import BoundReport
-from einsum_compiler.passes.bounds.result import Bound
+from einsum_compiler.passes.bounds.result import Bound, BoundReport
 from tests.bounds.cases import (
     BATCHED,
     CHAIN,
