@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +15,7 @@ from einsum_compiler.ir.binding import Binding, bind, binder
 from einsum_compiler.ir.errors import BackendError, EinsumWarning, PlanError
 from einsum_compiler.ir.plan import Plan, parse_plan
 from einsum_compiler.ir.torch_types import dtype_name
+from einsum_compiler.prepared import PreparedCall, signature_of
 from einsum_compiler.text import read_text
 
 if TYPE_CHECKING:
@@ -69,14 +69,6 @@ def compile(
     for warning in kernel.program.warnings:
         warnings.warn(warning, EinsumWarning, stacklevel=2)
     return kernel
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedCall:
-    """A call that was matched before: which arguments are tensors, and the outputs as a function of them."""
-
-    tensors: tuple[tuple[int, str], ...]  # position among the arguments, name
-    run: Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 class Kernel(Described):
@@ -134,7 +126,7 @@ class Kernel(Described):
 
     def call_now(self, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
         """A call of tensors that nothing but autograd watches (``tracing``)."""
-        signature = _signature(arguments, keywords)
+        signature = signature_of(arguments, keywords)
         given = (*arguments, *keywords.values()) if keywords else arguments
         if self.backend != "reference" and devices.wants_gradient(given):
             return self._differentiable(signature, arguments, keywords)(given)
@@ -178,24 +170,10 @@ class Kernel(Described):
         """The outputs by name for matched arguments."""
         self._last = devices.without_values(binding)
         if self.backend == "reference":
-            return self._evaluated(binding)
+            from einsum_compiler.evaluation import evaluated
+
+            return evaluated(self.cascade, self.derivation, binding)
         return self.executable(binding).run(binding.tensors, binding.scalars, binding.extents)
-
-    def _evaluated(self, binding: Binding) -> dict[str, Any]:
-        """The evaluator in the precision of the inputs, results in the types the kernels would give."""
-        import torch
-
-        from einsum_compiler.backends.reference.evaluate import evaluate
-        from einsum_compiler.derivation import output_dtypes
-        from einsum_compiler.ir.torch_types import torch_dtype
-
-        inputs = {n: dtype_name(t.dtype) or "" for n, t in binding.tensors.items()}
-        real = torch.float64 if "f64" in inputs.values() else torch.float32
-        module = self.derivation.module
-        scalars = {**binding.scalars, **binding.scalar_tensors}
-        found = evaluate(self.cascade, binding.tensors, scalars, binding.extents, module=module, dtype=real)
-        types = output_dtypes(self.derivation, inputs)
-        return {name: value.to(torch_dtype(types[name])) for name, value in found.items()}
 
     def backend_for(self, binding: Binding) -> str:
         """The backend that serves the tensors of a call. Raises ``BackendError`` if none does."""
@@ -326,21 +304,3 @@ class Kernel(Described):
 def _identity(name: str, *choices: object) -> str:
     digest = hashlib.sha256("\0".join(map(str, choices)).encode()).hexdigest()[:12]
     return f"{name.replace('.', '__')}_{digest}"
-
-
-def _signature(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    """All that matching and launching a call depend on; None where that is more than shapes, strides, types and numbers (a parameter given as a tensor)."""
-    parts: list[Any] = []
-    try:
-        for a in (*arguments, *keywords.values()) if keywords else arguments:
-            kind = type(a)
-            if kind is int or kind is float or kind is bool:
-                parts.append((kind, a))
-                continue
-            shape = a.shape
-            if not shape:
-                return None
-            parts += (shape, a.stride(), a.dtype, a.device)
-    except (AttributeError, RuntimeError):  # no tensor, or one without strides: matching says what is wrong with it
-        return None
-    return (*parts, *keywords) if keywords else tuple(parts)
