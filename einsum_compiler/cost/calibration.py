@@ -62,7 +62,7 @@ def _measured() -> Device:
         matrix[dtype] = estimate.matrix[dtype] * share
     library.starting.restype = ctypes.c_double
     launch = CALL + library.starting(threads, 1000) / 1000
-    from einsum_compiler.cost.cpu_model import product_share
+    from einsum_compiler.cost.register_blocks import product_share
 
     # The clock that the cores run at under load follows from what the product reaches.
     lanes = cpu.vector_bytes(isa) // 4

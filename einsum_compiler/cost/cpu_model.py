@@ -1,7 +1,6 @@
 """Seconds of one kernel on a CPU: the units of a core take turns, cores share the programs.
 
-Products are priced by register blocks (backends/cpu/runtime/product.hpp): R rows by N vectors take, at every step of depth, the larger of R N / 2
-multiply-adds, (R + N) / 2 loads and the latency of one multiply-add; left-over rows and vectors run as smaller blocks. Sweeps are priced by
+Products are priced by register blocks (``register_blocks``), and what all wait for behind the cores in ``cpu_memory``. Sweeps are priced by
 the instructions of a vector of elements, or by the bytes of the tiles they touch at the level that the working set of the loop fits into.
 """
 
@@ -13,14 +12,14 @@ from functools import cached_property
 from math import prod
 
 from einsum_compiler.cost.cpu import vector_bytes
+from einsum_compiler.cost.cpu_memory import FAULT, USABLE, new_pages, seconds_behind
 from einsum_compiler.cost.device import Device
 from einsum_compiler.cost.prediction import Prediction
+from einsum_compiler.cost.register_blocks import LATENCY, register_blocks, stays_near
 from einsum_compiler.cost.shape import Shape, Visited
 from einsum_compiler.cost.steps import Fetch, OnePass, Packing, Product, Step, Sweep, Tile, Write, lane
 
 # Cycles; docs/decisions.md says what they were taken from.
-LATENCY = 4.0  # of a multiply-add
-CALL = 12.0  # of a register block: entering it and its loop
 SCALAR = {"simple": 1.0, "integer": 20.0}  # one operation on one number
 SIMPLE = 0.5  # one operation on a vector: two units
 INTEGER = 20.0  # a floor division or remainder of a vector
@@ -33,46 +32,7 @@ STEP = 20.0  # a statement
 PROGRAM = 200.0  # taking the next program
 FEW_ROWS = 4  # products of no more rows read the right operand as it lies
 WIDEST = 16  # tiles whose rows are no multiple of it are copied
-LINE, SETS, WAYS, PAGES = 64, 64, 8, 64  # of the first cache level, and pages of the first translation buffer
 BLOCK_ROWS = 6  # of a register block
-USABLE = 0.75  # of a cache, for what is meant to stay there
-ALONE = 0.65  # of the bandwidth of the memory, for one core
-# Arrays from this size on are new memory in every call (glibc's largest threshold of mmap): each page of what is written faults first.
-NEW_MEMORY, PAGE, FAULT = 32 << 20, 4096, 2.4e-6
-
-
-def stays_near(depth: int, row: int, panel: int) -> bool:
-    """Whether ``depth`` rows of ``panel`` bytes, ``row`` bytes apart, stay in the first cache level: its twin in panels.hpp, which decides, says why."""
-    if not row:
-        return True
-    lines = -(-panel // LINE)
-    apart = row // LINE & -(row // LINE) if row % LINE == 0 else 1
-    reached = lines if apart >= SETS else SETS // apart * lines
-    return depth * lines <= min(reached, SETS) * WAYS and depth * row <= PAGE * PAGES
-
-
-def product_share(lanes: int, rows: int, columns: int, depth: int) -> float:
-    """The share of the multiply-add peak that a product of these sizes reaches: two vector units of ``lanes`` numbers."""
-    cycles = register_blocks(lanes, rows, columns, depth, True)
-    return rows * columns * depth / (2 * lanes) / cycles
-
-
-def register_blocks(lanes: int, rows: int, columns: int, depth: int, accumulates: bool) -> float:
-    """Cycles of a product of packed operands in f32, by register blocks."""
-    height, width = (6, 4) if lanes == 16 else (6, 2)
-    wide, single = divmod(-(-columns // lanes), width)
-    cycles = 0.0
-    for count, vectors in ((wide, width), (single, 1)):
-        rest, size = rows, height
-        while count and rest:
-            number, rest = divmod(rest, size)
-            if size == 6 and vectors > 1 and number and rest in (2, 3):
-                number, rest = number - 1, rest + 6  # as 4 + 4
-            each = max(size * vectors / 2, (size + vectors) / 2, LATENCY)
-            block = depth * each + CALL + size * vectors * (2.0 if accumulates else 1.0)
-            cycles += count * number * block
-            size = 1 if vectors == 1 else 4 if size > 4 else max(1, size // 2)
-    return cycles
 
 
 @dataclass
@@ -125,12 +85,12 @@ class _Cpu:
         longest = self._longest() if length == 1 else 1.0
         rounds = share + idle * longest * (0.5 if idle and longest > 1.01 else 1.0)
         resources = {name: seconds * rounds for name, seconds in core.spent.items()}
-        moved = self._moved(min(programs, cores))
+        moved = seconds_behind(shape, device, min(programs, cores))
         waiting = max(moved.values(), default=0.0)
         if waiting > busy * rounds:
             level = max(moved, key=lambda name: moved[name])
             resources[level] = resources.get(level, 0.0) + waiting - busy * rounds
-        resources["pages"] = self._new_pages() * FAULT / min(programs, cores)
+        resources["pages"] = new_pages(shape) * FAULT / min(programs, cores)
         resources["launch"] += device.launch
         return Prediction(sum(resources.values()), resources)
 
@@ -138,42 +98,6 @@ class _Cpu:
         """The longest program over the average one, by visited tiles."""
         average = sum(v.full + v.partial for v in self.shape.visited)
         return sum(v.most for v in self.shape.visited) / average if average > 0 else 1.0
-
-    # -- memory -----------------------------------------------------------------------------------------------------------------
-
-    def _moved(self, active: int) -> dict[str, float]:
-        """Seconds that the levels behind the core's own need for what loads and stores ask of them."""
-        device, shape = self.device, self.shape
-        own = device.level("L2").bytes * USABLE
-        shared = next((level for level in device.levels if level.name == "L3"), None)
-        held = shared.bytes * USABLE if shared else 0.0
-        whole = sum(shape.tensor_bytes(name) for name in {s.tensor for s in shape.traffic})
-        one_program = sum(s.per_program for s in shape.traffic)
-        bytes_at: dict[str, float] = {}
-        for s in shape.traffic:
-            first = min(s.total, shape.tensor_bytes(s.tensor)) * (2.0 if s.written else 1.0)
-            first_level = "L3" if whole <= held else "memory"
-            bytes_at[first_level] = bytes_at.get(first_level, 0.0) + first
-            again = s.total - min(s.total, shape.tensor_bytes(s.tensor))
-            if again > 0:
-                footprint = one_program * (s.distance or 1)
-                name = "L2" if footprint <= own else "L3" if footprint <= held else "memory"
-                bytes_at[name] = bytes_at.get(name, 0.0) + again * (2.0 if s.added else 1.0)
-        seconds = {}
-        for level in device.levels:
-            if level.name in bytes_at:
-                most = level.bandwidth * (
-                    active / device.processors if level.per == "processor" or level.name == "L3" else 1.0
-                )
-                if level.name == "memory" and active < device.processors:
-                    most = level.bandwidth * max(ALONE, active / device.processors)
-                seconds[level.name] = bytes_at[level.name] / most
-        return seconds
-
-    def _new_pages(self) -> float:
-        """Pages of the outputs that no earlier call has touched."""
-        written = (self.shape.tensor_bytes(name) for name in {s.tensor for s in self.shape.traffic if s.written})
-        return sum(size / PAGE for size in written if size >= NEW_MEMORY)
 
     # -- one stretch of code ------------------------------------------------------------------------------------------------------
 

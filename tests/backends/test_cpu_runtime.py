@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from einsum_compiler.backends.cpu import build
-from einsum_compiler.cost.cpu_model import stays_near
+from einsum_compiler.cost.register_blocks import stays_near
 
 RUNTIME = Path(__file__).resolve().parents[2] / "backends" / "cpu" / "runtime"
 FLAGS = [

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from einsum_compiler.cost.candidates import candidate_plans
-from einsum_compiler.cost.cpu_model import product_share
 from einsum_compiler.cost.device import Device, device
 from einsum_compiler.cost.prediction import Prediction, together
 from einsum_compiler.cost.pricing import Pricing, Setting
+from einsum_compiler.cost.register_blocks import product_share
 from einsum_compiler.cost.structures import structures
 from einsum_compiler.derivation import Derivation, derive, kernel_cascades
 from einsum_compiler.ir.plan import Plan, parse_plan
