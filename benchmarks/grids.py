@@ -28,7 +28,7 @@ from torch import Tensor
 import einsum_compiler as ec
 from benchmarks.cpu import machine
 from einsum_compiler.inspection import works
-from einsum_compiler.ir.plan import parse_plan
+from einsum_compiler.ir.plan_parser import parse_plan
 from tests.zoo import structured
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

@@ -31,7 +31,7 @@ import einsum_compiler as ec
 from benchmarks.cpu import machine
 from benchmarks.plans_cases import CASES, Case
 from einsum_compiler.ir.binding import Binding
-from einsum_compiler.ir.plan import parse_plan
+from einsum_compiler.ir.plan_parser import parse_plan
 from einsum_compiler.kernel import Kernel
 from einsum_compiler.tuning.candidates import Candidate, candidates
 from einsum_compiler.tuning.messages import Check, Compile, Failed, Race, Reckon, Time

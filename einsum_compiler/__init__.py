@@ -23,7 +23,8 @@ if TYPE_CHECKING:
         ToolchainError,
         VerifyError,
     )
-    from einsum_compiler.ir.plan import Plan, parse_plan
+    from einsum_compiler.ir.plan import Plan
+    from einsum_compiler.ir.plan_parser import parse_plan
     from einsum_compiler.kernel import Kernel, compile
 
 __version__ = "0.1.0"
@@ -52,7 +53,7 @@ _PLACES = {
     "compile": "einsum_compiler.kernel",
     "reference": "einsum_compiler.evaluation",
     "Plan": "einsum_compiler.ir.plan",
-    "parse_plan": "einsum_compiler.ir.plan",
+    "parse_plan": "einsum_compiler.ir.plan_parser",
     "EinsumWarning": "einsum_compiler.ir.errors",
     **{f"{name}Error": "einsum_compiler.ir.errors" for name in _ERRORS},
 }

@@ -13,7 +13,8 @@ from einsum_compiler import devices
 from einsum_compiler.described import Described
 from einsum_compiler.ir.binding import Binding, bind, binder
 from einsum_compiler.ir.errors import BackendError, EinsumWarning, PlanError
-from einsum_compiler.ir.plan import Plan, parse_plan
+from einsum_compiler.ir.plan import Plan
+from einsum_compiler.ir.plan_parser import parse_plan
 from einsum_compiler.ir.torch_types import dtype_name
 from einsum_compiler.prepared import PreparedCall, signature_of
 from einsum_compiler.text import read_text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from einsum_compiler.crash import Case, reproducible
-from einsum_compiler.ir.plan import parse_plan
+from einsum_compiler.ir.plan_parser import parse_plan
 
 
 def reproduce(case: Case) -> None:

@@ -19,7 +19,8 @@ from typing import Any
 from einsum_compiler import store
 from einsum_compiler.ir.binding import Binding
 from einsum_compiler.ir.errors import EinsumWarning, PlanError
-from einsum_compiler.ir.plan import Plan, parse_plan
+from einsum_compiler.ir.plan import Plan
+from einsum_compiler.ir.plan_parser import parse_plan
 from einsum_compiler.tuning.machine import machine_of
 from einsum_compiler.tuning.result import FIELDS, FORMAT, TuningResult, result_of
 

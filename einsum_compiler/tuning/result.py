@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from einsum_compiler.ir.hints import counted
-from einsum_compiler.ir.plan import KernelPlan, Plan, parse_plan
+from einsum_compiler.ir.plan import KernelPlan, Plan
+from einsum_compiler.ir.plan_parser import parse_plan
 
 FORMAT = 1  # of files
 

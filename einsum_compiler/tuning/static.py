@@ -109,7 +109,7 @@ def _of_gpu(kernel: Kernel, binding: Binding, plan: str) -> tuple[Static, Limits
 def of_target(kernel: Kernel, binding: Binding, plan: str, target: str) -> Static:
     """The figures of a plan's Triton kernels compiled for a GPU that need not be here."""
     from einsum_compiler.backends.triton.cross import cross_compile
-    from einsum_compiler.ir.plan import parse_plan
+    from einsum_compiler.ir.plan_parser import parse_plan
     from einsum_compiler.specialise import lower_planned, plan_of, request
 
     derivation = kernel.derivation

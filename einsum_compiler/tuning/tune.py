@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from einsum_compiler import knobs, store
 from einsum_compiler.ir.binding import Binding
 from einsum_compiler.ir.errors import BackendError, PlanError
-from einsum_compiler.ir.plan import parse_plan
+from einsum_compiler.ir.plan_parser import parse_plan
 from einsum_compiler.tuning import records
 from einsum_compiler.tuning.lookup import dtypes_of, place_of
 from einsum_compiler.tuning.result import OPEN, Trial, TuningResult

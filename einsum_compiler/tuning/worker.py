@@ -78,7 +78,7 @@ class _Worker:
 
     def executable(self, stage: str, plan: str) -> Runs:
         if plan not in self.executables:
-            from einsum_compiler.ir.plan import parse_plan
+            from einsum_compiler.ir.plan_parser import parse_plan
             from einsum_compiler.specialise import specialise
 
             kernel = self.kernel

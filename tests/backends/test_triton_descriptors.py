@@ -12,7 +12,7 @@ import einsum_compiler as ec
 from einsum_compiler.backends.triton.cross import cross_compile
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.launch import Launch
-from einsum_compiler.ir.plan import parse_plan
+from einsum_compiler.ir.plan_parser import parse_plan
 from einsum_compiler.planning import as_plan
 from einsum_compiler.specialise import plan_of, request
 from tests.backends.tile_samples import attention

@@ -11,7 +11,7 @@ import einsum_compiler as ec
 from einsum_compiler.backends.triton.cross import cross_compile
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.launch import Launch
-from einsum_compiler.ir.plan import parse_plan
+from einsum_compiler.ir.plan_parser import parse_plan
 from tests.backends.tile_samples import attention
 
 pytest.importorskip("triton")

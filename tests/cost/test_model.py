@@ -13,7 +13,8 @@ from einsum_compiler.cost.pricing import Pricing, Setting
 from einsum_compiler.cost.register_blocks import product_share
 from einsum_compiler.cost.structures import structures
 from einsum_compiler.derivation import Derivation, derive, kernel_cascades
-from einsum_compiler.ir.plan import Plan, parse_plan
+from einsum_compiler.ir.plan import Plan
+from einsum_compiler.ir.plan_parser import parse_plan
 from einsum_compiler.passes.partition import Partition, partition
 from einsum_compiler.planning import plan_kernels, scalar_types
 from tests.machine import ZEN3

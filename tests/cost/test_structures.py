@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import einsum_compiler as ec
-from einsum_compiler.ir.plan import parse_plan
+from einsum_compiler.ir.plan_parser import parse_plan
 
 # What a kernel computes again, or holds whole, has a rank (d, b) that both operands of a product carry innermost: registers hold one such product at a time.
 PROJECTED = """cascade t(Z[k,i,c], W[c,d], B[k,j,d]) -> X[i,j,d] {

@@ -16,7 +16,8 @@ from einsum_compiler.derivation import kernel_cascades
 from einsum_compiler.ir.binding import bind
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.extents import all_extents
-from einsum_compiler.ir.plan import Accumulation, Plan, parse_plan
+from einsum_compiler.ir.plan import Accumulation, Plan
+from einsum_compiler.ir.plan_parser import parse_plan
 from einsum_compiler.ir.tile import TileProgram
 from einsum_compiler.ir.tile_parser import parse_kernel
 from einsum_compiler.passes.partition import Partition, partition

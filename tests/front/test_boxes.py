@@ -18,7 +18,8 @@ from torch import Tensor
 import einsum_compiler as ec
 from einsum_compiler.inspection import tile_kernels, works
 from einsum_compiler.ir.errors import PlanError
-from einsum_compiler.ir.plan import KernelPlan, parse_plan
+from einsum_compiler.ir.plan import KernelPlan
+from einsum_compiler.ir.plan_parser import parse_plan
 from einsum_compiler.passes.boxes import Reach, choose_boxes, meeting
 from einsum_compiler.passes.fuse import fuse
 from einsum_compiler.tile_lists import build_tile_list

@@ -12,7 +12,7 @@ from einsum_compiler.cost.device import device
 from einsum_compiler.derivation import derive
 from einsum_compiler.ir.binding import bind
 from einsum_compiler.ir.errors import PlanError
-from einsum_compiler.ir.plan import parse_plan
+from einsum_compiler.ir.plan_parser import parse_plan
 from einsum_compiler.passes.kernel_shape import SHORT
 from einsum_compiler.specialise import kernel_key, plan_of, request
 

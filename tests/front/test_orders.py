@@ -12,7 +12,7 @@ from einsum_compiler.bounding import bounds
 from einsum_compiler.compilation import compilation
 from einsum_compiler.cost.considered import compared
 from einsum_compiler.ir.errors import PlanError
-from einsum_compiler.ir.plan import parse_plan
+from einsum_compiler.ir.plan_parser import parse_plan
 from einsum_compiler.movement import moved_elements
 from tests.budget import assert_within_budget
 from tests.passes.test_reassociate import ABSORBED, LATENT, NORMALISED, QUADRATIC

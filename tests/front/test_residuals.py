@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 import einsum_compiler as ec
 from einsum_compiler.gradients import gradient_kernels
 from einsum_compiler.ir.errors import PlanError
-from einsum_compiler.ir.plan import parse_plan
+from einsum_compiler.ir.plan_parser import parse_plan
 
 ATTENTION = """
 cascade attention(Q[h,m,e], K[h,n,e], V[h,n,f]; scale = 1/sqrt(E)) -> O[h,m,f] {

@@ -16,7 +16,8 @@ from einsum_compiler.cost.candidates import candidate_plans
 from einsum_compiler.derivation import Derivation, derive, kernel_cascades
 from einsum_compiler.ir.binding import Binding, bind
 from einsum_compiler.ir.errors import PlanError
-from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit, parse_plan
+from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit
+from einsum_compiler.ir.plan_parser import parse_plan
 from einsum_compiler.ir.tile import TileProgram
 from einsum_compiler.passes.partition import partition
 from einsum_compiler.planning import as_plan

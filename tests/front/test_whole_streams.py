@@ -11,7 +11,8 @@ import einsum_compiler as ec
 from einsum_compiler.derivation import derive
 from einsum_compiler.ir.binding import Binding, bind
 from einsum_compiler.ir.errors import PlanError
-from einsum_compiler.ir.plan import Plan, parse_plan
+from einsum_compiler.ir.plan import Plan
+from einsum_compiler.ir.plan_parser import parse_plan
 from einsum_compiler.ir.tile import Loop
 from einsum_compiler.specialise import kernel_key, lower_planned, plan_of, request
 from tests.variants.agreement import assert_close, evaluated, interpreted

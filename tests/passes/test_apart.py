@@ -15,7 +15,7 @@ from einsum_compiler.derivation import output_dtypes
 from einsum_compiler.gradients import gradient_kernels
 from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.parser import parse
-from einsum_compiler.ir.plan import parse_plan
+from einsum_compiler.ir.plan_parser import parse_plan
 from einsum_compiler.ir.verify import verify
 from einsum_compiler.ordering import forms
 from einsum_compiler.passes.apart import apart, has_chains

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import einsum_compiler as ec
 from einsum_compiler.inspection import tile_kernels
-from einsum_compiler.ir.plan import parse_plan
+from einsum_compiler.ir.plan_parser import parse_plan
 from einsum_compiler.tile_lists import build_tile_list
 from tests.budget import assert_within_budget
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import einsum_compiler as ec
 from einsum_compiler.inspection import works
-from einsum_compiler.ir.plan import parse_plan
+from einsum_compiler.ir.plan_parser import parse_plan
 from tests.zoo import structured
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import einsum_compiler as ec
 from einsum_compiler.backends.reference import tile_interpreter
 from einsum_compiler.inspection import tile_kernels
-from einsum_compiler.ir.plan import parse_plan
+from einsum_compiler.ir.plan_parser import parse_plan
 from einsum_compiler.passes.traffic import CachedTraffic, traffic_behind_cache
 from einsum_compiler.passes.traffic.cache import families_of
 from einsum_compiler.passes.traffic.distinct import distinct, is_exact, taken_apart

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import einsum_compiler as ec
 from einsum_compiler.compilation import compilation
 from einsum_compiler.inspection import tile_kernels, with_tile_lists
-from einsum_compiler.ir.plan import parse_plan
+from einsum_compiler.ir.plan_parser import parse_plan
 from einsum_compiler.ir.tile import TileKernel
 from einsum_compiler.passes.traffic import traffic_behind_cache
 from einsum_compiler.passes.traffic.arrays import UnknownValues

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import einsum_compiler as ec
 from einsum_compiler.inspection import traffics
 from einsum_compiler.ir.cascade import Cascade
-from einsum_compiler.ir.plan import parse_plan
+from einsum_compiler.ir.plan_parser import parse_plan
 from tests import strategies
 from tests.passes.traffic.attentions import SIZES, attentions
 from tests.passes.traffic.counted import assert_equal_counts, compared, normal, random_plan

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import einsum_compiler as ec
 from einsum_compiler.inspection import tile_kernels
-from einsum_compiler.ir.plan import parse_plan
+from einsum_compiler.ir.plan_parser import parse_plan
 from einsum_compiler.ir.tile import Loop, Statement, TileKernel
 from einsum_compiler.ir.tile_ranges import loop_body, reads_in
 from einsum_compiler.nominal import nominal_binding

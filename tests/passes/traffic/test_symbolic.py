@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import einsum_compiler as ec
 from einsum_compiler.inspection import tile_kernels
 from einsum_compiler.ir.cascade import Cascade
-from einsum_compiler.ir.plan import parse_plan
+from einsum_compiler.ir.plan_parser import parse_plan
 from einsum_compiler.ir.tile import TileKernel
 from einsum_compiler.passes.traffic import traffic_of
 from einsum_compiler.passes.traffic.symbolic import evaluated, symbolic
