@@ -25,14 +25,11 @@ from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import (
     Constant,
     Expression,
-    Rank,
     Read,
     Reduction,
 )
-from einsum_compiler.ir.operators import REDUCTIONS
 from einsum_compiler.ir.printer import print_expression
 from einsum_compiler.passes.algebra.decision import Refused, Running, decide
-from einsum_compiler.passes.analysis.graph import recurrences
 from einsum_compiler.passes.analysis.positivity import Positivity
 from einsum_compiler.passes.analysis.value_ranges import Ranges
 from einsum_compiler.passes.certificate import Certificate, Transformed
@@ -43,6 +40,7 @@ from einsum_compiler.passes.order import in_order, live
 from einsum_compiler.passes.running_contexts import RunningContext, RunningContexts
 from einsum_compiler.passes.scope import definitions, free_ranks, plain, tensor_names
 from einsum_compiler.passes.states import State, States, target_indices
+from einsum_compiler.passes.streamed_ranks import dependent_ranks, foreign_extrema, streaming_obstacle
 from einsum_compiler.passes.streaming import TiledRank, Tiler, Version
 
 
@@ -74,53 +72,6 @@ def online(cascade: Cascade, options: Online = Online()) -> Transformed:
         cascade = stream.streamed(options.tile)
         certificates += stream.certificates
     return Transformed(cascade, tuple(certificates))
-
-
-def dependent_ranks(cascade: Cascade) -> tuple[str, ...]:
-    """The ranks with a reduction that depends on a finished reduction over the same rank.
-
-    Of ranks that are reduced together the first one stands for all: the others stay inside its tiles.
-    """
-    found: dict[str, None] = {}
-    together = [set(e.value.ranks) for e in cascade.equations if isinstance(e.value, Reduction)]
-    for equation in cascade.equations:
-        if isinstance(equation.value, Reduction):
-            for rank in equation.value.ranks:
-                streamed = any(rank in group and group & found.keys() for group in together)
-                if (
-                    not streamed
-                    and streaming_obstacle(cascade, rank) is None
-                    and Lateness(cascade, (rank,)).is_late(equation.value)
-                ):
-                    found[rank] = None
-    return tuple(found)
-
-
-def streaming_obstacle(cascade: Cascade, rank: str) -> str | None:
-    """Why a rank cannot be streamed; None if it can."""
-    circular = {tensor for group in recurrences(cascade) for tensor in group}
-    for equation in cascade.equations:
-        name = equation.target.tensor
-        if any(i != Rank(rank) and rank in free_ranks(i) for i in equation.target.indices):
-            return f"the recurrence of {name} runs along it"
-        if isinstance(equation.value, Reduction) and rank in equation.value.ranks and name in circular:
-            return f"the reduction of {name} is part of a recurrence"
-    return None
-
-
-def foreign_extrema(cascade: Cascade, rank: str, ranks: tuple[str, ...]) -> dict[str, Constant]:
-    """The maxima and minima that only other streams compute, with their identities: running contexts of this one do without."""
-    mine = Lateness(cascade, (rank,))
-    others = {r for r in ranks if r != rank}
-    return {
-        e.target.tensor: Constant(REDUCTIONS[e.value.operator].identity)
-        for e in cascade.equations
-        if isinstance(e.value, Reduction)
-        and e.value.operator in ("max", "min")
-        and plain(e)
-        and others & set(e.value.ranks)
-        and not mine.is_late(e.target.tensor)
-    }
 
 
 class Stream:

@@ -32,9 +32,10 @@ from einsum_compiler.ir.expression import (
 from einsum_compiler.passes.certificate import Certificate, Transformed
 from einsum_compiler.passes.chunks import ChunkedRank
 from einsum_compiler.passes.defer import defer
-from einsum_compiler.passes.online import Stream, dependent_ranks, foreign_extrema, streaming_obstacle
+from einsum_compiler.passes.online import Stream
 from einsum_compiler.passes.partial_states import Merges, PartialContexts
 from einsum_compiler.passes.scope import all_ranks
+from einsum_compiler.passes.streamed_ranks import dependent_ranks, foreign_extrema, streaming_obstacle
 
 
 @dataclass(frozen=True, slots=True)
