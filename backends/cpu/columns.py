@@ -35,7 +35,7 @@ class Columns:
 
     def loop(self, lines: list[str]) -> list[str]:
         """``lines`` for every vector of the lanes; they may run into the padding."""
-        head = f"tile::for_each_column({padded(self.size)}, [&](auto j) __attribute__((always_inline)) {{"
+        head = f"tile::for_each_column(tile::constant<{padded(self.size)}>(), [&](auto j) __attribute__((always_inline)) {{"
         return [head, *(f"    {line}" for line in lines), "});"]
 
     def release(self) -> None:

@@ -48,11 +48,12 @@ def emit_reduction(scope: Scope, statement: Reduce, space: Space, view: View, co
             _emit_blocks(scope, statement, view, (kept, inner, lanes_kept), positions, printer, result, identity, real)
             return
         i = positions[steps.rank]
-        part = f"tile::fold_steps({fold}(), {identity}, {steps.size}, [&](long {i})"
+        part = f"tile::fold_steps({fold}(), {identity}, tile::constant<{steps.size}>(), [&](long {i})"
         before, returned = [], [*row, *([skipped] if skipped else []), *lanes]
     else:
         loops = inner
-        part = f"tile::fold_row({fold}(), {scope.span(space.lane, positions) or space.lane.size}, [&](auto j)"
+        covered = scope.span(space.lane, positions) or f"tile::constant<{space.lane.size}>()"
+        part = f"tile::fold_row({fold}(), {covered}, [&](auto j)"
         before, returned = row, lanes
     with write.block():
         write.extend(fixed)

@@ -61,4 +61,5 @@ def joins(
 
 def whole_vectors(lane: Axis) -> str:
     """Whole vectors, into the padding of scratch rows."""
-    return f"tile::padded({lane.size})" if padded(lane.size) != lane.size else str(lane.size)
+    size = f"tile::padded({lane.size})" if padded(lane.size) != lane.size else str(lane.size)
+    return f"tile::constant<{size}>()"

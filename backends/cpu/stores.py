@@ -36,7 +36,7 @@ def emit_store(scope: Scope, store: Store) -> None:
         live += [f"{positions[axis.rank]} < {atom(printer.integer(b))}" for b in bounds.get(axis.rank, [])]
     count = "1"
     if by_lane and lane is not None:
-        count = str(lane.size)
+        count = f"tile::constant<{lane.size}>()"
         for bound in bounds.get(lane.rank, []):
             count = f"tile::count_below({printer.bind(printer.value(bound), 'bound').code}, {count})"
     terms = [product(atom(printer.integer(node)), step) for node, step in access.base]

@@ -68,7 +68,7 @@ def _emit_rows(
                 with write.block(f"tile::for_each_column({covered}, [&](auto j) __attribute__((always_inline))", "});"):
                     write.extend(lanes)
             elif isinstance(last, Reduce):
-                covered = scope.span(space.lane, positions) or str(space.lane.size)
+                covered = scope.span(space.lane, positions) or f"tile::constant<{space.lane.size}>()"
                 fold = f"tile::fold_row(tile::{FOLDS[last.operator]}(), {covered}, [&](auto j) __attribute__((always_inline))"
                 with write.block(f"const auto total = {fold}", "});"):
                     write.extend(lanes)

@@ -132,6 +132,23 @@ def test_compilers_are_told_apart() -> None:
     assert compiler_version("/usr/bin/true") != compiler_version(sys.executable)
 
 
+def test_flags_of_gcc_are_for_gcc_alone(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && echo "other 1.0" && exit\n'
+        'case "$*" in *-fno-thread-jumps*) echo "error: unknown flag" >&2; exit 1;; esac\nexec g++ "$@"\n'
+    )
+    other.chmod(0o755)
+    both = [compile_kernel(KERNEL, cache_directory=tmp_path, compiler=name) for name in ("g++", str(other))]
+    results = []
+    for kernel in both:
+        tensors = operands()
+        kernel(tensors, SCALARS, {"n": 40})
+        results.append(tensors["Y"])
+    assert len(list(tmp_path.glob("*.so"))) == 2
+    assert torch.equal(*results)
+
+
 # Launches --------------------------------------------------------------------------------------------------------------------
 
 

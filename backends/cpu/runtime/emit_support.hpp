@@ -31,7 +31,7 @@ TILE_INLINE int32_t near(int64_t bound) { return bound < -(1 << 30) ? -(1 << 30)
 
 // Rows of a sweep ------------------------------------------------------------------------------------------------------
 
-template <class Op, class F> TILE_INLINE auto fold_row(Op op, long columns, F body) {
+template <class Op, class Count, class F> TILE_INLINE auto fold_row(Op op, Count columns, F body) {
     using V = decltype(body(whole{0}));
     element<V> result = Op::template identity<element<V>>;
     fold_rows(op, 1, columns, [&](long, auto j) __attribute__((always_inline)) { return body(j); },

@@ -20,10 +20,22 @@ template <class F> TILE_INLINE void for_each_row(long rows, long columns, F body
     }
 }
 
-template <class F> TILE_INLINE void for_each_column(long columns, F body) {
+// A number of columns or steps that is known when the kernel is compiled: bodies are instantiated only for what is met.
+template <long N> struct constant {
+    constexpr operator long() const { return N; }
+};
+// Whether four vectors side by side, single ones after them, and a partial one may be met; and of steps blocks of four, and single ones.
+template <class Count> struct meets { static constexpr bool four = true, one = true, end = true, blocks = true, steps = true; };
+template <long N> struct meets<constant<N>> {
+    static constexpr bool four = N >= 4 * LANES, one = N % (4 * LANES) >= LANES, end = N % LANES != 0;
+    static constexpr bool blocks = N >= 8, steps = N < 8 || N % 4 != 0;
+};
+
+template <class Count, class F> TILE_INLINE void for_each_column(Count columns, F body) {
     long j = 0;
     for (; j + LANES <= columns; j += LANES) body(whole{j});
-    if (j < columns) body(partial{j, int(columns - j)});
+    if constexpr (meets<Count>::end)
+        if (j < columns) body(partial{j, int(columns - j)});
 }
 
 // Folds: an operation with its identity.
@@ -91,7 +103,7 @@ template <class Op, class V> struct keeps_nan<Op, V, decltype(void(typename Op::
 
 // The fold of one row for extrema of floats: ordered extrema, and beside them whether a NaN was met. That is two
 // instructions a vector where keeping the NaN in every step takes three in a chain.
-template <class Op, class F> TILE_INLINE auto fold_row_keeping_nan(Op, long columns, F body) {
+template <class Op, class Count, class F> TILE_INLINE auto fold_row_keeping_nan(Op, Count columns, F body) {
     using V = decltype(body(whole{0}));
     using E = element<V>;
     typename Op::ordered op;
@@ -99,32 +111,35 @@ template <class Op, class F> TILE_INLINE auto fold_row_keeping_nan(Op, long colu
     V part[4] = {identity, identity, identity, identity};
     unordered<V> met;
     long j = 0;
-    for (; j + 4 * LANES <= columns; j += 4 * LANES) {
-        V x[4];
+    if constexpr (meets<Count>::four)
+        for (; j + 4 * LANES <= columns; j += 4 * LANES) {
+            V x[4];
 #pragma GCC unroll 4
-        for (int u = 0; u < 4; ++u) {
-            x[u] = body(whole{j + u * LANES});
-            part[u] = op(part[u], x[u]);
+            for (int u = 0; u < 4; ++u) {
+                x[u] = body(whole{j + u * LANES});
+                part[u] = op(part[u], x[u]);
+            }
+            met.see(x[0], x[1]);
+            met.see(x[2], x[3]);
         }
-        met.see(x[0], x[1]);
-        met.see(x[2], x[3]);
-    }
     auto one = [&](V x) __attribute__((always_inline)) {
         part[0] = op(part[0], x);
         met.see(x, x);
     };
-    for (; j + LANES <= columns; j += LANES) one(body(whole{j}));
-    if (j < columns) {
-        partial end{j, int(columns - j)};
-        one(select(present(end.count), body(end), identity));
-    }
+    if constexpr (meets<Count>::one)
+        for (; j + LANES <= columns; j += LANES) one(body(whole{j}));
+    if constexpr (meets<Count>::end)
+        if (j < columns) {
+            partial end{j, int(columns - j)};
+            one(select(present(end.count), body(end), identity));
+        }
     const E total = fold_lanes(op, op(op(part[0], part[1]), op(part[2], part[3])));
     return met.any() ? E(__builtin_nanf("")) : total;
 }
 
 // finish(i, fold of body(i, :)) for every row. Four vectors are folded side by side where the row is long enough, so
 // that the latency of the operation does not bound the loop. The order depends on `columns` and LANES only.
-template <class Op, class F, class G> TILE_INLINE void fold_rows(Op op, long rows, long columns, F body, G finish) {
+template <class Op, class Count, class F, class G> TILE_INLINE void fold_rows(Op op, long rows, Count columns, F body, G finish) {
     using V = decltype(body(0L, whole{0}));
     const V identity = splat_as<V>(Op::template identity<element<V>>);
     for (long i = 0; i < rows; ++i) {
@@ -134,35 +149,40 @@ template <class Op, class F, class G> TILE_INLINE void fold_rows(Op op, long row
         }
         V total = identity;
         long j = 0;
-        if (columns >= 4 * LANES) {
-            V part[4] = {identity, identity, identity, identity};
-            for (; j + 4 * LANES <= columns; j += 4 * LANES)
+        if constexpr (meets<Count>::four)
+            if (columns >= 4 * LANES) {
+                V part[4] = {identity, identity, identity, identity};
+                for (; j + 4 * LANES <= columns; j += 4 * LANES)
 #pragma GCC unroll 4
-                for (int u = 0; u < 4; ++u) part[u] = op(part[u], body(i, whole{j + u * LANES}));
-            total = op(op(part[0], part[1]), op(part[2], part[3]));
-        }
-        for (; j + LANES <= columns; j += LANES) total = op(total, body(i, whole{j}));
-        if (j < columns) {
-            partial end{j, int(columns - j)};
-            total = op(total, select(present(end.count), body(i, end), identity));
-        }
+                    for (int u = 0; u < 4; ++u) part[u] = op(part[u], body(i, whole{j + u * LANES}));
+                total = op(op(part[0], part[1]), op(part[2], part[3]));
+            }
+        if constexpr (meets<Count>::one)
+            for (; j + LANES <= columns; j += LANES) total = op(total, body(i, whole{j}));
+        if constexpr (meets<Count>::end)
+            if (j < columns) {
+                partial end{j, int(columns - j)};
+                total = op(total, select(present(end.count), body(i, end), identity));
+            }
         finish(i, fold_lanes(op, total));
     }
 }
 
 // The fold of body(0), ..., body(count - 1). Four chains side by side: the latency of the operation does not bound the loop, and a sum loses
 // as much as one of a quarter of the terms. The order depends on `count` only.
-template <class Op, class V, class F> TILE_INLINE V fold_steps(Op op, V identity, long count, F body) {
+template <class Op, class V, class Count, class F> TILE_INLINE V fold_steps(Op op, V identity, Count count, F body) {
     V total = identity;
     long i = 0;
-    if (count >= 8) {
-        V part[4] = {identity, identity, identity, identity};
-        for (; i + 4 <= count; i += 4)
+    if constexpr (meets<Count>::blocks)
+        if (count >= 8) {
+            V part[4] = {identity, identity, identity, identity};
+            for (; i + 4 <= count; i += 4)
 #pragma GCC unroll 4
-            for (int u = 0; u < 4; ++u) part[u] = op(part[u], body(i + u));
-        total = op(op(part[0], part[1]), op(part[2], part[3]));
-    }
-    for (; i < count; ++i) total = op(total, body(i));
+                for (int u = 0; u < 4; ++u) part[u] = op(part[u], body(i + u));
+            total = op(op(part[0], part[1]), op(part[2], part[3]));
+        }
+    if constexpr (meets<Count>::steps)
+        for (; i < count; ++i) total = op(total, body(i));
     return total;
 }
 
