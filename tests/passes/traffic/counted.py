@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from einsum_compiler.backends.reference.tile_interpreter import Counts, run_kernel
+from einsum_compiler.backends.reference.tile_interpreter import run_kernel
+from einsum_compiler.backends.reference.tile_statements import Counts
 from einsum_compiler.executable import Executable
 from einsum_compiler.inspection import with_tile_lists
 from einsum_compiler.ir.binding import Binding

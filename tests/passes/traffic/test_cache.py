@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import einsum_compiler as ec
-from einsum_compiler.backends.reference import tile_interpreter
+from einsum_compiler.backends.reference import tile_statements
 from einsum_compiler.inspection import tile_kernels
 from einsum_compiler.ir.plan_parser import parse_plan
 from einsum_compiler.passes.traffic import CachedTraffic, traffic_behind_cache
@@ -30,7 +30,7 @@ Touches = dict[str, list[tuple[dict[str, int], str, set[int]]]]
 def touches() -> Iterator[Touches]:
     """By kernel, every load and store of the interpreter: the indices of programs and loop, the tensor, its elements."""
     found: Touches = defaultdict(list)
-    places = tile_interpreter._Run._places
+    places = tile_statements.Run._places
 
     def recorded(run: Any, tensor: str, *arguments: Any) -> Any:
         where, mask = places(run, tensor, *arguments)
@@ -41,7 +41,7 @@ def touches() -> Iterator[Touches]:
         return where, mask
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tile_interpreter._Run, "_places", recorded)
+        patch.setattr(tile_statements.Run, "_places", recorded)
         yield found
 
 
