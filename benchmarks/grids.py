@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 import einsum_compiler as ec
-from benchmarks.cpu import machine
+from benchmarks.machine import machine
 from einsum_compiler.inspection import works
 from einsum_compiler.ir.plan_parser import parse_plan
 from tests.zoo import structured

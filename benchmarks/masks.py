@@ -28,8 +28,8 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 import einsum_compiler as ec
-from benchmarks.cpu import machine
 from benchmarks.flex_table import DOCUMENT, facts, write_document
+from benchmarks.machine import machine
 from benchmarks.mask_metadata import flex_metadata, metadata
 from tests.flex.case import Case, Modifier, modifiers, operands
 from tests.flex.cases import CASES, case

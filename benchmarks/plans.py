@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 import einsum_compiler as ec
-from benchmarks.cpu import machine
+from benchmarks.machine import machine
 from benchmarks.plans_cases import CASES, Case
 from einsum_compiler.ir.binding import Binding
 from einsum_compiler.ir.plan_parser import parse_plan

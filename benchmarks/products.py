@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 import einsum_compiler as ec
-from benchmarks.cpu import machine
+from benchmarks.machine import machine
 
 RESULTS = Path(__file__).parent / "results" / "products.md"
 DTYPES = {"f32": torch.float32, "f64": torch.float64, "bf16": torch.bfloat16}
