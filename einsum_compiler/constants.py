@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from einsum_compiler.ir.cascade import Cascade
 from einsum_compiler.ir.expression import (
     Binary,
+    Comparison,
     Expression,
     Extent,
     Membership,
@@ -18,6 +19,7 @@ from einsum_compiler.ir.expression import (
     walk,
 )
 from einsum_compiler.ir.plan import KernelPlan
+from einsum_compiler.passes.scope import free_ranks, ranks_of_tensors
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,29 @@ def constants_of(cascade: Cascade, plan: KernelPlan, scalars: Mapping[str, str])
                     if side not in single and any(isinstance(n, (Rank, Parameter)) for n in walk(side)):
                         fix(other)
                         break
+    extents.update(_quotient_axes(cascade, extents))
     tiles = {index for s in plan.streams for index in (f"{s.rank}.0", f"{s.rank}.1")}
     return Constants(frozenset(extents - tiles), frozenset(parameters))
+
+
+def _quotient_axes(cascade: Cascade, fixed: Collection[str]) -> set[str]:
+    """The axes that are read at quotients of fixed ranks (``X[n,e // 32]``), and extents compared with such: known, like those, they need no test."""
+    axes = ranks_of_tensors(cascade)
+    found: set[str] = set()
+
+    def is_fixed(node: Expression) -> bool:
+        return any(isinstance(n, Binary) and n.operator == "//" for n in walk(node)) and set(free_ranks(node)) <= {
+            *fixed
+        }
+
+    for equation in cascade.equations:
+        for read in equation.reads:
+            found.update(a for i, a in zip(read.indices, axes.get(read.tensor, ()), strict=False) if is_fixed(i))
+    for root in _integer_expressions(cascade):
+        for node in walk(root):
+            if isinstance(node, Comparison) and any(map(is_fixed, node.operands)):
+                found.update(o.rank for o in node.operands if isinstance(o, Extent))
+    return found
 
 
 def filter_parameters(cascades: Iterable[Cascade], scalars: Mapping[str, str]) -> frozenset[str]:

@@ -232,10 +232,16 @@ class TileWriter(Filters):
         wide = max(floats, key=lambda t: PRECISION[t]) if floats[0] != floats[1] else floats[0]
         if {"f16", "bf16"} == set(floats):
             wide = self.real
-        return (
-            left if types[0] == wide else self._temporary(f"{left}.{wide}", Cast(Read(left), wide)),
-            right if types[1] == wide else self._temporary(f"{right}.{wide}", Cast(Read(right), wide)),
-        )
+
+        def widened(name: str) -> str:
+            type = self.facts[name].type
+            return (
+                name
+                if type.dtype == wide
+                else self._temporary(f"{name}.{wide}", Cast(Read(name), wide), first=type.axes)
+            )
+
+        return widened(left), widened(right)
 
     def accumulation(self, value: Expression, operator: str, local: str) -> Expression | None:
         """What is left of ``rest combine local`` without ``local``; None if the value is not of that form."""

@@ -165,3 +165,11 @@ class Tiling:
             if t.rank not in self.extents or (self.extents[t.rank] - t.start) % t.size
         )
         return (*below, *(nonnegative(self.coordinate(t.rank)) for t in tiles if t.start))
+
+    @cached_property
+    def held_ranks(self) -> dict[str, int]:
+        """Every index, axis and rank whose coordinates are all within a known extent: no tile of it reaches beyond."""
+        tiles = (*self.plan.program, *self.plan.streams)
+        beyond = {t.rank for t in tiles if self.plan.start(t.rank) or self.extents.get(t.rank, 1) % t.size}
+        known = {**self.extents, **self.known_ranks}
+        return {r: n for r, n in known.items() if r not in beyond}

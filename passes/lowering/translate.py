@@ -138,10 +138,11 @@ class Translator:
         """Whether a conjunct holds at every point: ``a < 15`` by the bounds of ``a``, and ``n < N`` where N is a number of whole boxes."""
         match conjunct:
             case Comparison(operators=("<",), operands=(value, Constant(value=int() as limit))):
-                # The last tile of a stream reaches beyond its extent.
-                ragged = {s.rank for s in self.tiling.plan.streams if self.tiling.extents.get(s.rank, 1) % s.size}
-                interval = bounds(value, {r: n for r, n in self.tiling.known_ranks.items() if r not in ragged})
+                interval = bounds(value, self.tiling.held_ranks)
                 return interval is not None and interval[1] < limit
+            case Comparison(operators=("<=",), operands=(Constant(value=int() as limit), value)):
+                interval = bounds(value, self.tiling.held_ranks)
+                return interval is not None and limit <= interval[0]
             case Comparison(operators=("<",), operands=(Rank(name=rank), Extent(rank=other))):
                 return rank == other and self.tiling.is_boxed(rank)
         return False
