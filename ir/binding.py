@@ -220,8 +220,12 @@ class Binder:
     def assert_size(self, sizes: dict[str, _Size], rank: str, value: int, source: str, span: Span | None) -> None:
         known = sizes.setdefault(rank, _Size(value, source))
         if known.value != value:
+            bare = next((e.tensor for e in self.equalities if e.rank == rank), None)
+            notes = (f"{bare} is read with a bare {rank}; {_beyond(rank)}",) if bare else ()
             raise ShapeError(
-                f"the extents of rank {rank} disagree: {known.value} in {known.source}, {value} in {source}", span
+                f"the extents of rank {rank} disagree: {known.value} in {known.source}, {value} in {source}",
+                span,
+                notes,
             )
 
     def spread(self, sizes: dict[str, _Size]) -> None:
@@ -237,6 +241,7 @@ class Binder:
                             f"rank {e.rank} reads axis {e.axis} ({e.axis_rank}) of {e.tensor}, and their extents disagree: "
                             f"{one.value} in {one.source}, {other.value} in {other.source}",
                             e.span,
+                            (_beyond(e.rank),),
                         )
                 elif one is not None:
                     sizes[e.axis_rank] = one
@@ -260,6 +265,10 @@ class Binder:
                     raise ShapeError(f"the count of topk is {count}: expected an integer from 0", selected.count.span)
                 sizes[selected.rank] = _Size(int(count), "the count of topk")
             self.spread(sizes)
+
+
+def _beyond(rank: str) -> str:
+    return f"where {rank} may run beyond the axis, the index is {rank} + 0: it is empty there"
 
 
 def _names(scalars: Mapping[str, Number], sizes: Mapping[str, _Size]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from einsum_compiler.ir.definitions import expand_cascade
 from einsum_compiler.ir.errors import EinsumError, EinsumWarning
 from einsum_compiler.ir.expression import (
     Binary,
+    Comparison,
     Conditional,
     Constant,
     Expression,
@@ -21,7 +22,7 @@ from einsum_compiler.ir.expression import (
     children,
     walk,
 )
-from einsum_compiler.ir.extents import expressions
+from einsum_compiler.ir.extents import equalities, expressions
 from einsum_compiler.ir.facts import Facts
 from einsum_compiler.ir.filters import free_ranks, left_conjuncts
 from einsum_compiler.ir.implicit_sums import explicit_sums
@@ -40,7 +41,9 @@ def findings(cascade: Cascade, module: Module | None = None) -> tuple[EinsumErro
     module = module or Module((), (cascade,))
     plain = explicit_sums(expand_cascade(cascade, module))
     found = [
-        f for e in plain.equations for f in (*_extents(Facts(cascade, module), e), *_twofold(e), *_empty_sums(plain, e))
+        f
+        for e in plain.equations
+        for f in (*_extents(Facts(cascade, module), e), *_twofold(e), *_never(plain, e), *_empty_sums(plain, e))
     ]
     return (*found, *(f for e in plain.equations for f in _quotients(plain, e)))
 
@@ -71,6 +74,28 @@ def _twofold(equation: Equation) -> Iterator[EinsumError]:
                 ),
             )
             break
+
+
+def _never(cascade: Cascade, equation: Equation) -> Iterator[EinsumError]:
+    """``k >= N`` where a read with a bare ``k`` says that the extent of k is N."""
+    for conjunct in conjuncts(equation.where):
+        if not isinstance(conjunct, Comparison) or len(conjunct.operators) > 1:
+            continue
+        (operator,), (low, high) = conjunct.operators, conjunct.operands
+        if operator in (">=", ">"):
+            low, high, operator = high, low, operator.replace(">", "<")
+        if operator not in ("<", "<=") or not isinstance(low, Extent) or not isinstance(high, Rank):
+            continue
+        for equal in equalities(cascade):
+            if (equal.rank, equal.axis_rank) == (high.name, low.rank):
+                yield EinsumError(
+                    f"this never holds: {high.name} runs over axis {equal.axis} of {equal.tensor}, which it reads as a bare rank",
+                    conjunct.span,
+                    (
+                        f"an index {high.name} + 0 is empty beyond the axis and leaves the extent to a parameter, {high.name.upper()} = ...",
+                    ),
+                )
+                break
 
 
 def _empty_sums(cascade: Cascade, equation: Equation) -> Iterator[EinsumError]:

@@ -85,7 +85,18 @@ def test_extents_that_disagree_through_a_read() -> None:
     assert str(caught.value) == (
         "<text>:1:47: error: rank n reads axis 0 (m) of X, and their extents disagree: 4 in Y[n] of shape (4), 3 in X[m] of shape (3)\n"
         "  cascade f(X[m], Y[n]) -> A[n] { A[n] = Y[n] * X[n] }\n"
-        f"  {' ' * 46}^~~~"
+        f"  {' ' * 46}^~~~\n"
+        "note: where n may run beyond the axis, the index is n + 0: it is empty there"
+    )
+
+
+def test_an_extent_that_a_parameter_and_a_bare_rank_give() -> None:
+    cascade = parse("cascade f(X[n], Y[m]; K = N + M) -> A[k] { A[k] = X[k] + default(Y[k - N], 0) }").cascade()
+    with pytest.raises(ShapeError) as caught:
+        bind(cascade, (torch.zeros(3), torch.zeros(4)), {})
+    assert caught.value.message == "the extents of rank k disagree: 3 in X[n] of shape (3), 7 in the parameter K"
+    assert caught.value.notes == (
+        "X is read with a bare k; where k may run beyond the axis, the index is k + 0: it is empty there",
     )
 
 

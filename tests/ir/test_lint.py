@@ -91,3 +91,20 @@ def test_good_texts_have_no_warnings(name: str) -> None:
         warnings.simplefilter("error")
         for cascade in module.cascades:
             lint(cascade, module)
+
+
+JOINED = """
+cascade f(X[n,e], Y[m,e]{}) -> C[k,e] {{
+  C[k,e] = X[{},e] where k < N
+  C[k,e] = Y[k - N,e] where {}
+}}"""
+
+
+@pytest.mark.parametrize("condition", ["k >= N", "N <= k"])
+def test_a_case_beyond_the_extent_that_another_case_gives(condition: str) -> None:
+    text = JOINED.format("", "k", condition)
+    assert messages(text) == ["this never holds: k runs over axis 0 of X, which it reads as a bare rank"]
+
+
+def test_a_case_within_the_extent_of_a_parameter() -> None:
+    assert messages(JOINED.format("; K = N + M", "k + 0", "k >= N")) == []
