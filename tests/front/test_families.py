@@ -7,7 +7,8 @@ from collections import Counter
 
 import pytest
 
-from benchmarks.families import EXAMPLES, FAMILIES, PAGES, RESULTS, Family, index, page
+from benchmarks.families_cases import EXAMPLES, FAMILIES, PAGES, RESULTS, Family
+from benchmarks.families_pages import index, page
 
 FILES = [file for family in FAMILIES for file in family.files]
 
