@@ -30,8 +30,9 @@ from einsum_compiler.ir.tile import (
 )
 from einsum_compiler.ir.tile_ranges import needed
 from einsum_compiler.passes.lowering.loops import common_consequences, loop_ranges
-from einsum_compiler.passes.lowering.scope import Scope
-from einsum_compiler.passes.lowering.sweeps import assign_sweeps, finished_read, loop_of
+from einsum_compiler.passes.lowering.placement import Placement
+from einsum_compiler.passes.lowering.scope import Scope, replace_scope
+from einsum_compiler.passes.lowering.sweeps import assign_sweeps, finished_read
 from einsum_compiler.passes.lowering.tiles import TileWriter
 from einsum_compiler.passes.lowering.tiling import Tiling
 from einsum_compiler.passes.lowering.translate import Domain
@@ -81,10 +82,11 @@ class _Lowering:
         self.tiling = Tiling(plan, extents)
         self.loops = self.tiling.loops
         self.sweeps = assign_sweeps(cascade, self.loops, plan.whole)
+        self.placement = Placement(cascade, plan, self.loops, self.sweeps)
         self.writer = TileWriter(
             cascade, self.tiling, context.dtypes, context.scalars, context.parameters, self._tile_of
         )
-        self.absorbed = self._absorbed()
+        self.absorbed = self.placement.absorbed(self.writer.accumulation)
         self.schedules: list[Schedule] = []
         self.outputs = {t.name: t for t in cascade.outputs}
 
@@ -97,11 +99,11 @@ class _Lowering:
             scope = Scope(outer=outer)
             self.writer.scope = scope
             loops: list[Loop] = []
-            for equation in self._outside(stage):
+            for equation in self.placement.outside(stage):
                 self._equation(equation)
             self._store_all(stage)
             for stream in self.plan.streams:
-                if inside := self._inside(stage + 1, f"{stream.rank}.1"):
+                if inside := self.placement.inside(stage + 1, f"{stream.rank}.1"):
                     loops.append(self._loop(stream, stage + 1, inside, scope))
             body += [*scope.statements, *loops]
             outer = scope
@@ -140,70 +142,6 @@ class _Lowering:
     def _operand(self, name: str, ranks: tuple[str, ...]) -> TensorOperand:
         extents = tuple(substitute(Extent(r), self.tiling.extents, self.context.parameters) for r in ranks)
         return TensorOperand(name, self.context.dtypes[name], extents)
-
-    # -- which equations stand where ----------------------------------------------------------------------------------------
-
-    def _outside(self, stage: int) -> list[Equation]:
-        level = self.sweeps.level
-        return [
-            e
-            for e in self.cascade.equations
-            if e.target.tensor not in level and e.target.tensor not in self.sweeps.states
-            and e.target.tensor not in self._streamed_outputs
-            and self.sweeps.stage.get(e.target.tensor) == stage
-        ]  # fmt: skip
-
-    def _inside(self, sweep: int, loop: str) -> list[Equation]:
-        """The equations a sweep over one rank needs, those of earlier sweeps that it computes again included; none if nothing is left to do."""
-        between = self._outside(sweep) if self.plan.whole else []
-        steps = [e for e in self.cascade.equations if loop_of(e, self.loops) == loop or e in between]
-        wanted = {
-            e.target.tensor
-            for e in steps
-            if self.sweeps.level.get(e.target.tensor) == sweep
-            and (e.target.tensor in self.sweeps.states or self._streamed_output(e))
-        }
-        inside = {*self.sweeps.level, *(e.target.tensor for e in between)}
-        for equation in reversed(steps):
-            if equation.target.tensor not in wanted:
-                continue
-            for node in reads_of(equation.value, equation.where):
-                if node.tensor in inside and not finished_read(node, self.loops):
-                    if node.tensor in self.sweeps.states and self.sweeps.level[node.tensor] < sweep:
-                        continue
-                    wanted.add(node.tensor)
-        return [e for e in steps if e.target.tensor in wanted]
-
-    def _streamed_output(self, equation: Equation) -> str | None:
-        """The output whose tiles an equation computes (see ``tile_outputs``)."""
-        name = equation.target.tensor.removesuffix(".tile")
-        return name if name != equation.target.tensor and name in self._streamed_outputs else None
-
-    @property
-    def _streamed_outputs(self) -> frozenset[str]:
-        """Outputs that carry the streamed rank: they are stored inside the loop."""
-        streams = {s.rank for s in self.plan.streams}
-        return frozenset(t.name for t in self.cascade.outputs if streams & set(t.ranks))
-
-    def _absorbed(self) -> dict[str, Equation]:
-        """Reductions inside a tile that only the update of one state reads: they accumulate into it directly."""
-        if not self.loops:
-            return {}
-        readers: dict[str, list[Equation]] = {}
-        for equation in self.cascade.equations:
-            for node in walk(equation.value):
-                if isinstance(node, Read):
-                    readers.setdefault(node.tensor, []).append(equation)
-        found = {}
-        for equation in self.cascade.equations:
-            name = equation.target.tensor
-            if isinstance(equation.value, Reduction) and len(readers.get(name, [])) == 1 and equation.where is None:
-                (reader,) = readers[name]
-                if reader.target.tensor in self.sweeps.states and self.writer.accumulation(
-                    reader.value, equation.value.operator, name
-                ):
-                    found[name] = equation
-        return found
 
     # -- tiles of computed tensors --------------------------------------------------------------------------------------------
 
@@ -314,12 +252,12 @@ class _Lowering:
 
     def _store_all(self, stage: int) -> None:
         for output in self.cascade.outputs:
-            if output.name in self._streamed_outputs or self.sweeps.stage.get(output.name) != stage:
+            if output.name in self.placement.streamed_outputs or self.sweeps.stage.get(output.name) != stage:
                 continue
             self._store(output.name, output.name, output.ranks)
 
     def _store_streamed(self, equation: Equation) -> None:
-        name = self._streamed_output(equation)
+        name = self.placement.streamed_output(equation)
         if name is not None:
             self._store(name, equation.target.tensor, self.outputs[name].ranks)
 
@@ -341,19 +279,6 @@ class _Lowering:
         if adds and self.context.dtypes[tensor] != writer.real:
             raise PlanError(f"'{tensor}' is {self.context.dtypes[tensor]}: sums are accumulated in {writer.real}")
         writer.scope.statements.append(Store(tensor, axes, indices, value, conjunction(bounds), adds))
-
-
-def replace_scope(scope: Scope) -> Scope:
-    """A scope to write into and throw away: what it holds so far can be read."""
-    return Scope(
-        scope.loop,
-        scope.predicate,
-        scope.outer,
-        list(scope.statements),
-        dict(scope.loads),
-        dict(scope.current),
-        {name: list(copies) for name, copies in scope.filled.items()},
-    )
 
 
 def _expressions(statements: tuple[Statement, ...]) -> list[Expression]:

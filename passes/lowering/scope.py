@@ -49,3 +49,16 @@ class Scope:
 
     def _outermost_first(self) -> list[Scope]:
         return [*(self.outer._outermost_first() if self.outer else ()), self]
+
+
+def replace_scope(scope: Scope) -> Scope:
+    """A scope to write into and throw away: what it holds so far can be read."""
+    return Scope(
+        scope.loop,
+        scope.predicate,
+        scope.outer,
+        list(scope.statements),
+        dict(scope.loads),
+        dict(scope.current),
+        {name: list(copies) for name, copies in scope.filled.items()},
+    )
