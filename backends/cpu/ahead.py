@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from einsum_compiler.backends.cpu.loads import access_of, base_address
+from einsum_compiler.backends.cpu.accesses import access_of, base_address
 from einsum_compiler.backends.cpu.roles import FEW_ROWS, roles_of
 from einsum_compiler.backends.cpu.scope import Ahead, Scope
 from einsum_compiler.backends.cpu.view import product, sum_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+from einsum_compiler.backends.cpu.accesses import access_of, split_conditions
 from einsum_compiler.backends.cpu.affine import depends
-from einsum_compiler.backends.cpu.loads import access_of, split_conditions
 from einsum_compiler.backends.cpu.scope import Scope
 from einsum_compiler.backends.cpu.values import LANE, REGISTER, Value, to_type
 from einsum_compiler.backends.cpu.view import atom, c_type, product, sum_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from einsum_compiler.backends.cpu.loads import access_of, split_conditions
+from einsum_compiler.backends.cpu.accesses import access_of, split_conditions
 from einsum_compiler.backends.cpu.products import emit_product
 from einsum_compiler.backends.cpu.roles import roles_of
 from einsum_compiler.backends.cpu.scope import Scope
