@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from einsum_compiler import devices
+from einsum_compiler.collections_put_off import collections_put_off
 from einsum_compiler.described import Described
 from einsum_compiler.ir.binding import Binding, bind, binder
 from einsum_compiler.ir.errors import BackendError, EinsumWarning, PlanError
@@ -66,7 +67,8 @@ def compile(
     budget = BUDGET if tune is True else float(tune)
     if budget < 0:
         raise BackendError(f"tune: expected true, false or a number of seconds, found {tune}")
-    kernel = Kernel(text, source, name, backend, plan, target, budget)
+    with collections_put_off():
+        kernel = Kernel(text, source, name, backend, plan, target, budget)
     for warning in kernel.program.warnings:
         warnings.warn(warning, EinsumWarning, stacklevel=2)
     return kernel
@@ -191,6 +193,16 @@ class Kernel(Described):
             if known is not None:
                 return known
             break
+        with collections_put_off():
+            found = self._specialised(binding, backend)
+        if len(self._executables) > REMEMBERED:
+            self._executables = {}
+        same = self._executables.setdefault((backend, dtypes, kinds, tuple(binding.extents.items())), {})
+        same[found.key(binding.scalars)] = found
+        return found
+
+    def _specialised(self, binding: Binding, backend: str) -> Executable:
+        """The kernels for a call's types and sizes, from disk or compiled now; tuned before, where that is wanted and missing."""
         from einsum_compiler.specialise import specialise
 
         if self.budget and backend != "meta" and self.tuned_plan(binding, backend) is None:
@@ -198,16 +210,11 @@ class Kernel(Described):
 
             tune_missing(self, binding, self.budget)
         first = sum(map(len, self._executables.values())) == 0
-        found = self.with_plan(
+        return self.with_plan(
             binding,
             backend,
             lambda plan: specialise(lambda: self.derivation, self.key, binding, backend, plan, self.target, first),
         )
-        if len(self._executables) > REMEMBERED:
-            self._executables = {}
-        same = self._executables.setdefault((backend, dtypes, kinds, tuple(binding.extents.items())), {})
-        same[found.key(binding.scalars)] = found
-        return found
 
     # -- tuning -------------------------------------------------------------------------------------------------------------
 
