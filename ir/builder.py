@@ -157,7 +157,8 @@ class Builder:
 
     def rule_keyword(self, span: Span, name: Token, value: Expression) -> _Arguments:
         if name != "count":
-            raise SpecError(f"unknown keyword {str(name)!r}: the only one is 'count', of topk", self.span(name))
+            notes = ("ranks stand in brackets: softmax[n](X[m,n])",) if name in ("dim", "axis") else ()
+            raise SpecError(f"unknown keyword {str(name)!r}: the only one is 'count', of topk", self.span(name), notes)
         return _Arguments((), None, value)
 
     def rule_arguments(self, span: Span, *parts: _Arguments) -> _Arguments:
@@ -256,7 +257,9 @@ class Builder:
         if name in REDUCTIONS or name in DERIVED_REDUCTIONS or selects:
             if not ranks:
                 raise SpecError(f"{name!s} names no rank: write {name!s}[ranks](...)", span)
-            self.count(span, str(name), arguments.values, 1, "the expression over the ranks in brackets")
+            filtered = len(arguments.values) > 1 and arguments.where is not None
+            notes = ("conditions are joined with 'and'",) if filtered else ()
+            self.count(span, str(name), arguments.values, 1, "the expression over the ranks in brackets", notes)
         if selects:
             if name == "topk" and arguments.count is None:
                 raise SpecError("topk needs a count", span, ("for example: topk[c](C[q,c], count = 16)",))
@@ -294,7 +297,15 @@ class Builder:
             )
         return index.name
 
-    def count(self, span: Span, name: str, values: tuple[Expression, ...], expected: int, what: str) -> None:
+    def count(
+        self,
+        span: Span,
+        name: str,
+        values: tuple[Expression, ...],
+        expected: int,
+        what: str,
+        notes: tuple[str, ...] = (),
+    ) -> None:
         if len(values) != expected:
             plural = "argument" if expected == 1 else "arguments"
-            raise SpecError(f"{name} takes {expected} {plural} ({what}), found {len(values)}", span)
+            raise SpecError(f"{name} takes {expected} {plural} ({what}), found {len(values)}", span, notes)

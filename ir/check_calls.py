@@ -78,14 +78,17 @@ def _check_arguments(facts: Facts, call: CascadeCall, callee: Cascade) -> None:
     tensors, scalars = len(callee.inputs), len(callee.parameters)
     found = len(call.arguments)
     needed = tensors + sum(p.default is None for p in callee.parameters)
+    if callee.ranks and not call.ranks:
+        given = [a for a in call.arguments if not isinstance(a, Rank)]
+        over = [a.name for a in call.arguments if isinstance(a, Rank)]
+        shown = ",".join(over or callee.ranks)
+        notes = (f"write {callee.name}[{shown}]({', '.join(map(print_expression, given))})",) if over else ()
+        raise SpecError(f"{callee.name} names its ranks: {callee.name}[{shown}](...)", call.span, notes)
     if not needed <= found <= tensors + scalars:
         names = ", ".join([*(t.name for t in callee.inputs), *(p.name for p in callee.parameters)])
         most = tensors + scalars
         expected = counted(needed, "argument") if most == needed else f"{needed} to {most} arguments"
         raise SpecError(f"{callee.name} takes {expected} ({names}), found {found}", call.span)
-    if callee.ranks and not call.ranks:
-        shown = ",".join(callee.ranks)
-        raise SpecError(f"{callee.name} names its ranks: {callee.name}[{shown}](...)", call.span)
     if (len(callee.ranks) > 1 and len(callee.ranks) != len(call.ranks)) or (call.ranks and not callee.ranks):
         expected = f"{len(callee.ranks)} ({','.join(callee.ranks)})" if callee.ranks else "none"
         raise SpecError(

@@ -220,8 +220,10 @@ def _check_ranks_named(facts: Facts, node: Call, left: Collection[str]) -> None:
     if name in FUNCTIONS and len(node.arguments) > 1:
         return
     ranks = summed_ranks(node)
-    over = [r for r in ranks if r not in left] or ranks[-1:]
-    shown = ", ".join(map(print_expression, node.arguments))
+    named = [a.name for a in node.arguments[1:] if isinstance(a, Rank)]
+    over = named or [r for r in ranks if r not in left] or ranks[-1:]
+    given = node.arguments[: len(node.arguments) - len(named)]
+    shown = ", ".join(map(print_expression, given))
     notes = (f"write {name}[{','.join(over)}]({shown})",) if over else ()
     raise SpecError(f"{name} names the ranks it is over: {name}[ranks](...)", node.span, notes)
 

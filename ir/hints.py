@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+PARTS = (
+    "parts side by side are cases, and K = N + M a parameter: C[k] = X[k + 0] where k < N, C[k] = Y[k - N] where k >= N"
+)
 # Names of other languages, and how their values are written here.
 ELSEWHERE = {
     "pow": "a power is written x ** y",
@@ -16,6 +19,12 @@ ELSEWHERE = {
     "reciprocal": "it is 1 / x",
     "argmin": "it is argmax of the value with the other sign",
     "cumsum": "a running sum has a rank of its own: C[i] = sum[n](X[n] where n <= i)",
+    **dict.fromkeys(("concat", "cat", "concatenate"), PARTS),
+    **dict.fromkeys(
+        ("matmul", "bmm", "einsum"),
+        "a contraction is a product whose rank is not on the left: C[m,n] = A[m,k] * B[k,n]",
+    ),
+    "transpose": "the left side says the order of ranks: C[n,m] = X[m,n]",
     "log_softmax": "it is S[n] less logsumexp[n](S[n])",
 }
 

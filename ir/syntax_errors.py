@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import lark
@@ -36,6 +37,10 @@ CHARACTERS = {
 }
 
 
+# The text ends in a filter: no '=' of an equation since its 'where'.
+IN_FILTER = re.compile(r"\bwhere\b(?:[^{}=]|[<>!=]=)*$")
+
+
 def explain(error: lark.exceptions.UnexpectedInput, source: Source) -> SpecError:
     """The ``SpecError`` for an error of lark."""
     if isinstance(error, lark.exceptions.UnexpectedToken):
@@ -58,7 +63,9 @@ def _unexpected_token(error: lark.exceptions.UnexpectedToken, source: Source) ->
         or _supposed_equation(token, expected, stack, source)
         or _header(expected, stack, source)
         or _misspelt(token, offset, expected, span, source)
-        or _plain(token, at_end, expected, span, _habit(token, expected) or _still_open(offset, source))
+        or _plain(
+            token, at_end, expected, span, _habit(token, expected, source.text[:offset]) or _still_open(offset, source)
+        )
     )
 
 
@@ -167,7 +174,7 @@ def _misspelt(token: Any, offset: int, expected: frozenset[str], span: Span, sou
     return None
 
 
-def _habit(token: Any, expected: frozenset[str]) -> tuple[str, ...]:
+def _habit(token: Any, expected: frozenset[str], before: str) -> tuple[str, ...]:
     """A note on what stands where a text has something else, or nothing."""
     if token == ";" and "RBRACE" in expected:
         return ("nothing stands between equations",)
@@ -175,6 +182,10 @@ def _habit(token: Any, expected: frozenset[str]) -> tuple[str, ...]:
         return ("a comment starts with #",)
     if token == ":" and {"COMMA", "RSQB"} <= expected:
         return ("an index is one place: a part of a rank is what a filter leaves of it (where 2 <= n and n < 4)",)
+    if token == "," and "RBRACE" in expected and IN_FILTER.search(before):
+        return ("conditions are joined with 'and'",)
+    if token == "where" and "NUMBER" in expected:
+        return ("a choice is written if(condition, a, b)",)
     if token == "where" and "RPAR" in expected:
         return ("a filter stands at the end of an equation, or of what a reduction is over: sum[n](X[n] where n < 4)",)
     return ()
