@@ -30,6 +30,7 @@ class Derivation:
     warnings: tuple[str, ...] = ()
     reorderable: bool = False  # whether some contraction has another order
     separable: bool = False  # whether some reductions can have chains of their own
+    divisors: tuple[str, ...] = ()  # the parameters that lattices have steps of
     orders: tuple[str, ...] = ()  # of contractions, where the last stage put them in other orders than written
 
     @property
@@ -96,7 +97,11 @@ def derive(text: str, source: str, name: str | None, generated: bool = False) ->
         from einsum_compiler.passes.reassociate import has_orders
 
         reorderable, separable = has_orders(cascade), has_chains(cascade)
-    return Derivation(text, source, declared, module, tuple(stages), warnings, reorderable, separable)
+    from einsum_compiler.passes.lattices.lattices import undecided
+
+    with step("lattices"):
+        divisors = undecided(dict(stages)["normalize"])
+    return Derivation(text, source, declared, module, tuple(stages), warnings, reorderable, separable, divisors)
 
 
 def output_dtypes(derivation: Derivation, dtypes: Mapping[str, str]) -> dict[str, str]:

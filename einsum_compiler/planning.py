@@ -12,7 +12,7 @@ from einsum_compiler.derivation import Derivation, kernel_cascades, scalar_dtype
 from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.extents import all_extents, merged_extents
 from einsum_compiler.ir.plan import KernelPlan, Plan, RankSplit
-from einsum_compiler.ordering import Ordered, forms, in_orders
+from einsum_compiler.ordering import Ordered, check_values, forms, in_orders
 from einsum_compiler.passes.box_order import BoxOrder, box_order
 from einsum_compiler.passes.certificate import Certificate
 from einsum_compiler.passes.flatten import merged_group
@@ -63,6 +63,7 @@ def plan_kernels(
         choice, form = choices(derivation, sizes, backend, dtypes, numbers or {}, found_on, checked)[0]
         given, sizes, refusals = choice.plan, choice.extents, choice.refusals
     else:
+        check_values(given.orders, numbers or {})
         form = in_orders(derivation, given.orders, dtypes)
         sizes = form.extents(sizes)
     merged = merged_extents(form.derivation.normalized, extents)
@@ -102,7 +103,7 @@ def choices(
 
     found: list[tuple[Choice, Ordered]] = []
     refused: list[PlanError] = []
-    for orders in forms(derivation, extents):
+    for orders in forms(derivation, extents, numbers):
         form = in_orders(derivation, orders, dtypes)
         types = {**dtypes, **form.dtypes}
         try:

@@ -31,6 +31,7 @@ from einsum_compiler.ir.operators import REDUCTIONS
 from einsum_compiler.ir.plan import Plan
 from einsum_compiler.ir.tile import TileKernel
 from einsum_compiler.ir.torch_types import dtype_name
+from einsum_compiler.ordering import values_in
 from einsum_compiler.planning import PlannedKernel, plan_kernels, scalar_types
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def specialise(
         check_call(derivation, binding)
         planned = plan_of(derivation, wanted, plan)
         built = _compiled(derivation, planned, wanted, isa)
-        fixed = frozenset[str]().union(
+        fixed = frozenset(values_in(planned[0].orders if planned else ())).union(
             *(constants_of(p.part.cascade, p.plan, wanted.scalars).parameters for p in planned)
         )
         compared = filter_parameters((p.part.cascade for p in planned), wanted.scalars) - fixed

@@ -34,7 +34,7 @@ def candidates(derivation: Derivation, binding: Binding, backend: str, exhaustiv
     kept = steering_inputs(derivation.stages[0][1])
     steering = {n: t for n, t in binding.tensors.items() if n in kept and not t.is_meta}
     scored: list[ScoredPlan] = []
-    for orders in orders_to_try(derivation, wanted.extents):
+    for orders in orders_to_try(derivation, wanted.extents, wanted.numbers):
         form = in_orders(derivation, orders, wanted.dtypes)
         types = {**wanted.dtypes, **form.dtypes}
         device = device_for(backend)

@@ -1,14 +1,14 @@
-"""Quotients and remainders of integer sums by one positive divisor, in the form that shows most.
+"""Quotients and remainders of integer sums by one divisor, in the form that shows most.
 
     (s*q + e) // s  =  q + e // s        (s*q + e) % s  =  e % s        s * (e // s) + e % s  =  e        (a + b % s) % s  =  (a + b) % s
 
-Law: division with remainder. The divisor is a number, or an expression of extents that is one wherever anything is divided by it.
+Law: division with remainder.
 """
 
 from __future__ import annotations
 
-from einsum_compiler.ir.expression import Binary, Constant, Expression, Rank, walk
-from einsum_compiler.passes.analysis.affine import Affine, reopened, term
+from einsum_compiler.ir.expression import Binary, Constant, Expression, Rank, Read, walk
+from einsum_compiler.passes.analysis.affine import Affine, is_nonnegative, reopened, term
 from einsum_compiler.passes.analysis.affine import remainder as remainder_by_number
 
 
@@ -99,12 +99,15 @@ def opened(node: Expression) -> Affine:
 
 
 def is_divisor(node: Expression) -> bool:
-    """Whether an expression is a positive number wherever something is divided by it: extents are no less than 0, and so is what is made of them by these operators."""
-    from einsum_compiler.passes.analysis.affine import is_nonnegative
-
+    """Whether these laws hold for a divisor: they do for any that is one number, but a written one must be positive."""
     if isinstance(node, Constant):
         return isinstance(node.value, int) and not isinstance(node.value, bool) and node.value > 0
-    return not any(isinstance(n, Rank) for n in walk(node)) and is_nonnegative(reopened(node))
+    return not any(isinstance(n, (Rank, Read)) for n in walk(node))
+
+
+def is_positive(node: Expression) -> bool:
+    """Whether a divisor is positive wherever something is divided by it: extents are no less than 0, and neither is what is made of them by these operators."""
+    return is_divisor(node) and is_nonnegative(reopened(node))
 
 
 def _other_factor(node: Expression, divisor: Expression) -> Expression | None:

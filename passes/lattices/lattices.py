@@ -14,12 +14,24 @@ an output; points that others need too are found once, where they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from einsum_compiler.ir.build import conjunction, conjuncts
+from einsum_compiler.ir.build import conjunction, conjuncts, parameters_of
 from einsum_compiler.ir.cascade import Cascade, Equation, Scalar
-from einsum_compiler.ir.expression import Call, Comparison, Conditional, Constant, Expression, Extent, Reduction
+from einsum_compiler.ir.expression import (
+    Binary,
+    Call,
+    Comparison,
+    Conditional,
+    Constant,
+    Expression,
+    Extent,
+    Parameter,
+    Reduction,
+    transform,
+    walk,
+)
 from einsum_compiler.ir.operators import REDUCTIONS
 from einsum_compiler.ir.printer import print_expression
 from einsum_compiler.passes.certificate import Certificate, Transformed
@@ -68,7 +80,8 @@ class _Rewriting:
         if not isinstance(value, Reduction) or value.where is None or not plain(equation):
             return None
         results = equation.target.ranks
-        return next(self._legal(equation, lattices(conjuncts(value.where), value.ranks, results, self.integers)), None)
+        found = lattices(conjuncts(value.where), value.ranks, results, self.integers)
+        return next(self._legal(equation, found), None)
 
     def _legal(self, equation: Equation, found: Iterator[Lattice]) -> Iterator[Lattice]:
         for lattice in found:
@@ -115,3 +128,33 @@ def _of_one(operator: str, body: Expression, where: Expression | None) -> Expres
     """A reduction over one point, or none."""
     nothing = Constant(REDUCTIONS[operator].identity)
     return Call("default", (body if where is None else Conditional(where, body, nothing), nothing))
+
+
+def with_numbers(cascade: Cascade, values: Mapping[str, int]) -> Cascade:
+    """The cascade for calls in which parameters have these values."""
+
+    def change(node: Expression) -> Expression:
+        return Constant(values[node.name]) if isinstance(node, Parameter) and node.name in values else node
+
+    def over(node: Expression | None) -> Expression | None:
+        return None if node is None else transform(node, change)
+
+    equations = (replace(e, value=transform(e.value, change), where=over(e.where)) for e in cascade.equations)
+    return replace(cascade, equations=tuple(equations))
+
+
+def undecided(cascade: Cascade) -> tuple[str, ...]:
+    """The parameters of a normalized cascade whose values lattices depend on."""
+    divisors = [
+        n.right
+        for e in cascade.equations
+        if isinstance(e.value, Reduction) and e.value.where is not None
+        for n in walk(e.value.where)
+        if isinstance(n, Binary) and n.operator in ("//", "%")
+    ]
+    names = sorted(set(parameters_of(*divisors)) & whole_parameters(cascade))
+    if not names:
+        return ()
+    known = with_numbers(cascade, dict.fromkeys(names, 2))
+    found, without = (over_lattices(c).certificates for c in (known, cascade))
+    return tuple(names) if len(found) > len(without) else ()

@@ -29,7 +29,7 @@ from einsum_compiler.ir.expression import (
 from einsum_compiler.ir.printer import print_expression
 from einsum_compiler.passes.analysis.affine import term
 from einsum_compiler.passes.certificate import Certificate, Transformed
-from einsum_compiler.passes.lattices.division import is_divisor, opened, times
+from einsum_compiler.passes.lattices.division import is_positive, opened, times
 from einsum_compiler.passes.lattices.moved import ClosedForms, Movable
 from einsum_compiler.passes.scope import all_ranks, free_ranks, fresh, plain, substitute, tensor_names
 
@@ -116,14 +116,12 @@ def _phases(equation: Equation) -> Iterator[tuple[str, Expression]]:
             if isinstance(node, Binary) and node.operator == "%" and not reduced & set(free_ranks(node)):
                 for rank in equation.target.ranks:
                     size = _period(node.left, rank, node.right)
-                    if size is not None:
+                    if size is not None and is_positive(size):
                         yield rank, size
 
 
 def _period(node: Expression, rank: str, size: Expression) -> Expression | None:
     """After how many coordinates of a rank the remainder of a sum by ``size`` repeats; None for other expressions."""
-    if not is_divisor(size):
-        return None
     for part, coefficient in opened(node).terms:
         match part, size:
             case Rank(name=name), _ if name == rank and abs(coefficient) == 1:

@@ -27,7 +27,7 @@ from einsum_compiler.ir.expression import (
     walk,
 )
 from einsum_compiler.passes.analysis.affine import Affine, term
-from einsum_compiler.passes.lattices.division import is_divisor, opened, quotient, remainder, times
+from einsum_compiler.passes.lattices.division import is_divisor, is_positive, opened, quotient, remainder, times
 
 ZERO = Constant(0)
 
@@ -51,7 +51,10 @@ class Lattice:
 
 
 def lattices(
-    conditions: Sequence[Expression], reduced: Sequence[str], results: Collection[str], integers: Collection[str]
+    conditions: Sequence[Expression],
+    reduced: Sequence[str],
+    results: Collection[str],
+    integers: Collection[str],
 ) -> Iterator[Lattice]:
     """The lattices to which conjuncts hold one of the ranks ``reduced``. ``results``: ranks of the left side; ``integers``: parameters that are whole numbers."""
     equal = [e for c in conditions if (e := _equality(c, integers))]
@@ -60,8 +63,10 @@ def lattices(
             if joined := _joined(one, other):
                 yield from _points(joined, reduced)
     for one in equal:
-        yield from _residues(one, reduced)
-        yield from _quotients(one, reduced, results)
+        divisor = one.left.right if isinstance(one.left, Binary) else None
+        if divisor is not None and is_positive(divisor):
+            yield from _residues(one, reduced)
+            yield from _quotients(one, reduced, results)
         yield from _points(one, reduced)
 
 
@@ -101,20 +106,19 @@ def _whole(node: Expression, integers: Collection[str]) -> bool:
 
 
 def _joined(one: _Equality, other: _Equality) -> _Equality | None:
-    """A number from its quotient and its remainder."""
+    """A number from its quotient and its remainder; multiples of a divisor of either sign are its quotients."""
     match one.left, other.left:
         case Binary("//", x, s), Binary("%", y, t) if s == t and is_divisor(s) and opened(x) == opened(y):
-            number = times(opened(one.right), s) + opened(other.right)
-            return _Equality(
-                x, number.expression(), (*one.conditions, *other.conditions), _below(opened(other.right), s)
-            )
+            number, needed = times(opened(one.right), s) + opened(other.right), _below(opened(other.right), s)
+            if not needed or is_positive(s):
+                return _Equality(x, number.expression(), (*one.conditions, *other.conditions), needed)
     return None
 
 
 def _residues(equality: _Equality, reduced: Sequence[str]) -> Iterator[Lattice]:
     """``(a*k + b) % s == e``."""
     match equality.left:
-        case Binary("%", left, modulus) if is_divisor(modulus):
+        case Binary("%", left, modulus):
             value = opened(equality.right)
             for rank, coefficient, rest in _unknowns(left, reduced, equality.right):
                 needed = _below(value, modulus)
@@ -140,7 +144,7 @@ def _residues(equality: _Equality, reduced: Sequence[str]) -> Iterator[Lattice]:
 def _quotients(equality: _Equality, reduced: Sequence[str], results: Collection[str]) -> Iterator[Lattice]:
     """``(b + k) // d == g`` for a result g: every point belongs to one of them, so none is met twice."""
     match equality:
-        case _Equality(left=Binary("//", left, divisor), right=Rank(name=result)) if is_divisor(divisor):
+        case _Equality(left=Binary("//", left, divisor), right=Rank(name=result)):
             for rank, coefficient, rest in _unknowns(left, reduced, equality.right):
                 if abs(coefficient) == 1 and result in results:
                     origin = (times(term(equality.right), divisor) - rest) * coefficient

@@ -134,7 +134,7 @@ def test_an_order_of_contractions_may_leave_nothing_to_copy() -> None:
     assert has_chains(normal(text))
     kernel = ec.compile(text, backend="cpu")
     sizes = kernel.binding(**{n: torch.zeros(40, 40, 8) for n in "QKV"}).extents
-    with_orders = forms(kernel.derivation, sizes)
+    with_orders = forms(kernel.derivation, sizes, {})
     assert () in with_orders and len(with_orders[1]) == 2 and len(with_orders) == 2
     assert "kernel" in kernel.ir("plan", **{n: torch.zeros(40, 40, 8) for n in "QKV"})
 
