@@ -41,19 +41,20 @@ def inverses(
     equal: Sequence[Expression],
     bound: Sequence[str],
     rows: Collection[str],
+    reduced: Collection[str],
     declared: Mapping[str, Expression],
     part_of: Parts,
     alike: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Inverse, ...]:
     """Of equations ``index == axis`` those with an inverse along ranks of ``bound`` that no other equation names; the last such rank is taken.
 
-    ``rows``: ranks of the left side; ``declared``: extents by rank that the program gives; ``alike``: by axis the rank that has its coordinates.
+    ``rows``: ranks of the left side; ``reduced``: ranks that reductions of the program are over; ``declared``: extents by rank that the program gives; ``alike``: by axis the rank that has its coordinates.
     """
     found: list[Inverse] = []
     for condition in equal:
         free = [r for r in bound if r not in ranks_of(*(c for c in equal if c is not condition))]
         if isinstance(condition, Comparison):
-            pair = windows(condition, free, rows, declared, part_of)
+            pair = windows(condition, free, rows, reduced, declared, part_of)
             one = None if pair else _inverse(condition, free, part_of, alike)
             one = one or (None if pair else _remainder(condition, equal, bound, part_of))
             found += pair or ([one] if one else [])

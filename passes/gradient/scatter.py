@@ -127,14 +127,15 @@ class Scatter:
         solved = [r for r in order if r in kept and r not in axes]
         rows = {renamed.get(r, r) for r in left}
         alike = {r: new for r, new in renamed.items() if r != new}
-        found_at = inverses(equal, solved, rows, self._declared, self._part, alike)
+        reduced = {renamed.get(r, r) for ranks in self._reductions for r in ranks}
+        found_at = inverses(equal, solved, rows, reduced, self._declared, self._part, alike)
         paired = len([r for r in kept if r not in axes]) - sum(bool(i.part) for i in found_at) > 1
         pointwise = any(set(free_ranks(r)) >= {*kept, *summed} for r in walk(term) if isinstance(r, Read))
         after = summed if paired and pointwise else ()
-        # A rank that is solved for along the last axis lies last: neighbours along the axis are neighbours in memory.
-        kept = tuple(
-            sorted((*after, *kept), key=[i.rank for i in found_at if not i.part and i.axis == axes[-1:]].count)
-        )
+        # A rank that is solved for along the last axis lies last: neighbours along the axis are neighbours in memory. Of windows and places in them it is the windows.
+        innermost = [i for i in found_at if i.axis == axes[-1:]]
+        behind = [i.rank for i in innermost if i.part] or [i.rank for i in innermost]
+        kept = tuple(sorted((*after, *kept), key=behind.count))
         summed = tuple(r for r in summed if r not in after)
         made.append(self._equation(f"{name}.grad.at", kept, summed, term, where))
         places = {i.rank: i.place for i in found_at}

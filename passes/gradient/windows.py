@@ -4,7 +4,7 @@
 
 Law: i = n % s + p * s for some p, and then c = n // s - p. A coordinate lies in at most ceil(I / s) windows: in one, where they do not overlap. Solved along i
 alone, every window would be asked whether it holds n; so it is where i is the long rank (``t + 2 * k``: dilated taps), which has the same form. Windows
-are taken to be the places of the left side and i to be summed, or the program says how they lie: ``I = s``, ``C = ceil(N / s)``. That
+are taken to be the places of the left side and i to be summed (there, or by what reads a left side with both), or the program says how they lie: ``I = s``, ``C = ceil(N / s)``. That
 also says that s is positive, for there would be no places or no windows otherwise.
 """
 
@@ -22,12 +22,13 @@ def windows(
     condition: Comparison,
     free: Sequence[str],
     rows: Collection[str],
+    reduced: Collection[str],
     declared: Mapping[str, Expression],
     part_of: Parts,
 ) -> tuple[Inverse, ...]:
     """The inverses along both ranks of an index ``c * s + i``, one window for each coordinate of a part; nothing for other indices.
 
-    ``rows``: ranks of the left side; ``declared``: extents by rank that the program gives.
+    ``rows``: ranks of the left side; ``reduced``: ranks that reductions of the program are over; ``declared``: extents by rank that the program gives.
     """
     index, axis = condition.operands
     form = reopened(index)
@@ -39,7 +40,7 @@ def windows(
         for inner, one in form.terms:
             if not (isinstance(inner, Rank) and one == 1 and inner.name in free and inner.name != window):
                 continue
-            if not _is_window(window, inner.name, stride, rows, declared):
+            if not _is_window(window, inner.name, stride, rows, reduced, declared):
                 continue
             place = (reopened(axis) - (form - term(node) * coefficient - term(inner))).expression()
             first, offset = Binary("//", place, stride), Binary("%", place, stride)
@@ -69,14 +70,19 @@ def _strided(node: Expression, coefficient: int) -> tuple[str, Expression] | Non
 
 
 def _is_window(
-    window: str, inner: str, stride: Expression, rows: Collection[str], declared: Mapping[str, Expression]
+    window: str,
+    inner: str,
+    stride: Expression,
+    rows: Collection[str],
+    reduced: Collection[str],
+    declared: Mapping[str, Expression],
 ) -> bool:
     if stride == Extent(inner):
         return True
     if inner in declared and is_nonnegative(_constant(reopened(stride) - reopened(declared[inner]))):
         return True
     known = isinstance(stride, Constant) or (window in declared and any(n == stride for n in walk(declared[window])))
-    return known and window in rows and inner not in rows
+    return known and window in rows and (inner not in rows or (inner in reduced and window not in reduced))
 
 
 def _constant(form: Affine) -> Affine:

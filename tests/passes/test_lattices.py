@@ -108,6 +108,8 @@ COMPILED = {
     "extremes": ("cascade a(S[m,n]; I = 6) -> D[i] { D[i] = max[m,n](S[m,n] where (m + 2 * n) % 3 == i) }", {"S": (7, 5)}),
     "diagonals": ("cascade a(S[m,n]; I = 6) -> D[i] { D[i] = sum[m,n](S[m,n] where n - m == i) }", {"S": (7, 5)}),
     "samples": ("cascade a(X[c,u], W[c,i], Z[y]) -> O[c,y] { O[c,y] = sum[i](default(X[c,3*y+i-1],0)*W[c,i]) + Z[y] }", {"X": (2, 17), "W": (2, 4), "Z": (6,)}),
+    "channels": ("cascade a(X[b,c,u], W[o,c,i]; Y = (U + 1) // 2) -> O[b,o,y] { O[b,o,y] = sum[c,i](default(X[b,c,2*y+i-1],0)*W[o,c,i]) where y < Y }", {"X": (2, 3, 9), "W": (2, 3, 3)}),
+    "pooling": ("cascade a(X[y,x]; U = (Y - 1) // 2 + 1, V = (X - 1) // 2 + 1, P = 3, Q = 3) -> O[u,v] { O[u,v] = max[p,q](X[2*u+p-1,2*v+q-1] where p < P and q < Q) where u < U and v < V }", {"X": (7, 10)}),
 }  # fmt: skip
 
 
