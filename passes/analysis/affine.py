@@ -119,7 +119,7 @@ def is_nonnegative(value: Affine) -> bool:
 
 
 def reopened(node: Expression) -> Affine:
-    """The affine form of what ``Affine.expression`` wrote: sums and multiples are opened, nothing else."""
+    """The affine form of what ``Affine.expression`` wrote, and of multiples with the number behind: sums and multiples are opened, nothing else."""
     match node:
         case Constant(value=int() as value) if not isinstance(value, bool):
             return Affine((), value)
@@ -131,6 +131,8 @@ def reopened(node: Expression) -> Affine:
             return reopened(left) - reopened(right)
         case Binary(operator="*", left=Constant(value=int() as value), right=right):
             return reopened(right) * value
+        case Binary(operator="*", left=left, right=Constant(value=int() as value)):
+            return reopened(left) * value
         case _:
             return term(node)
 
