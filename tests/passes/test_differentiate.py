@@ -270,8 +270,8 @@ INVERSES = {
         "cascade c(X[x], W[k]; T = (X - K) // 2 + 1) -> Y[t] { Y[t] = X[2 * t + k] * W[k] }",
         "X",
         [
-            "X.grad.at[t,k] = Y.grad[t] * W[k]",
-            "X.grad[x] = sum[t_part](X.grad.at[x // 2 - t_part,x % 2 + t_part * 2] where 0 <= x % 2 + t_part * 2 < K)",
+            "X.grad.at[k,t] = Y.grad[t] * W[k]",
+            "X.grad[x] = sum[t_part](X.grad.at[x % 2 + t_part * 2,x // 2 - t_part] where 0 <= x % 2 + t_part * 2 < K)",
         ],
     ),
     "taps apart": (
@@ -287,12 +287,21 @@ INVERSES = {
             "X.grad[x] = X.grad.at[x // K,x % K] where 0 <= x // K < T",
         ],
     ),
+    "windows of what a contraction reads": (
+        "cascade c(X[x,e], W[k,e,f]; T = (X - K) // 2 + 1) -> Y[t,f] { Y[t,f] = X[2 * t + k,e]**2 * W[k,e,f] }",
+        "X",
+        [
+            "Y.factor.grad[k,t,e] = sum[f](Y.grad[t,f] * W[k,e,f])",
+            "X.grad.at[k,t,e] = Y.factor.grad[k,t,e] * (2 * X[2 * t + k,e])",
+            "X.grad[x,e] = sum[t_part](X.grad.at[x % 2 + t_part * 2,x // 2 - t_part,e] where 0 <= x % 2 + t_part * 2 < K)",
+        ],
+    ),
     "windows of a declared length": (
         "cascade c(X[x]; s: int = 3, K = s + 2, T = (X - K) // s + 1) -> Y[t] { Y[t] = sum[k](X[t * s + k - 1]**2) }",
         "X",
         [
-            "X.grad.at[t,k] = Y.grad[t] * (2 * X[t * s + k - 1])",
-            "X.grad[x] = sum[t_part](X.grad.at[(x + 1) // s - t_part,(x + 1) % s + t_part * s] where 0 <= (x + 1) % s + t_part * s < K)",
+            "X.grad.at[k,t] = Y.grad[t] * (2 * X[t * s + k - 1])",
+            "X.grad[x] = sum[t_part](X.grad.at[(x + 1) % s + t_part * s,(x + 1) // s - t_part] where 0 <= (x + 1) % s + t_part * s < K)",
         ],
     ),
     "strides and taps apart": (

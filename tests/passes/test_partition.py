@@ -99,3 +99,11 @@ def test_points_are_put_side_by_side_into_a_rank_that_only_filters_have() -> Non
     (kernel,) = fuse(normalize(parse(text).cascade()), extents := {"t": 500, "a": 90, "d": 64, "v": 300})
     tiles = {t.rank: t.size for t in partition(kernel, extents).program}
     assert tiles["v"] > 1 and tiles["d"] > 1 and tiles["a"] == 1
+
+
+@pytest.mark.parametrize("index", ["2 * j + q", "j * 2 + q", "q + j * 2"])
+def test_vectors_run_along_a_rank_that_steps_by_a_number(index: str) -> None:
+    extents = {"i": 64, "u": 64, "v": 128, "j": 64, "p": 2, "q": 2}
+    text = f"cascade c(G[u,v]; J: int, P = 2, Q = 2) -> A[i,j] {{ A[i,j] = sum[p,q](G[i * 2 + p,{index}]) }}"
+    (kernel,) = fuse(normalize(parse(text).cascade()), extents)
+    assert {t.rank: t.size for t in partition(kernel, extents).program} == {"i": 1, "j": 64}
