@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -55,6 +56,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in on_gpu:
             item.add_marker(pytest.mark.skip(reason="needs a GPU; none here"))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported lives as long as the process: collections of cycles need not look at it again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
