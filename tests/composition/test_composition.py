@@ -12,6 +12,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from einsum_compiler.backends.cpu import build
 from tests.composition.checking import gradients_agree, kernels_agree, tile_programs_agree
 from tests.composition.grammar import composed, programs
 from tests.composition.text import Program
@@ -24,6 +25,12 @@ def drawn(examples: int) -> settings:
     """So many programs. Programs do not shrink: they come from seeds, and the one that fails is printed whole."""
     phases = (Phase.explicit, Phase.generate)
     return settings(max_examples=examples, phases=phases, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture
+def less_optimised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C++ for a third less time in the compiler: these tests ask for the values of generated programs. Those of ``make test-all`` and all others have the users' flags."""
+    monkeypatch.setattr(build, "COMMON", tuple("-O1" if flag == "-O2" else flag for flag in build.COMMON))
 
 
 # In parts, so that several processes share them.
@@ -47,6 +54,7 @@ def test_gradients(part: int) -> None:
     run()
 
 
+@pytest.mark.usefixtures("less_optimised")
 @pytest.mark.parametrize("part", range(2))
 def test_cpu_kernels(part: int) -> None:
     @drawn(5)
