@@ -29,7 +29,7 @@ from einsum_compiler.passes.bracketing.rewriting import Rewriting
 from einsum_compiler.passes.bracketing.trees import Shape, Tree, bracketings
 from einsum_compiler.passes.certificate import Certificate, Transformed
 from einsum_compiler.passes.defer import defer
-from einsum_compiler.passes.networks import network_of
+from einsum_compiler.passes.networks import Network, network_of
 from einsum_compiler.passes.scope import plain
 
 Cost = Callable[
@@ -37,7 +37,7 @@ Cost = Callable[
 ]  # exact below the last argument; from there on any number that is no less
 
 ENUMERATED = (
-    4  # leaves up to which every bracketing is compared by the cost function; beyond, the one with fewest operations
+    4  # leaves up to which every bracketing is compared by the cost function; beyond, those with fewest operations
 )
 WORTH = 0.98  # another order must cost less than this share of the order as written
 
@@ -91,8 +91,7 @@ def alternatives(cascade: Cascade, extents: Mapping[str, int], cost: Cost, most:
             if network is None or len(network.leaves) < (2 if network.opened else 3):
                 continue
             shape, held = Shape(network), held_ranks(form, network)
-            trees = bracketings(network) if len(network.leaves) <= ENUMERATED else iter([shape.cheapest(extents)])
-            for tree in trees:
+            for tree in _compared(network, shape, extents, held):
                 if shape.leaving(tree, held) is None:
                     made = Rewriting(form, network).as_tree(tree)
                     if _spaces(made) != _spaces(form):
@@ -169,9 +168,8 @@ def _improved(cascade: Cascade, extents: Mapping[str, int], cost: Cost) -> Trans
         rewriting = Rewriting(cascade, network)
         shape = Shape(network)
         extents = all_extents(cascade, extents)
-        orders = bracketings(network) if len(network.leaves) <= ENUMERATED else iter([shape.cheapest(extents)])
         held = held_ranks(cascade, network)
-        leaving = {t: shape.leaving(t, held) for t in orders}
+        leaving = {t: shape.leaving(t, held) for t in _compared(network, shape, extents, held)}
         trees = [t for t, left in leaving.items() if left is None]
         kept = next((left for left in leaving.values() if left is not None), None)
         if current is None:
@@ -188,6 +186,15 @@ def _improved(cascade: Cascade, extents: Mapping[str, int], cost: Cost) -> Trans
         elif (reason := refusal(network, kept)) is not None:
             certificates.append(reason)
     return Transformed(cascade, tuple(certificates))
+
+
+def _compared(
+    network: Network, shape: Shape, extents: Mapping[str, int], held: Mapping[int, frozenset[str]]
+) -> list[Tree]:
+    """The bracketings that are compared, whether a leaf leaves a sum that holds it or not."""
+    if len(network.leaves) <= ENUMERATED:
+        return list(bracketings(network))
+    return [t for t in dict.fromkeys((shape.cheapest(extents), shape.cheapest(extents, held))) if t is not None]
 
 
 def _sizes(given: tuple[str, ...]) -> dict[str, int]:

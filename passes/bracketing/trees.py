@@ -92,23 +92,31 @@ class Shape:
         for side in () if isinstance(tree, int) else tree:
             if (found := self.leaving(side, held)) is not None:
                 return found
+        return self._leaving_product(tree, held)
+
+    def _leaving_product(self, tree: Tree, held: Mapping[int, frozenset[str]]) -> int | None:
+        """Which leaf leaves the sums of the outermost product."""
         members, summed = members_of(tree), self.node(tree).summed
         return next((i for i, ranks in held.items() if i not in members and summed & ranks), None)
 
-    def cheapest(self, extents: Mapping[str, int]) -> Tree:
-        """The bracketing with fewest operations, by the least of every set of leaves (dynamic programming)."""
+    def cheapest(self, extents: Mapping[str, int], held: Mapping[int, frozenset[str]] | None = None) -> Tree | None:
+        """The bracketing with fewest operations in which no leaf leaves a sum that holds it, by the least of every set of leaves (dynamic programming); None if
+        each has such a leaf."""
         named = self._network.renamed
-        best: dict[frozenset[int], tuple[float, Tree]] = {frozenset((i,)): (0.0, i) for i in self._every}
+        single = [i for i in self._every if self._leaving_product(i, held or {}) is None]
+        best: dict[frozenset[int], tuple[float, Tree]] = {frozenset((i,)): (0.0, i) for i in single}
         for size in range(2, len(self._every) + 1):
             for members in map(frozenset, combinations(sorted(self._every), size)):
                 first = min(members)
-                for left in [m for m in best if first in m and m < members]:
+                for left in [m for m in best if first in m and m < members and members - m in best]:
                     tree = (best[left][1], best[members - left][1])
+                    if self._leaving_product(tree, held or {}) is not None:
+                        continue
                     points = prod(extents[named.get(r, r)] for r in self.node(tree).ranks)
                     price = best[left][0] + best[members - left][0] + points
                     if members not in best or price < best[members][0]:
                         best[members] = (price, tree)
-        return best[self._every][1]
+        return best[self._every][1] if self._every in best else None
 
     def _leaf_ranks(self, members: frozenset[int]) -> frozenset[str]:
         return frozenset().union(*(self._ranks[i] for i in members))

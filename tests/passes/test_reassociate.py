@@ -205,6 +205,20 @@ def test_a_factor_that_may_be_infinite_does_not_leave_a_sum_that_may_be_empty() 
     assert "may be infinite where a sum that it would leave is empty ('defer' has a guard for that)" in refusals(kept)
 
 
+def test_a_long_chain_with_such_a_factor_has_the_best_order_of_those_that_keep_it_inside() -> None:
+    text = """cascade outer(G[i,j,z], X[s,i,c], W[c,p], U[p,q,z], R[i]) -> Y[s,j,q] {
+      V[s,i] = sum[c](X[s,i,c]**2)
+      N[s,i,c] = X[s,i,c] * rsqrt(V[s,i])
+      A[s,i,p] = sum[c](N[s,i,c] * W[c,p]) * R[i]
+      Y[s,j,q] = G[i,j,z] * A[s,i,p] * U[p,q,z]
+    }"""
+    sizes = {"s": 64, "i": 48, "j": 48, "c": 64, "p": 16, "q": 16, "z": 64}
+    found = chosen(normalize(inline(parse(text).cascade())), sizes, operations_and_bytes)
+    # Nothing is deferred: the order with the fewest operations of all sums over c before the square root is met.
+    kept = "(G[i,j,z] * U[p,q,z]) * ((X[s,i,c] * ((rsqrt(V[s,i])) * R[i])) * W[c,p])"
+    assert orders_of(found) == (f"Y = {kept}",)
+
+
 def test_sizes_and_orders_that_do_not_fit() -> None:
     cascade = normalize(parse(QUADRATIC.format(where="")).cascade())
     with pytest.raises(PlanError, match="give sizes for e, f, n, as in sizes=m:4096"):
