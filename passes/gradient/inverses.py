@@ -6,16 +6,13 @@
     sum[t](X[t]) where t % c == j, B[t // c] == k  is     sum[r](X[c*r + j]) where B[r] == k
     windows that start some places apart           are    those that hold a coordinate (``gradient.windows``)
 
-    sum[m,n](X[m,n]) where B[n - m + M - 1] == u   is     sum[r](sum[m](X[m, r + m - M + 1])) where B[r] == u
-
 An equality that is asked at every pair of points costs as many as there are points of both; its inverse costs the points that meet. A coordinate outside of
 its rank is a read that does not exist, as everywhere in the language.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from einsum_compiler.ir.build import ranks_of
@@ -27,14 +24,11 @@ from einsum_compiler.ir.expression import (
     Expression,
     Extent,
     Rank,
-    Read,
     transform,
-    walk,
 )
 from einsum_compiler.passes.analysis.affine import reopened, term
 from einsum_compiler.passes.gradient.inverse import Inverse, Parts
 from einsum_compiler.passes.gradient.windows import windows
-from einsum_compiler.passes.scope import free_ranks, replace_reads
 
 
 def inverses(
@@ -119,33 +113,3 @@ def _affine(
         else:
             # A bare rank would say that both extents are one.
             yield Inverse(condition, name, Binary("+", place, Constant(0)) if isinstance(place, Rank) else place)
-
-
-@dataclass(frozen=True)
-class Opened:
-    """An index that depends on points through one read of a table: what the table is read at, the rank it is read along, and the index as a function of that."""
-
-    place: Expression
-    along: str
-    index: Callable[[Expression], Expression]
-
-
-def opened_index(index: Expression, points: Sequence[str], axes: Mapping[str, Sequence[str]]) -> Opened | None:
-    """An index whose points meet before a table is read: where it depends on several ranks of ``points``, all inside of one axis of one read."""
-    wanted = set(free_ranks(index)) & set(points)
-    for read in walk(index):
-        if not isinstance(read, Read) or len(wanted) < 2:
-            continue
-        used = [n for n, i in enumerate(read.indices) if set(free_ranks(i)) & wanted]
-        hidden = replace_reads(index, {read: Constant(0)})
-        if len(used) == 1 and set(free_ranks(read)) >= wanted and not set(free_ranks(hidden)) & wanted:
-            return Opened(read.indices[used[0]], axes[read.tensor][used[0]], _with_place(index, read, used[0]))
-    return None
-
-
-def _with_place(index: Expression, read: Read, position: int) -> Callable[[Expression], Expression]:
-    def at(place: Expression) -> Expression:
-        indices = (*read.indices[:position], place, *read.indices[position + 1 :])
-        return replace_reads(index, {read: replace(read, indices=indices)})
-
-    return at

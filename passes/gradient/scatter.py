@@ -14,7 +14,8 @@ from einsum_compiler.ir.build import conjunction, conjuncts
 from einsum_compiler.ir.cascade import Equation, Scalar, Target
 from einsum_compiler.ir.expression import Comparison, Expression, Extent, Parameter, Rank, Read, Reduction, walk
 from einsum_compiler.passes.domains import Conditions
-from einsum_compiler.passes.gradient.inverses import Opened, inverses, opened_index
+from einsum_compiler.passes.gradient.inverses import inverses
+from einsum_compiler.passes.gradient.meeting import Opened, opened_index
 from einsum_compiler.passes.scope import free_ranks, substitute
 
 Names = Callable[[str], str]
@@ -64,7 +65,7 @@ class Scatter:
     def _opened(
         self, axes: tuple[str, ...], indices: tuple[Expression, ...], points: tuple[str, ...]
     ) -> dict[str, Opened]:
-        """Axes whose index is a function of one place in a table."""
+        """Axes whose index is a function of one place."""
         found = {a: opened_index(i, points, self._axes) for a, i in zip(axes, indices, strict=True)}
         return {a: o for a, o in found.items() if o}
 
@@ -170,11 +171,11 @@ class Scatter:
         term: Expression,
         filters: Conditions,
     ) -> Contribution:
-        """The gradient at the places in tables, of which there are few, then the sums over those with one value."""
+        """The gradient at the places, of which there are few, then the sums over those with one value."""
         meeting: dict[str, str] = {}
         for axis, found in opened.items():
             meeting[axis] = self._name(f"{found.along}_of")
-            self.scalars.append(Scalar(meeting[axis].upper(), "int", Extent(found.along)))
+            self.scalars.append(Scalar(meeting[axis].upper(), "int", found.extent))
         places = tuple(opened[a].place if a in opened else i for a, i in zip(axes, indices, strict=True))
         ranks = tuple(meeting.get(a, a) for a in axes)
         before = self._summed(name, f"{name}.grad.places", ranks, places, left, points, term, filters, ())

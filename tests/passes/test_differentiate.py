@@ -356,6 +356,34 @@ INVERSES = {
             "T.grad[u] = sum[r_of](T.grad.places[r_of] where B[r_of] + 1 == u)",
         ],
     ),
+    "distances up to a limit": (
+        "cascade d(S[b,m,n], T[u]; W: int = 2) -> Y[b,m,n] { Y[b,m,n] = S[b,m,n] * T[clamp(n - m + 1, -W, W) + W] }",
+        "T",
+        [
+            "T.grad.at[b,m,n] = Y.grad[b,m,n] * S[b,m,n]",
+            "T.grad.part[b,n_m_of] = sum[m](T.grad.at[b,m,n_m_of + m - M + 1] where 0 <= n_m_of + m - M + 1 < N)",
+            "T.grad.places[n_m_of] = sum[b](T.grad.part[b,n_m_of])",
+            "T.grad[u] = sum[n_m_of](T.grad.places[n_m_of] where clamp(n_m_of - (M - 1) + 1, -W, W) + W == u)",
+        ],
+    ),
+    "distances without a sign": (
+        "cascade d(S[m,n], T[u]) -> Y[m,n] { Y[m,n] = S[m,n] * T[abs(m - n)] }",
+        "T",
+        [
+            "T.grad.at[m,n] = Y.grad[m,n] * S[m,n]",
+            "T.grad.places[m_n_of] = sum[m](T.grad.at[m,m + N - m_n_of - 1] where 0 <= m + N - m_n_of - 1 < N)",
+            "T.grad[u] = sum[m_n_of](T.grad.places[m_n_of] where abs(m_n_of - (N - 1)) == u)",
+        ],
+    ),
+    "groups of distances": (
+        "cascade d(S[m,n], T[u]) -> Y[m,n] { Y[m,n] = S[m,n] * T[(2 * m + n) // 3] }",
+        "T",
+        [
+            "T.grad.at[m,n] = Y.grad[m,n] * S[m,n]",
+            "T.grad.places[m_n_of] = sum[m](T.grad.at[m,m_n_of - 2 * m] where 0 <= m_n_of - 2 * m < N)",
+            "T.grad[u] = sum[m_n_of](T.grad.places[m_n_of] where (m_n_of - 0) // 3 == u)",
+        ],
+    ),
 }
 
 
