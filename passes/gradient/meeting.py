@@ -93,7 +93,7 @@ def _with_sum(
     index: Expression, inner: Expression, rest: Affine, least: Expression
 ) -> Callable[[Expression], Expression]:
     def at(place: Expression) -> Expression:
-        return _with(index, inner, add(Binary("-", place, least), rest.expression()))
+        return _with(index, inner, add(place if least == Constant(0) else Binary("-", place, least), rest.expression()))
 
     return at
 

@@ -381,7 +381,7 @@ INVERSES = {
         [
             "T.grad.at[m,n] = Y.grad[m,n] * S[m,n]",
             "T.grad.places[m_n_of] = sum[m](T.grad.at[m,m_n_of - 2 * m] where 0 <= m_n_of - 2 * m < N)",
-            "T.grad[u] = sum[m_n_of](T.grad.places[m_n_of] where (m_n_of - 0) // 3 == u)",
+            "T.grad[u] = sum[m_n_of](T.grad.places[m_n_of] where m_n_of // 3 == u)",
         ],
     ),
 }
