@@ -166,7 +166,8 @@ class _Lowering:
             self._state(equation)
             return
         value = equation.value
-        if isinstance(value, Read) and value.tensor in self.sweeps.states and equation.target.dtype is None:
+        state = isinstance(value, Read) and value.tensor in self.sweeps.states and equation.target.dtype is None
+        if isinstance(value, Read) and state and value.indices[-1] not in self.writer.next_indices:
             last = f"{value.tensor}.next" if self._finishes_here(value) else value.tensor
             self.writer.alias(name, last, self.writer.filter(equation.where))  # the state's last value
         elif isinstance(value, Reduction):

@@ -139,3 +139,15 @@ def test_a_finite_factor_leaves_the_filter_before_it() -> None:
     (dot,) = (s for s in body if isinstance(s, Dot))
     first = next(s for s in body if isinstance(s, Select))
     assert isinstance(first.value, Read) and first.value.tensor == dot.target
+
+
+def test_a_copy_of_a_running_sum_is_what_the_trip_makes_of_it() -> None:
+    text = """cascade c(R[m,n], G[m,n], V[n,f]) -> O[m,f] {
+      D[m] = sum[n](R[m,n])
+      C[m,n] = D[m]
+      W[m,n] = (G[m,n] + C[m,n]) * sin(G[m,n])
+      O[m,f] = W[m,n] * V[n,f]
+    }"""
+    kernel = ec.compile(text, plan="plan c { kernel O { program m:16  stream n:32  resident f } }")
+    generator = torch.Generator().manual_seed(0)
+    kernel.validate(*(torch.randn(*shape, generator=generator) for shape in ((19, 70), (19, 70), (70, 5))))
