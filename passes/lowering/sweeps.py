@@ -1,7 +1,7 @@
 """Which sweep over a streamed rank computes each equation.
 
 Law (theory 2.2): an equation inside the loop belongs to sweep ``1 + k`` if it needs something finished by sweep k, and never before the
-sweep of what it reads inside the loop. Equations outside stand before the first loop or after the sweep that finishes what they read. Several
+sweep of what it reads inside the loop. A state whose value of each trip is read runs in the sweep of its reader: an earlier one would have finished it. Equations outside stand before the first loop or after the sweep that finishes what they read. Several
 streamed ranks count together: sweep k has a loop for each of them that needs one, and none of these loops waits for another.
 A loop of one trip finishes inside of that trip, so all equations of its one sweep stand there, those between two sweeps too.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from einsum_compiler.ir.build import add, reads_of
 from einsum_compiler.ir.cascade import Cascade, Equation
+from einsum_compiler.ir.errors import PlanError
 from einsum_compiler.ir.expression import Constant, Extent, Rank, Read
 
 
@@ -48,6 +49,7 @@ def assign_sweeps(cascade: Cascade, loops: tuple[str, ...], whole: bool = False)
     loop_by_name = {name: loop for name, loop in places.items() if loop is not None}
     level: dict[str, int] = {}
     stage: dict[str, int] = {}
+    beside = dict.fromkeys(states, 1)  # the sweep of what reads a state trip by trip
     changed = True
     while changed:  # states refer to each other, so levels are a least fixed point; they only rise
         changed = False
@@ -63,9 +65,14 @@ def assign_sweeps(cascade: Cascade, loops: tuple[str, ...], whole: bool = False)
                 outside = [
                     _finished(r, states, level, stage) + 1 for r in reads if not _is_inside(r, loops, loop_by_name)
                 ]
-                new = 1 if whole else max([1, *inside, *outside])
+                new = 1 if whole else max([beside.get(name, 1), *inside, *outside])
+                if new > len(steps):
+                    raise PlanError(f"{name} needs a state trip by trip after the sweep that finishes it", equation.span)
                 changed |= level.get(name) != new
                 level[name] = new
+                for read in reads:
+                    if read.tensor in states and _is_inside(read, loops, loop_by_name) and beside[read.tensor] < new:
+                        beside[read.tensor], changed = new, True
     stores = max((level[n] for n in (f"{t.name}.tile" for t in cascade.outputs) if n in level), default=0)
     return Sweeps(level, stage, states, loop_by_name, stores)
 

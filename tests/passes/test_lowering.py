@@ -151,3 +151,20 @@ def test_a_copy_of_a_running_sum_is_what_the_trip_makes_of_it() -> None:
     kernel = ec.compile(text, plan="plan c { kernel O { program m:16  stream n:32  resident f } }")
     generator = torch.Generator().manual_seed(0)
     kernel.validate(*(torch.randn(*shape, generator=generator) for shape in ((19, 70), (19, 70), (70, 5))))
+
+
+def test_a_state_read_trip_by_trip_runs_beside_its_reader() -> None:
+    """The moment of V, which waits for nothing, corrects O by what D has become: of the trips before, not of all."""
+    text = """cascade c(G[m,n], H[m,n], V[n,f]) -> O[m,f] {
+      X[m] = max[n](G[m,n])
+      R[m,n] = tanh(G[m,n] * X[m])
+      D[m] = sum[n](R[m,n])
+      C[m,n] = D[m]
+      W[m,n] = (R[m,n] + C[m,n]) * sin(H[m,n])
+      O[m,f] = W[m,n] * V[n,f]
+    }"""
+    kernel = ec.compile(text, plan="plan c { kernel O { program m:16  stream n:32  resident f } }")
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(*shape, generator=generator) for shape in ((19, 70), (19, 70), (70, 5))]
+    kernel.validate(*tensors)
+    assert "O.moment" in str(kernel.ir("tile", *tensors))
