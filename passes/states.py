@@ -183,6 +183,11 @@ class States:
         meaning |= {form.new[s]: m.current for (_, s), m in zip(used, moves, strict=True)}
         value = form.bridge.out(entry, meaning)
         test = _joined("and", [Comparison(("==",), (m.old, m.new)) for m in moves])
+        if diagonal and len(form.matrix) > 1:
+            # At its start a context is no number and the state is 0: circular functions have no limit at infinity, where an exponential is 0.
+            for m in moves:
+                if m.start is not None:
+                    test = Binary("or", test, Comparison(("==",), (m.old, Constant(m.start))))
         if not diagonal:
             # Where the old context is still infinite or 0 the old states are 0, and the entry may be no number.
             for m in moves:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sympy as sp
+from sympy.functions.elementary.trigonometric import TrigonometricFunction
 
 from einsum_compiler.passes.algebra.recombine import recombined
 from einsum_compiler.passes.algebra.separability import Separation, separate
@@ -64,13 +65,20 @@ def transport(value: Symbolic, separation: Separation, variables: tuple[Symbolic
     }
     later = now.subs(new, simultaneous=True)
     full = sp.Matrix.vstack(*rows)
-    matrix = (later * now.inv()).applyfunc(recombined)
+    matrix = (later * now.inv()).applyfunc(lambda e: recombined(_without_poles(e)))
+    if any(sp.fraction(sp.together(e))[1].has(TrigonometricFunction) for e in matrix):
+        return None  # a divisor that may be 0 at any value of its context
     # With fewer functions of x than points the chosen columns must explain the others too.
     left = (full.subs(new, simultaneous=True) - matrix * full).applyfunc(lambda e: sp.simplify(e))
     if any(e != 0 for e in left):
         return None
     assert len(points) == full.shape[1]
     return Transport(tuple(basis), tuple(tuple(matrix.row(i)) for i in range(len(basis))), new)
+
+
+def _without_poles(entry: Symbolic) -> Symbolic:
+    """An entry with circular functions in the form in which their zeros divide nothing: ``(cos(d) sin(d) sin(d') + cos(d)**2 cos(d')) / cos(d)`` is a rotation."""
+    return sp.trigsimp(entry) if entry.has(TrigonometricFunction) else entry
 
 
 def _reduced(

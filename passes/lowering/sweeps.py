@@ -67,7 +67,9 @@ def assign_sweeps(cascade: Cascade, loops: tuple[str, ...], whole: bool = False)
                 ]
                 new = 1 if whole else max([beside.get(name, 1), *inside, *outside])
                 if new > len(steps):
-                    raise PlanError(f"{name} needs a state trip by trip after the sweep that finishes it", equation.span)
+                    raise PlanError(
+                        f"{name} needs a state trip by trip after the sweep that finishes it", equation.span
+                    )
                 changed |= level.get(name) != new
                 level[name] = new
                 for read in reads:
