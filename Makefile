@@ -69,7 +69,7 @@ clean: ## remove caches and build products (the environment stays)
 # A torch that stood in the environment before us is the user's: its version, and what else it needs, stay.
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 1; }
-	@command -v $(firstword $(CXX)) >/dev/null || { echo "error: no C++ compiler '$(CXX)', which the CPU backend needs (Debian and Ubuntu: apt install g++); name another: make $(MAKECMDGOALS) CXX=clang++" >&2; exit 1; }
+	@command -v $(firstword $(CXX)) >/dev/null || { echo "error: no C++ compiler '$(CXX)', which the CPU backend needs (Debian and Ubuntu: apt install g++); name another: make $(MAKECMDGOALS) CXX=g++-13" >&2; exit 1; }
 	@test -x $(RUN) || { echo "== $(VENV): a new environment of $$($(PYTHON) --version)"; \
 	  $(PYTHON) -m venv $(if $(SYSTEM),--system-site-packages) $(VENV) || \
 	  { echo "error: $(PYTHON) cannot make environments (Debian and Ubuntu: apt install python3-venv)" >&2; rm -rf $(VENV); exit 1; }; }

@@ -123,6 +123,8 @@ def _compile(source: str, compiler: str, toolchain: Toolchain, path: Path) -> No
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             messages = tuple(line for line in done.stderr.splitlines() if "error" in line)[:5]
+            if not _is_gcc(compiler):
+                messages = (f"kernels are written for GCC, and {compiler} is another compiler", *messages)
             raise ToolchainError(f"{compiler} failed on generated code ({toolchain.isa})", notes=messages, code=source)
         os.chmod(partial, 0o755)
         os.replace(partial, path)

@@ -48,6 +48,20 @@ def test_a_missing_compiler_says_what_to_install(tmp_path: Path) -> None:
     )
 
 
+def test_another_compiler_that_refuses_is_named(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && echo other 1.0 && exit 0\necho "error: no such builtin" >&2\nexit 1\n'
+    )
+    other.chmod(0o755)
+    with pytest.raises(ToolchainError) as error:
+        shared_object("int f();\n", Toolchain(str(other), "portable"), tmp_path, "refused")
+    assert error.value.notes == (
+        f"kernels are written for GCC, and {other} is another compiler",
+        "error: no such builtin",
+    )
+
+
 def test_refused_code_is_shown_with_line_numbers(tmp_path: Path) -> None:
     with pytest.raises(ToolchainError) as error:
         shared_object("int f() {\n  return 1 +;\n}\n", Toolchain("g++", "portable"), tmp_path, "broken")
