@@ -2,6 +2,7 @@
 // work on all threads at once and gives the seconds of the fastest run of the slowest thread.
 #include "emit_support.hpp"
 #include <omp.h>
+#include <stdlib.h>
 
 namespace {
 
@@ -57,8 +58,8 @@ double reading(int threads, long bytes, int times) {
         const long count = bytes / 4;
         if (!measured) {
             if (held < bytes) {
-                delete[] data;
-                data = new float[count];
+                free(data);  // not new: nothing is linked with libstdc++
+                data = (float*)malloc(bytes);
                 held = bytes;
                 for (long i = 0; i < count; ++i) data[i] = 1.0f;
             }

@@ -89,7 +89,7 @@ def test_wrong_arguments_exit_with_2(file: File, run: Run) -> None:
         ),
         (
             ["opt", path, "-p", "fold"],
-            "einsumc opt: error: -p: unknown pass 'fold'; one of inline, normalize, reassociate, flatten, box_order, split, defer, online, precision\n",
+            "einsumc opt: error: -p: unknown pass 'fold'; one of inline, normalize, lattices, reassociate, flatten, box_order, split, defer, online, precision\n",
         ),
         (
             ["opt", path, "-p", "inline", "--print-after", "online"],
