@@ -157,7 +157,7 @@ class Builder:
 
     def rule_keyword(self, span: Span, name: Token, value: Expression) -> _Arguments:
         if name != "count":
-            notes = ("ranks stand in brackets: softmax[n](X[m,n])",) if name in ("dim", "axis") else ()
+            notes = ("ranks stand in brackets: sum[n](X[m,n])",) if name in ("dim", "axis") else ()
             raise SpecError(f"unknown keyword {str(name)!r}: the only one is 'count', of topk", self.span(name), notes)
         return _Arguments((), None, value)
 
